@@ -1,0 +1,78 @@
+"""Result objects and their deliveries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ResultKind(StrEnum):
+    """What an object of a result is."""
+
+    STRUCTURED_REPORT = "structured-report"
+    SUMMARY = "summary"
+    HEATMAP = "heatmap"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultObject:
+    """One finished DICOM object: its identity and its bytes as a Part 10 file."""
+
+    kind: ResultKind
+    index: int
+    """Which of several of its kind, from 0."""
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    encoded: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predecessor:
+    """The report that a new one replaces (Predecessor Documents Sequence, PS3.3 C.17.2)."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+class DeliveryState(StrEnum):
+    """Of one object at one archive."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    PROVED = "proved"
+    FAILED = "failed"
+    KEPT = "kept"
+
+
+class Proof(StrEnum):
+    """How we know that the archive has the object."""
+
+    STORAGE_COMMITMENT = "storage-commitment"
+    C_FIND = "c-find"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One row of the outbox: one object, one archive."""
+
+    id: int
+    work_item_id: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    sha256: str
+    destination: str | None
+    """`AE@host:port`; None where results are only kept."""
+    state: DeliveryState
+    proof: Proof | None
+    attempts: int
+    not_before: float
+    look_first: bool
+    """A replay: ask the archive before sending, and send only what it lacks."""
+    last_error: str | None = None

@@ -1,0 +1,91 @@
+"""The states of a work item, in the words of the Unified Procedure Step (PS3.4 CC.1.1), and the moves between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class State(StrEnum):
+    """PS3.4 Table CC.1.1-2."""
+
+    SCHEDULED = "SCHEDULED"
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+
+
+RECEIVING: Final = "RECEIVING"
+"""What `show` says of a study whose group has not closed yet; no state of a work item."""
+
+
+class Step(StrEnum):
+    """What a work item needs next. A step may run twice; it moves on in one transaction with its outcome."""
+
+    RETRIEVE = "retrieve"
+    SCORE = "score"
+    REPORT = "report"
+    DELIVER = "deliver"
+
+
+QUEUES: Final = {Step.RETRIEVE: "retrieve", Step.SCORE: "score", Step.REPORT: "score", Step.DELIVER: "deliver"}
+"""Which Celery queue wakes which step. Reports are built where the views were just decoded."""
+
+
+class Cause(StrEnum):
+    """Why a work item exists."""
+
+    NEW = "new"
+    ADDENDUM = "addendum"
+    REPLAY = "replay"
+    RETRY = "retry"
+
+
+SUPERSEDED: Final = "superseded"
+CANCELED_BY_OPERATOR: Final = "canceled-by-operator"
+DELIVERY_FAILED: Final = "delivery-failed"
+FAULT: Final = "fault"
+NOT_RETRIEVED: Final = "not-retrieved"
+HELD: Final = "held"
+HELD_PATIENT_ID: Final = "held:patient-id-differs-within-study"
+
+MOVES: Final[dict[State, frozenset[State]]] = {
+    State.SCHEDULED: frozenset({State.IN_PROGRESS, State.CANCELED}),
+    State.IN_PROGRESS: frozenset({State.SCHEDULED, State.COMPLETED, State.CANCELED}),
+    State.COMPLETED: frozenset(),
+    State.CANCELED: frozenset(),
+}
+"""IN PROGRESS falls back to SCHEDULED when its lease expires or its worker gives it back at SIGTERM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """One attempt to score one group with one bundle."""
+
+    id: int
+    group_id: str
+    study_instance_uid: str
+    """The study in which the report is filed: the newest of the group."""
+    result_key: str
+    bundle_digest: str
+    cause: Cause
+    state: State
+    reason: str | None
+    step: Step
+    created_at: float
+    attempts: int
+    retrieval_id: int | None = None
+    replaces_key: str | None = None
+    """Result key whose report this one replaces."""
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody must decide before it may run."""
+        return self.state is State.SCHEDULED and (self.reason or "").startswith(HELD)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a dead letter: neither a refusal nor superseded nor canceled by hand."""
+        kind = (self.reason or "").split(":")[0]
+        return self.state is State.CANCELED and kind in {DELIVERY_FAILED, FAULT, NOT_RETRIEVED}

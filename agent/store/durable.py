@@ -1,0 +1,64 @@
+"""Writing a file so that it is either whole under its name, or not there at all, also after a power cut.
+
+The order is write, fsync the file, rename, fsync the directory. After a failed fsync Linux may have dropped the
+dirty pages, so a file whose sync failed is discarded and never synced again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and its missing parents, each durable in its own parent."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(directory.parent)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a file that is already synced its final name, durably."""
+    make_directory(final.parent)
+    temporary.replace(final)
+    sync_directory(final.parent)
+
+
+def write_file(final: Path, content: bytes) -> None:
+    """Write `content` under its name, durably and all at once.
+
+    Raises
+    ------
+    OSError
+        The disk is full or broken; nothing is left under either name.
+    """
+    make_directory(final.parent)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        publish(temporary, final)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

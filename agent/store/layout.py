@@ -1,0 +1,57 @@
+"""Where things lie in the data folder. No name in it comes from the network: files are named by digest or by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rooms of one data folder (`storage.data_dir`).
+
+    Parameters
+    ----------
+    data_dir
+        Absolute path.
+    """
+
+    data_dir: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite ledger, where no `database.url` is set."""
+        return self.data_dir / "ledger.sqlite"
+
+    @property
+    def incoming(self) -> Path:
+        """Temporary files of instances that are being received; same file system as `instances`."""
+        return self.data_dir / "incoming"
+
+    @property
+    def instances(self) -> Path:
+        """Received instances."""
+        return self.data_dir / "instances"
+
+    @property
+    def results(self) -> Path:
+        """Result objects and view pictures."""
+        return self.data_dir / "results"
+
+    @property
+    def broker(self) -> Path:
+        """The embedded broker's own folder."""
+        return self.data_dir / "broker"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one `serve` that owns this folder."""
+        return self.data_dir / "lock"
+
+    def instance(self, sha256: str) -> Path:
+        """Path of an instance by the digest of its encoded data set."""
+        return self.instances / sha256[:2] / f"{sha256}.dcm"
+
+    def result_folder(self, result_key: str) -> Path:
+        """Folder of everything made for one result key."""
+        return self.results / result_key[:2] / result_key

@@ -1,0 +1,76 @@
+"""The files of a result: the bytes of each DICOM object exactly as sent, and the pictures that the report draws from."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.store.durable import write_file
+from agent.store.layout import Layout
+
+_PICTURES = "views.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPicture:
+    """A used frame as it was scored, beside where the model looked.
+
+    The order of a result's pictures is the order of the used entries of its `views`.
+    """
+
+    sop_instance_uid: str
+    frame: int
+    """1-based."""
+    source: NDArray[np.uint8]
+    """The ultrasound region, [h, w] grey or [h, w, 3] RGB, as decoded and untouched."""
+    saliency: NDArray[np.float32]
+    """[h, w], 0 to 1, relative within this picture, on the pixels of `source`."""
+    sector: NDArray[np.bool_]
+    """[h, w], true where tissue is insonified."""
+
+
+def write_view_pictures(layout: Layout, result_key: str, pictures: tuple[ViewPicture, ...]) -> None:
+    """Keep the pictures of a result, durably; writing them again replaces them with the same."""
+    arrays: dict[str, Any] = {"count": np.array(len(pictures))}
+    for index, picture in enumerate(pictures):
+        arrays[f"uid_{index}"] = np.array(picture.sop_instance_uid)
+        arrays[f"frame_{index}"] = np.array(picture.frame)
+        arrays[f"source_{index}"] = picture.source
+        arrays[f"saliency_{index}"] = np.round(picture.saliency * 255).astype(np.uint8)
+        arrays[f"sector_{index}"] = np.packbits(picture.sector)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_file(layout.result_folder(result_key) / _PICTURES, buffer.getvalue())
+
+
+def read_view_pictures(layout: Layout, result_key: str) -> tuple[ViewPicture, ...]:
+    """Read what `write_view_pictures` kept; raises FileNotFoundError where there is nothing."""
+    with np.load(layout.result_folder(result_key) / _PICTURES, allow_pickle=False) as arrays:
+        return tuple(_picture(arrays, index) for index in range(int(arrays["count"])))
+
+
+def _picture(arrays: Any, index: int) -> ViewPicture:
+    saliency = arrays[f"saliency_{index}"]
+    bits = np.unpackbits(arrays[f"sector_{index}"], count=saliency.size)
+    return ViewPicture(
+        sop_instance_uid=str(arrays[f"uid_{index}"]),
+        frame=int(arrays[f"frame_{index}"]),
+        source=arrays[f"source_{index}"],
+        saliency=saliency.astype(np.float32) / 255,
+        sector=bits.reshape(saliency.shape).astype(np.bool_),
+    )
+
+
+def write_object(layout: Layout, result_key: str, sop_instance_uid: str, encoded: bytes) -> None:
+    """Keep one result object's bytes, durably."""
+    write_file(object_path(layout, result_key, sop_instance_uid), encoded)
+
+
+def object_path(layout: Layout, result_key: str, sop_instance_uid: str) -> Path:
+    """Where a result object lies. Its UID is derived by us, so it may name a file."""
+    return layout.result_folder(result_key) / f"{sop_instance_uid}.dcm"
