@@ -1,4 +1,4 @@
-"""The files of a result: the bytes of each DICOM object exactly as sent, and the pictures that the report draws from."""
+"""The files of a result: each DICOM object exactly as sent, and the pictures that the report draws from."""
 
 from __future__ import annotations
 

@@ -1,0 +1,132 @@
+"""The ledger: one database, opened with the settings that our promises rest on.
+
+SQLite runs in WAL mode with synchronous NORMAL: a power cut may take back the last commits, never corrupt; start-up
+rebuilds the instance rows from the synced files and every other step is repeatable. Writers take the write lock
+when they begin (BEGIN IMMEDIATE), so a transaction that has read never fails to upgrade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from agent.domain.errors import LedgerError, SettingsError
+
+_BUSY_MILLISECONDS: Final = 15_000
+_NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"})
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+class Ledger:
+    """A connection pool to the ledger.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: `sqlite:////path/ledger.sqlite` or `postgresql+psycopg://…`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._writer = self._engine("BEGIN IMMEDIATE")
+        self._reader = self._engine("BEGIN") if self.is_sqlite else self._writer
+
+    @classmethod
+    def in_folder(cls, path: Path) -> Ledger:
+        """Open the SQLite ledger in a file.
+
+        Raises
+        ------
+        SettingsError
+            If the file lies on a network file system, where SQLite's locks cannot be trusted.
+        """
+        kind = _file_system(path)
+        if kind in _NETWORK_FILE_SYSTEMS:
+            raise SettingsError(
+                f"the SQLite ledger {path} would lie on a network file system ({kind})",
+                remedy="set database.url to PostgreSQL, or storage.data_dir to a local disk",
+            )
+        return cls(f"sqlite:///{path}")
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction that writes; commits at the end, rolls back on any error."""
+        with _named_errors(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One consistent look."""
+        with _named_errors(), self._reader.begin() as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the tables to this version's shape."""
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        with self.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    def _engine(self, begin: str) -> sa.Engine:
+        if not self.is_sqlite:
+            return sa.create_engine(self.url, pool_pre_ping=True)
+        engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_MILLISECONDS / 1000})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+
+
+def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    """Set and read back what durability depends on: a pooled connection must not silently differ."""
+    connection.isolation_level = None  # the driver must not begin transactions by itself
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_MILLISECONDS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
+    synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
+    cursor.close()
+    if (mode, synchronous) != ("wal", 1):
+        raise LedgerError(
+            f"SQLite runs with journal_mode={mode}, synchronous={synchronous} instead of wal, 1",
+            remedy="put storage.data_dir on a local file system that supports shared memory",
+        )
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise LedgerError(
+            f"the ledger cannot be used: {error.orig}", remedy="see `agent doctor`; the step is tried again"
+        ) from error
+
+
+def _file_system(path: Path) -> str:
+    """Type of the file system under a path that need not exist yet."""
+    resolved = path.resolve()
+    mounts: dict[Path, str] = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    for candidate in (resolved, *resolved.parents):
+        if candidate in mounts:
+            return mounts[candidate]
+    return ""
