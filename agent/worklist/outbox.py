@@ -1,0 +1,135 @@
+"""The outbox: one row per (result object, archive), finished only when proved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from agent.domain.results import Delivery, DeliveryState, Proof
+from agent.domain.work_item import Step
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+from agent.worklist.work_items import check_lease
+
+_OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
+_ERROR_LENGTH = 512
+
+
+def deliveries(ledger: Ledger, work_item_id: int) -> tuple[Delivery, ...]:
+    """All rows of a work item: the report first, then the summary and the heatmaps in order, archive by archive."""
+    query = _deliveries_query().where(t.outbox.c.work_item_id == work_item_id)
+    with ledger.read() as connection:
+        return tuple(_delivery(row) for row in connection.execute(query.order_by(t.outbox.c.id)))
+
+
+def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) -> None:
+    """Say that objects are about to leave: from here on the work item can no longer be superseded.
+
+    Raises
+    ------
+    LostLeaseError
+        The work item was superseded, canceled or taken over: send nothing.
+    """
+    with ledger.write() as connection:
+        check_lease(connection, work_item_id, owner, Step.DELIVER)
+        since = sa.func.coalesce(t.work_items.c.delivering_since, now)
+        item = t.work_items.c.id == work_item_id
+        connection.execute(sa.update(t.work_items).where(item).values(delivering_since=since))
+
+
+def mark_sent(ledger: Ledger, delivery_id: int, now: float) -> None:
+    """Record that the archive answered Success; it is not proved yet."""
+    values = {"state": DeliveryState.SENT, "sent_at": now, "last_error": None}
+    _change(ledger, delivery_id, values | {"attempts": t.outbox.c.attempts + 1})
+
+
+def mark_proved(ledger: Ledger, delivery_id: int, proof: Proof, now: float) -> None:
+    """Record that the archive is known to hold the object."""
+    values = {"state": DeliveryState.PROVED, "proof": proof, "proved_at": now, "last_error": None}
+    _change(ledger, delivery_id, values)
+
+
+def mark_retry(ledger: Ledger, delivery_id: int, *, error: str, not_before: float) -> None:
+    """Record a fault that may pass, and when to try again; the object is sent anew."""
+    values = {"state": DeliveryState.PENDING, "not_before": not_before, "last_error": error[:_ERROR_LENGTH]}
+    _change(ledger, delivery_id, values | {"attempts": t.outbox.c.attempts + 1})
+
+
+def mark_unproved(ledger: Ledger, delivery_id: int, *, error: str, not_before: float) -> None:
+    """Record that a sent object could not be proved yet; ask again before sending anything anew."""
+    values = {
+        "state": DeliveryState.PENDING,
+        "look_first": True,
+        "not_before": not_before,
+        "last_error": error[:_ERROR_LENGTH],
+        "attempts": t.outbox.c.attempts + 1,
+    }
+    _change(ledger, delivery_id, values)
+
+
+def mark_failed(ledger: Ledger, delivery_id: int, *, error: str) -> None:
+    """Record a refusal that trying again cannot change."""
+    values = {"state": DeliveryState.FAILED, "last_error": error[:_ERROR_LENGTH]}
+    _change(ledger, delivery_id, values | {"attempts": t.outbox.c.attempts + 1})
+
+
+def fill(
+    connection: sa.Connection, work_item_id: int, result_key: str, destinations: tuple[str, ...], *, look_first: bool
+) -> None:
+    """Make the rows of a work item, within the transaction that moves it to delivery. Repeating it adds none."""
+    objects = sa.select(t.result_objects.c.sop_instance_uid).where(t.result_objects.c.result_key == result_key)
+    known = sa.select(t.outbox.c.sop_instance_uid).where(t.outbox.c.work_item_id == work_item_id)
+    if connection.execute(known.limit(1)).first() is not None:
+        return
+    order = sa.case({"structured-report": 0, "summary": 1}, value=t.result_objects.c.kind, else_=2)
+    uids = list(connection.execute(objects.order_by(order, t.result_objects.c.position)).scalars())
+    kept = {"state": DeliveryState.KEPT, "proof": Proof.KEPT}
+    for destination in destinations or (None,):
+        for uid in uids:
+            values: dict[str, Any] = {
+                "work_item_id": work_item_id,
+                "sop_instance_uid": uid,
+                "destination": destination,
+                "state": DeliveryState.PENDING,
+                "attempts": 0,
+                "not_before": 0.0,
+                "look_first": look_first,
+            }
+            connection.execute(sa.insert(t.outbox).values(values | (kept if destination is None else {})))
+
+
+def is_open(delivery: Delivery) -> bool:
+    """Whether something remains to be done for the row."""
+    return delivery.state in _OPEN
+
+
+def _change(ledger: Ledger, delivery_id: int, values: dict[str, Any]) -> None:
+    with ledger.write() as connection:
+        connection.execute(sa.update(t.outbox).where(t.outbox.c.id == delivery_id).values(values))
+
+
+def _deliveries_query() -> sa.Select[Any]:
+    objects = t.result_objects.c
+    joined = t.outbox.join(t.result_objects, t.outbox.c.sop_instance_uid == objects.sop_instance_uid)
+    columns = (objects.sop_class_uid, objects.series_instance_uid, objects.study_instance_uid, objects.sha256)
+    return sa.select(t.outbox, *columns).select_from(joined)
+
+
+def _delivery(row: sa.Row[Any]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        work_item_id=row.work_item_id,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        study_instance_uid=row.study_instance_uid,
+        sha256=row.sha256,
+        destination=row.destination,
+        state=DeliveryState(row.state),
+        proof=Proof(row.proof) if row.proof else None,
+        attempts=row.attempts,
+        not_before=row.not_before,
+        look_first=row.look_first,
+        last_error=row.last_error,
+    )

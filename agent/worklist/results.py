@@ -1,0 +1,163 @@
+"""Scores and result objects: what one result key yielded, kept so that building or sending again changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from agent.domain.results import Predecessor, ResultObject
+from agent.domain.score import ScoreOutcome
+from agent.domain.study import Instance
+from agent.domain.work_item import State, Step, WorkItem
+from agent.worklist import outbox, work_items
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+
+_REPORT_KIND = "structured-report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptScore:
+    """The outcome of scoring, with the one date that everything written from it carries."""
+
+    outcome: ScoreOutcome
+    content_at: float
+
+
+def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
+    """Read the instances that a work item scores, by SOP Instance UID: arrival order must not matter."""
+    links, i = t.work_item_instances, t.instances
+    query = sa.select(i).join(links, links.c.instance_id == i.c.id).where(links.c.work_item_id == work_item_id)
+    with ledger.read() as connection:
+        return tuple(as_instance(row) for row in connection.execute(query.order_by(i.c.sop_instance_uid)))
+
+
+def keep_score(ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome, now: float) -> None:
+    """Record the outcome of a score step and move on to the report. A key scored before keeps its date."""
+    summary = outcome.refusal or (outcome.score.grade if outcome.score else "")
+    with ledger.write() as connection:
+        work_items.advance(connection, item.id, owner, done=Step.SCORE, step=Step.REPORT, now=now, outcome=summary)
+        text = json.dumps(outcome.as_dict(), sort_keys=True)
+        if _scored(connection, item.result_key) is None:
+            values = {"result_key": item.result_key, "group_id": item.group_id, "content_at": now, "outcome": text}
+            connection.execute(sa.insert(t.scores).values(values))
+
+
+def score_of(ledger: Ledger, result_key: str) -> KeptScore | None:
+    """Read what a result key scored."""
+    with ledger.read() as connection:
+        row = _scored(connection, result_key)
+    if row is None:
+        return None
+    return KeptScore(outcome=ScoreOutcome.from_dict(json.loads(row.outcome)), content_at=row.content_at)
+
+
+def keep_objects(
+    ledger: Ledger,
+    item: WorkItem,
+    owner: str,
+    objects: tuple[ResultObject, ...],
+    destinations: tuple[str, ...],
+    now: float,
+) -> None:
+    """Record result objects whose bytes already lie in the store, fill the outbox and move on to delivery."""
+    with ledger.write() as connection:
+        done = f"{len(objects)} objects"
+        work_items.advance(connection, item.id, owner, done=Step.REPORT, step=Step.DELIVER, now=now, outcome=done)
+        known = set(_object_uids(connection, item.result_key))
+        for made in objects:
+            if made.sop_instance_uid not in known:
+                connection.execute(sa.insert(t.result_objects).values(_object_row(item.result_key, made)))
+        outbox.fill(connection, item.id, item.result_key, destinations, look_first=bool(known))
+
+
+def has_objects(connection: sa.Connection, result_key: str) -> bool:
+    """Whether the objects of a key were built before."""
+    return bool(_object_uids(connection, result_key))
+
+
+def object_digests(ledger: Ledger, result_key: str) -> dict[str, str]:
+    """Read the sha256 of each kept object of a key, by SOP Instance UID."""
+    objects = t.result_objects.c
+    query = sa.select(objects.sop_instance_uid, objects.sha256).where(objects.result_key == result_key)
+    with ledger.read() as connection:
+        return {row.sop_instance_uid: row.sha256 for row in connection.execute(query)}
+
+
+def predecessor_of(ledger: Ledger, replaces_key: str | None) -> Predecessor | None:
+    """Find the report that a new one replaces."""
+    objects = t.result_objects.c
+    query = sa.select(t.result_objects).where(objects.result_key == replaces_key, objects.kind == _REPORT_KIND)
+    with ledger.read() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return Predecessor(
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+    )
+
+
+def finish_delivery(
+    ledger: Ledger, item: WorkItem, owner: str, *, failed_because: str | None, now: float
+) -> tuple[State, str | None]:
+    """End a work item whose every delivery is proved, or failed for good.
+
+    A refusal ends CANCELED with its code once its report is proved.
+    """
+    state, reason = State.COMPLETED, None
+    kept = score_of(ledger, item.result_key)
+    if failed_because is not None:
+        state, reason = State.CANCELED, f"delivery-failed: {failed_because}"[:256]
+    elif kept is not None and kept.outcome.refusal is not None:
+        state, reason = State.CANCELED, str(kept.outcome.refusal)
+    with ledger.write() as connection:
+        work_items.finish(connection, item.id, owner, done=Step.DELIVER, state=state, reason=reason, now=now)
+    return state, reason
+
+
+def as_instance(row: sa.Row[tuple[object, ...]]) -> Instance:
+    """Freeze one row."""
+    return Instance(
+        id=row.id,
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        sha256=row.sha256,
+        bytes=row.bytes,
+        may_be_scored=row.may_be_scored,
+        not_scored_reason=row.not_scored_reason,
+        conflict=row.conflict,
+    )
+
+
+def _scored(connection: sa.Connection, result_key: str) -> sa.Row[tuple[object, ...]] | None:
+    return connection.execute(sa.select(t.scores).where(t.scores.c.result_key == result_key)).one_or_none()
+
+
+def _object_uids(connection: sa.Connection, result_key: str) -> list[str]:
+    objects = t.result_objects.c
+    return list(
+        connection.execute(sa.select(objects.sop_instance_uid).where(objects.result_key == result_key)).scalars()
+    )
+
+
+def _object_row(result_key: str, made: ResultObject) -> dict[str, object]:
+    return {
+        "sop_instance_uid": made.sop_instance_uid,
+        "result_key": result_key,
+        "kind": made.kind,
+        "position": made.index,
+        "sop_class_uid": made.sop_class_uid,
+        "series_instance_uid": made.series_instance_uid,
+        "study_instance_uid": made.study_instance_uid,
+        "sha256": hashlib.sha256(made.encoded).hexdigest(),
+        "bytes": len(made.encoded),
+    }

@@ -1,0 +1,214 @@
+"""Work items: claimed by lease, moved by compare-and-set, so that any step may run twice or be killed anywhere."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from agent.domain.errors import LostLeaseError
+from agent.domain.work_item import Cause, State, Step, WorkItem
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+
+LEASE_SECONDS: Final = 15.0
+"""A work item whose owner has not renewed for this long may be claimed by another."""
+RENEW_SECONDS: Final = 3.0
+MOST_ATTEMPTS: Final = 5
+"""Of one step other than delivery; a view that crashes its worker must not come back for ever."""
+_ERROR_LENGTH: Final = 512
+
+
+def create(
+    connection: sa.Connection,
+    *,
+    group_id: str,
+    study_instance_uid: str,
+    result_key: str,
+    bundle_digest: str,
+    cause: Cause,
+    step: Step,
+    now: float,
+    instance_ids: tuple[int, ...] = (),
+    replaces_key: str | None = None,
+    reason: str | None = None,
+) -> int:
+    """Insert a SCHEDULED work item within the caller's transaction; returns its row."""
+    values = {
+        "group_id": group_id,
+        "study_instance_uid": study_instance_uid,
+        "result_key": result_key,
+        "bundle_digest": bundle_digest,
+        "cause": cause,
+        "state": State.SCHEDULED,
+        "reason": reason,
+        "step": step,
+        "created_at": now,
+        "not_before": 0.0,
+        "woken_at": 0.0,
+        "lease_until": 0.0,
+        "attempts": 0,
+        "replaces_key": replaces_key,
+    }
+    key = connection.execute(sa.insert(t.work_items).values(values)).inserted_primary_key
+    if key is None:
+        raise AssertionError("an insert of one row yields its key")
+    set_instances(connection, int(key[0]), instance_ids)
+    return int(key[0])
+
+
+def set_instances(connection: sa.Connection, work_item_id: int, instance_ids: tuple[int, ...]) -> None:
+    """Fix which instances a work item scores."""
+    links = t.work_item_instances
+    connection.execute(sa.delete(links).where(links.c.work_item_id == work_item_id))
+    for instance_id in instance_ids:
+        connection.execute(sa.insert(links).values(work_item_id=work_item_id, instance_id=instance_id))
+
+
+def find(ledger: Ledger, work_item_id: int) -> WorkItem | None:
+    """Read one work item."""
+    with ledger.read() as connection:
+        row = connection.execute(sa.select(t.work_items).where(t.work_items.c.id == work_item_id)).one_or_none()
+    return None if row is None else as_work_item(row)
+
+
+def claim(ledger: Ledger, work_item_id: int, owner: str, now: float) -> WorkItem | None:
+    """Take the lease of a work item that is due, or None if it is finished, held, early or somebody else's."""
+    w = t.work_items.c
+    held = w.reason.startswith("held:", autoescape=True)
+    waiting = (w.state == State.SCHEDULED) & (w.reason.is_(None) | ~held)
+    abandoned = (w.state == State.IN_PROGRESS) & (w.lease_until <= now)
+    due = (w.id == work_item_id) & (w.not_before <= now) & (waiting | abandoned)
+    values = {
+        "state": State.IN_PROGRESS,
+        "reason": None,
+        "lease_owner": owner,
+        "lease_until": now + LEASE_SECONDS,
+        "attempts": w.attempts + 1,
+    }
+    with ledger.write() as connection:
+        if connection.execute(sa.update(t.work_items).where(due).values(values)).rowcount == 0:
+            return None
+        row = connection.execute(sa.select(t.work_items).where(w.id == work_item_id)).one()
+        _end_step(connection, work_item_id, now, "abandoned")
+        started = {"work_item_id": work_item_id, "step": row.step, "started_at": now}
+        connection.execute(sa.insert(t.steps).values(started))
+        return as_work_item(row)
+
+
+def renew(ledger: Ledger, owner: str, now: float) -> None:
+    """Renew every lease of one process; called from a thread of its own while a step runs."""
+    mine = (t.work_items.c.lease_owner == owner) & (t.work_items.c.state == State.IN_PROGRESS)
+    with ledger.write() as connection:
+        connection.execute(sa.update(t.work_items).where(mine).values(lease_until=now + LEASE_SECONDS))
+
+
+def check_lease(connection: sa.Connection, work_item_id: int, owner: str, step: Step) -> None:
+    """Raise LostLeaseError unless `owner` still holds the work item at that step; locks its row for the transaction."""
+    w = t.work_items.c
+    mine = (w.id == work_item_id) & (w.lease_owner == owner) & (w.state == State.IN_PROGRESS) & (w.step == step)
+    if connection.execute(sa.update(t.work_items).where(mine).values(lease_owner=owner)).rowcount == 0:
+        raise LostLeaseError(f"work item {work_item_id} is no longer ours at step {step}")
+
+
+def advance(
+    connection: sa.Connection, work_item_id: int, owner: str, *, done: Step, step: Step, now: float, outcome: str
+) -> None:
+    """Move a work item from the step `done` to `step`, within the transaction that records what `done` made."""
+    check_lease(connection, work_item_id, owner, done)
+    _end_step(connection, work_item_id, now, outcome)
+    free = {"step": step, "lease_owner": None, "lease_until": 0.0, "attempts": 0, "woken_at": 0.0, "last_error": None}
+    connection.execute(sa.update(t.work_items).where(t.work_items.c.id == work_item_id).values(free))
+
+
+def finish(
+    connection: sa.Connection,
+    work_item_id: int,
+    owner: str,
+    *,
+    done: Step,
+    state: State,
+    reason: str | None,
+    now: float,
+) -> None:
+    """End a work item as COMPLETED or CANCELED, within the transaction that records what the last step made."""
+    check_lease(connection, work_item_id, owner, done)
+    _end_step(connection, work_item_id, now, reason or "done")
+    ended = {"state": state, "reason": reason, "finished_at": now, "lease_owner": None, "lease_until": 0.0}
+    connection.execute(sa.update(t.work_items).where(t.work_items.c.id == work_item_id).values(ended))
+
+
+def give_back(
+    ledger: Ledger, work_item_id: int, owner: str, *, now: float, not_before: float, error: str | None
+) -> None:
+    """Release a work item to be claimed again from `not_before` on; a lost lease is nobody's loss."""
+    w = t.work_items.c
+    mine = (w.id == work_item_id) & (w.lease_owner == owner) & (w.state == State.IN_PROGRESS)
+    values = {
+        "lease_owner": None,
+        "lease_until": 0.0,
+        "not_before": not_before,
+        "woken_at": 0.0,
+        "last_error": error and error[:_ERROR_LENGTH],
+    }
+    with ledger.write() as connection:
+        if connection.execute(sa.update(t.work_items).where(mine).values(values)).rowcount:
+            _end_step(connection, work_item_id, now, error or "given back")
+
+
+def release_leases(ledger: Ledger, owner_prefix: str, now: float) -> int:
+    """Free what processes known to be dead still hold; returns how many work items that was."""
+    w = t.work_items.c
+    theirs = w.lease_owner.startswith(owner_prefix, autoescape=True) & (w.state == State.IN_PROGRESS)
+    free = {
+        "lease_owner": None,
+        "lease_until": 0.0,
+        "woken_at": 0.0,
+        "not_before": sa.case((w.not_before > now, now), else_=w.not_before),
+    }
+    with ledger.write() as connection:
+        connection.execute(sa.delete(t.leases).where(t.leases.c.owner.startswith(owner_prefix, autoescape=True)))
+        return connection.execute(sa.update(t.work_items).where(theirs).values(free)).rowcount
+
+
+def due(ledger: Ledger, now: float, *, patience: float, limit: int = 500) -> list[tuple[int, Step]]:
+    """Find work items that wait for somebody and were not woken within `patience` seconds; marks them woken.
+
+    Retries and replays come after new studies, so that they never starve live work.
+    """
+    w = t.work_items.c
+    waiting = (w.state == State.SCHEDULED) & (w.reason.is_(None) | ~w.reason.startswith("held:", autoescape=True))
+    abandoned = (w.state == State.IN_PROGRESS) & (w.lease_until <= now)
+    which = (waiting | abandoned) & (w.not_before <= now) & (w.woken_at <= now - patience)
+    live_first = sa.case((w.cause.in_((Cause.NEW, Cause.ADDENDUM)), 0), else_=1)
+    query = sa.select(w.id, w.step).where(which).order_by(live_first, w.id).limit(limit)
+    with ledger.read() as connection:
+        rows = [(int(row.id), Step(row.step)) for row in connection.execute(query)]
+    if rows:
+        ids = [work_item_id for work_item_id, _ in rows]
+        with ledger.write() as connection:
+            connection.execute(sa.update(t.work_items).where(w.id.in_(ids)).values(woken_at=now))
+    return rows
+
+
+def as_work_item(row: sa.Row[Any]) -> WorkItem:
+    """Freeze one row."""
+    return WorkItem(
+        id=row.id,
+        group_id=row.group_id,
+        study_instance_uid=row.study_instance_uid,
+        result_key=row.result_key,
+        bundle_digest=row.bundle_digest,
+        cause=Cause(row.cause),
+        state=State(row.state),
+        reason=row.reason,
+        step=Step(row.step),
+        created_at=row.created_at,
+        attempts=row.attempts,
+        replaces_key=row.replaces_key,
+    )
+
+
+def _end_step(connection: sa.Connection, work_item_id: int, now: float, outcome: str) -> None:
+    running = (t.steps.c.work_item_id == work_item_id) & t.steps.c.ended_at.is_(None)
+    connection.execute(sa.update(t.steps).where(running).values(ended_at=now, outcome=outcome[:256]))
