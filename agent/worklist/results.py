@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -25,6 +26,8 @@ class KeptScore:
 
     outcome: ScoreOutcome
     content_at: float
+    replaces_key: str | None
+    """Fixed when first scored: a report built again must name the same predecessor."""
 
 
 def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
@@ -42,7 +45,13 @@ def keep_score(ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome
         work_items.advance(connection, item.id, owner, done=Step.SCORE, step=Step.REPORT, now=now, outcome=summary)
         text = json.dumps(outcome.as_dict(), sort_keys=True)
         if _scored(connection, item.result_key) is None:
-            values = {"result_key": item.result_key, "group_id": item.group_id, "content_at": now, "outcome": text}
+            values = {
+                "result_key": item.result_key,
+                "group_id": item.group_id,
+                "content_at": now,
+                "replaces_key": item.replaces_key,
+                "outcome": text,
+            }
             connection.execute(sa.insert(t.scores).values(values))
 
 
@@ -52,7 +61,8 @@ def score_of(ledger: Ledger, result_key: str) -> KeptScore | None:
         row = _scored(connection, result_key)
     if row is None:
         return None
-    return KeptScore(outcome=ScoreOutcome.from_dict(json.loads(row.outcome)), content_at=row.content_at)
+    outcome = ScoreOutcome.from_dict(json.loads(row.outcome))
+    return KeptScore(outcome=outcome, content_at=row.content_at, replaces_key=row.replaces_key)
 
 
 def keep_objects(
@@ -121,7 +131,7 @@ def finish_delivery(
     return state, reason
 
 
-def as_instance(row: sa.Row[tuple[object, ...]]) -> Instance:
+def as_instance(row: sa.Row[Any]) -> Instance:
     """Freeze one row."""
     return Instance(
         id=row.id,
@@ -138,7 +148,7 @@ def as_instance(row: sa.Row[tuple[object, ...]]) -> Instance:
     )
 
 
-def _scored(connection: sa.Connection, result_key: str) -> sa.Row[tuple[object, ...]] | None:
+def _scored(connection: sa.Connection, result_key: str) -> sa.Row[Any] | None:
     return connection.execute(sa.select(t.scores).where(t.scores.c.result_key == result_key)).one_or_none()
 
 

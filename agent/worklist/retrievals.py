@@ -37,7 +37,6 @@ def retrieved_uids(ledger: Ledger, retrieval_id: int) -> frozenset[str]:
         return frozenset(connection.execute(query.where(links.c.retrieval_id == retrieval_id)).scalars())
 
 
-
 def finish(ledger: Ledger, retrieval_id: int, *, method: str, now: float) -> None:
     """Close a retrieval that is complete; instances that arrive later no longer belong to it."""
     values = {"method": method, "ended_at": now}

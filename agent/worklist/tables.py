@@ -157,6 +157,7 @@ scores = sa.Table(
     sa.Column("result_key", _SHA256, primary_key=True),
     sa.Column("group_id", sa.String(128), nullable=False, index=True),
     sa.Column("content_at", sa.Float, nullable=False),  # every date written into the result
+    sa.Column("replaces_key", _SHA256),
     sa.Column("outcome", sa.Text, nullable=False),  # domain.score.ScoreOutcome as JSON
 )
 

@@ -1,0 +1,156 @@
+"""Closing a group: a complete study gets one work item for what it now holds, or none if nothing changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from agent.domain.completeness import Patience, is_complete
+from agent.domain.eligibility import OWN_RESULT
+from agent.domain.result_uids import result_key
+from agent.domain.work_item import HELD_PATIENT_ID, SUPERSEDED, Cause, State, Step
+from agent.worklist import tables as t
+from agent.worklist import work_items
+from agent.worklist.arrivals import HEARTBEAT_LEASE_SECONDS
+from agent.worklist.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """A group that closed, and the work item that came of it (None: nothing new to score)."""
+
+    group_id: str
+    study_instance_uid: str
+    work_item_id: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupContent:
+    """What a group holds that a score depends on."""
+
+    instance_ids: tuple[int, ...]
+    digests: tuple[str, ...]
+    patients: frozenset[tuple[str, str]]
+
+
+def close_complete_groups(ledger: Ledger, *, patience: Patience, bundle_digest: str, now: float) -> list[Closed]:
+    """Close every group that is complete, each in its own transaction."""
+    with ledger.read() as connection:
+        receiving = connection.execute(sa.select(t.groups).where(t.groups.c.receiving)).all()
+    return [
+        closed
+        for group in receiving
+        if _quiet_enough(group, patience, now)
+        and (closed := _close_group(ledger, group, patience, bundle_digest, now)) is not None
+    ]
+
+
+def force_close(ledger: Ledger, study_instance_uid: str, *, bundle_digest: str, now: float) -> Closed | None:
+    """Close the group of a study at once, as if it had been quiet for long enough."""
+    of_study = sa.select(t.studies.c.group_id).where(t.studies.c.study_instance_uid == study_instance_uid)
+    with ledger.read() as connection:
+        group = connection.execute(sa.select(t.groups).where(t.groups.c.id.in_(of_study), t.groups.c.receiving)).first()
+    at_once = Patience(quiet_seconds=0, max_wait_seconds=0)
+    return None if group is None else _close_group(ledger, group, at_once, bundle_digest, now)
+
+
+def group_content(connection: sa.Connection, group_id: str) -> GroupContent:
+    """Read what may be scored of a group; where nothing may be, what a refusal is about.
+
+    Copies of our own results and later versions under a UID already taken never count.
+    """
+    i, s = t.instances.c, t.studies.c
+    of_group = sa.select(s.study_instance_uid).where(s.group_id == group_id)
+    query = sa.select(i.id, i.sha256, i.may_be_scored, i.not_scored_reason, i.patient_id, i.issuer_of_patient_id).where(
+        i.study_instance_uid.in_(of_group), i.received_at.is_not(None), ~i.conflict
+    )
+    rows = [row for row in connection.execute(query.order_by(i.id)) if row.not_scored_reason != OWN_RESULT]
+    counted = [row for row in rows if row.may_be_scored] or rows
+    return GroupContent(
+        instance_ids=tuple(row.id for row in counted),
+        digests=tuple(row.sha256 for row in counted),
+        patients=frozenset((row.patient_id.strip(), row.issuer_of_patient_id.strip()) for row in rows),
+    )
+
+
+def latest_key(connection: sa.Connection, group_id: str) -> str | None:
+    """Find the result key of the newest report of a group that was sent, is being sent, or is kept."""
+    w = t.work_items.c
+    sent = (w.state == State.COMPLETED) | w.delivering_since.is_not(None)
+    built = sa.select(t.result_objects.c.result_key)
+    query = sa.select(w.result_key).where(w.group_id == group_id, sent, w.result_key.in_(built))
+    return connection.execute(query.order_by(w.id.desc()).limit(1)).scalar_one_or_none()
+
+
+def _quiet_enough(group: sa.Row[Any], patience: Patience, now: float) -> bool:
+    """Cheap look without the senders; `_close_group` decides."""
+    return is_complete(now, first_at=group.first_at, quiet_since=group.quiet_since, sending=False, patience=patience)
+
+
+def _close_group(
+    ledger: Ledger, group: sa.Row[Any], patience: Patience, bundle_digest: str, now: float
+) -> Closed | None:
+    g = t.groups.c
+    unchanged = (g.id == group.id) & g.receiving & (g.quiet_since == group.quiet_since)
+    with ledger.write() as connection:
+        sending = _is_sending(connection, group.id, patience, now)
+        if not is_complete(
+            now, first_at=group.first_at, quiet_since=group.quiet_since, sending=sending, patience=patience
+        ):
+            return None
+        closing = sa.update(t.groups).where(unchanged).values(receiving=False, closed_at=now)
+        if connection.execute(closing).rowcount == 0:
+            return None  # something arrived in between: its quiet time runs anew
+        work_item_id = _work_item_for(connection, group, bundle_digest, now)
+    return Closed(group_id=group.id, study_instance_uid=group.study_instance_uid, work_item_id=work_item_id)
+
+
+def _is_sending(connection: sa.Connection, group_id: str, patience: Patience, now: float) -> bool:
+    a, s = t.associations, t.sending
+    alive = a.c.closed_at.is_(None) & (a.c.heartbeat_at >= now - HEARTBEAT_LEASE_SECONDS)
+    recent = (s.c.group_id == group_id) & (s.c.last_at > now - patience.sending_seconds)
+    query = sa.select(s.c.group_id).join(a, a.c.id == s.c.association_id).where(alive & recent).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _work_item_for(connection: sa.Connection, group: sa.Row[Any], bundle_digest: str, now: float) -> int | None:
+    content = group_content(connection, group.id)
+    if not content.instance_ids:
+        return None
+    key = result_key(group.id, content.digests, bundle_digest)
+    w = t.work_items.c
+    same = sa.select(w.id).where(w.group_id == group.id, w.result_key == key, w.reason.is_distinct_from(SUPERSEDED))
+    if connection.execute(same.limit(1)).first() is not None:
+        return None
+    _supersede(connection, group.id, now)
+    earlier = latest_key(connection, group.id)
+    return work_items.create(
+        connection,
+        group_id=group.id,
+        study_instance_uid=group.study_instance_uid,
+        result_key=key,
+        bundle_digest=bundle_digest,
+        cause=Cause.NEW if earlier is None else Cause.ADDENDUM,
+        step=Step.SCORE,
+        now=now,
+        instance_ids=content.instance_ids,
+        replaces_key=earlier,
+        reason=HELD_PATIENT_ID if len(content.patients) > 1 else None,
+    )
+
+
+def _supersede(connection: sa.Connection, group_id: str, now: float) -> None:
+    """End what was being made of the smaller set, unless its objects may already have left."""
+    w = t.work_items.c
+    unsent = (w.group_id == group_id) & w.delivering_since.is_(None)
+    live = unsent & w.state.in_((State.SCHEDULED, State.IN_PROGRESS)) & w.cause.in_((Cause.NEW, Cause.ADDENDUM))
+    ended = {
+        "state": State.CANCELED,
+        "reason": SUPERSEDED,
+        "finished_at": now,
+        "lease_owner": None,
+        "lease_until": 0.0,
+    }
+    connection.execute(sa.update(t.work_items).where(live).values(ended))

@@ -1,0 +1,292 @@
+"""What `show`, `worklist` and the pages say of the ledger, in the words of the contract (plain JSON values)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from agent.domain.errors import NotFoundError
+from agent.domain.work_item import HELD, RECEIVING, WorkItem
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+from agent.worklist.work_items import as_work_item
+
+FILTERS: Final = ("RECEIVING", "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED", "held", "failed")
+"""What `worklist --state` takes."""
+
+
+def iso(seconds: float | None) -> str | None:
+    """Write a ledger time as ISO 8601 UTC with milliseconds."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def worklist(ledger: Ledger, state: str | None = None, *, limit: int = 1000) -> list[dict[str, Any]]:
+    """List work items, newest first; groups that still receive stand on top."""
+    with ledger.read() as connection:
+        rows = connection.execute(sa.select(t.work_items).order_by(t.work_items.c.id.desc()).limit(limit)).all()
+        groups = connection.execute(sa.select(t.groups).where(t.groups.c.receiving)).all()
+        keys = {row.result_key for row in rows}
+        scores = {row.result_key: json.loads(row.outcome) for row in connection.execute(_scores(keys))}
+    receiving = [_receiving_entry(group) for group in groups]
+    items = [_work_item_entry(row, scores.get(row.result_key)) for row in rows]
+    return [entry for entry in receiving + items if state is None or _matches(entry, state)]
+
+
+def show(ledger: Ledger, study_instance_uid: str) -> dict[str, Any]:
+    """Everything known of a study.
+
+    Raises
+    ------
+    NotFoundError
+        Neither an instance nor a work item of it is known.
+    """
+    with ledger.read() as connection:
+        study = _one(connection, t.studies, t.studies.c.study_instance_uid == study_instance_uid)
+        group_id = study.group_id if study else study_instance_uid
+        group = _one(connection, t.groups, t.groups.c.id == group_id)
+        w = t.work_items.c
+        items = connection.execute(sa.select(t.work_items).where(w.group_id == group_id).order_by(w.id.desc())).all()
+        if study is None and not items:
+            raise NotFoundError(f"study {study_instance_uid} is not in the ledger", remedy="see `agent worklist`")
+        instances = _instances(connection, group_id, study_instance_uid, items)
+        scored = next((score for item in items if (score := _score_row(connection, item.result_key))), None)
+        newest = items[0] if items else None
+        outcome = _score_row(connection, newest.result_key) if newest else None
+        shown = {
+            "study_instance_uid": study_instance_uid,
+            "group": group_id,
+            **_state(group, newest),
+            "work_items": [_work_item_entry(item, _score_row(connection, item.result_key)) for item in items],
+            **_scored_part(outcome or (scored if _receiving(group) else None), instances),
+            "results": _results(connection, newest),
+            "instances": [_instance_entry(row) for row in instances],
+            "associations": _associations(connection, instances),
+            "times": _times(connection, group, items),
+        }
+    return shown
+
+
+def counts(ledger: Ledger) -> dict[str, int]:
+    """Count work items by state, with `held`, `failed` and studies still receiving, for metrics and page filters."""
+    totals = dict.fromkeys(FILTERS, 0)
+    w = t.work_items.c
+    grouped = sa.select(w.state, w.reason, sa.func.count()).group_by(w.state, w.reason)
+    receiving = sa.select(sa.func.count()).select_from(t.groups).where(t.groups.c.receiving)
+    with ledger.read() as connection:
+        totals[RECEIVING] = int(connection.execute(receiving).scalar_one())
+        for state, reason, count in connection.execute(grouped):
+            totals[state] += count
+            for name in ("held", "failed"):
+                totals[name] += count if _matches({"state": state, "reason": reason}, name) else 0
+    return totals
+
+
+def oldest_unfinished(ledger: Ledger) -> float | None:
+    """When the oldest work item that is neither finished nor held was made."""
+    w = t.work_items.c
+    held = w.reason.startswith("held:", autoescape=True)
+    query = sa.select(sa.func.min(w.created_at)).where(w.finished_at.is_(None), w.reason.is_(None) | ~held)
+    with ledger.read() as connection:
+        return connection.execute(query).scalar_one_or_none()
+
+
+def find_work_items(ledger: Ledger, *, study: str | None, state: str | None, since: float | None) -> list[WorkItem]:
+    """Find work items by study, by state filter (or a reason's beginning) and by age, newest first."""
+    w = t.work_items.c
+    query = sa.select(t.work_items).order_by(w.id.desc())
+    if study is not None:
+        query = query.where(w.study_instance_uid == study)
+    if since is not None:
+        query = query.where(w.created_at >= since)
+    with ledger.read() as connection:
+        rows = connection.execute(query).all()
+    return [
+        as_work_item(row)
+        for row in rows
+        if state is None or _matches({"state": row.state, "reason": row.reason}, state)
+    ]
+
+
+def _matches(entry: dict[str, Any], state: str) -> bool:
+    reason = entry["reason"] or ""
+    if state == HELD:
+        return entry["state"] == "SCHEDULED" and reason.startswith("held:")
+    if state == "failed":
+        failed = ("delivery-failed", "fault", "not-retrieved")
+        return entry["state"] == "CANCELED" and reason.split(":")[0] in failed
+    return bool(entry["state"] == state)
+
+
+def _one(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> sa.Row[Any] | None:
+    return connection.execute(sa.select(table).where(where)).first()
+
+
+def _scores(keys: set[str]) -> sa.Select[Any]:
+    return sa.select(t.scores.c.result_key, t.scores.c.outcome).where(t.scores.c.result_key.in_(keys))
+
+
+def _score_row(connection: sa.Connection, key: str) -> dict[str, Any] | None:
+    row = connection.execute(_scores({key})).first()
+    return None if row is None else dict(json.loads(row.outcome))
+
+
+def _receiving(group: sa.Row[Any] | None) -> bool:
+    return bool(group is not None and group.receiving)
+
+
+def _state(group: sa.Row[Any] | None, newest: sa.Row[Any] | None) -> dict[str, Any]:
+    if newest is None:
+        return {"state": RECEIVING if _receiving(group) else "CLOSED", "reason": None}
+    if _receiving(group):
+        return {"state": RECEIVING, "reason": "more of a study that has a work item already"}
+    return {"state": newest.state, "reason": newest.reason}
+
+
+def _receiving_entry(group: sa.Row[Any]) -> dict[str, Any]:
+    return {
+        "id": None,
+        "study_instance_uid": group.study_instance_uid,
+        "group": group.id,
+        "state": RECEIVING,
+        "reason": None,
+        "created_at": iso(group.first_at),
+    }
+
+
+def _work_item_entry(row: sa.Row[Any], outcome: dict[str, Any] | None) -> dict[str, Any]:
+    score = (outcome or {}).get("score")
+    return {
+        "id": row.id,
+        "study_instance_uid": row.study_instance_uid,
+        "group": row.group_id,
+        "state": row.state,
+        "reason": row.reason,
+        "cause": row.cause,
+        "step": None if row.finished_at else row.step,
+        "created_at": iso(row.created_at),
+        "finished_at": iso(row.finished_at),
+        "attempts": row.attempts,
+        "last_error": row.last_error,
+        "result_key": row.result_key,
+        "replaces_key": row.replaces_key,
+        "grade": score and score["grade"],
+        "fat_fraction_percent": score and score["fat_fraction_percent"],
+    }
+
+
+def _instances(
+    connection: sa.Connection, group_id: str, study: str, items: list[sa.Row[Any]] | Any
+) -> list[sa.Row[Any]]:
+    i, s, links = t.instances, t.studies.c, t.work_item_instances.c
+    of_group = sa.select(s.study_instance_uid).where(s.group_id == group_id)
+    retrieved = sa.select(links.instance_id).where(links.work_item_id.in_([item.id for item in items]))
+    where = i.c.study_instance_uid.in_(of_group) | (i.c.study_instance_uid == study) | i.c.id.in_(retrieved)
+    return list(connection.execute(sa.select(i).where(where).order_by(i.c.id)).all())
+
+
+def _scored_part(outcome: dict[str, Any] | None, instances: list[sa.Row[Any]]) -> dict[str, Any]:
+    """The score, the model and one entry under `views` at least for every instance."""
+    views = list(outcome["views"]) if outcome else []
+    looked_at = {view["sop_instance_uid"] for view in views}
+    for row in instances:
+        if row.sop_instance_uid not in looked_at or row.conflict:
+            views.append(_unseen(row, scored=outcome is not None))
+    return {
+        "score": outcome and outcome["score"],
+        "refusal": outcome and outcome["refusal"],
+        "views": views,
+        "model": outcome and outcome["model"],
+    }
+
+
+def _unseen(row: sa.Row[Any], *, scored: bool) -> dict[str, Any]:
+    reason = row.not_scored_reason or ("arrived after this score" if scored else "not scored yet")
+    if row.conflict:
+        reason = "another version of this instance came first and is scored"
+    return {
+        "sop_instance_uid": row.sop_instance_uid,
+        "frame": None,
+        "view": None,
+        "used": False,
+        "reason": reason,
+        "weight": None,
+    }
+
+
+def _instance_entry(row: sa.Row[Any]) -> dict[str, Any]:
+    return {
+        "sop_instance_uid": row.sop_instance_uid,
+        "sop_class_uid": row.sop_class_uid,
+        "series_instance_uid": row.series_instance_uid,
+        "transfer_syntax_uid": row.transfer_syntax_uid,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "received_at": iso(row.received_at),
+        "times_received": row.times_received,
+        "conflict": row.conflict,
+    }
+
+
+def _results(connection: sa.Connection, newest: sa.Row[Any] | None) -> list[dict[str, Any]]:
+    if newest is None:
+        return []
+    o, b = t.result_objects, t.outbox
+    query = sa.select(b, o.c.sop_class_uid, o.c.series_instance_uid, o.c.kind).join(
+        o, o.c.sop_instance_uid == b.c.sop_instance_uid
+    )
+    return [
+        {
+            "kind": row.kind,
+            "sop_class_uid": row.sop_class_uid,
+            "sop_instance_uid": row.sop_instance_uid,
+            "series_instance_uid": row.series_instance_uid,
+            "destination": row.destination,
+            "state": row.state,
+            "proof": row.proof,
+            "attempts": row.attempts,
+            "last_error": row.last_error,
+            "proved_at": iso(row.proved_at),
+        }
+        for row in connection.execute(query.where(b.c.work_item_id == newest.id).order_by(b.c.id))
+    ]
+
+
+def _associations(connection: sa.Connection, instances: list[sa.Row[Any]]) -> list[dict[str, Any]]:
+    ids = {row.association_id for row in instances if row.association_id is not None}
+    a = t.associations
+    return [
+        {
+            "id": row.id,
+            "calling_ae_title": row.calling_ae_title,
+            "peer_host": row.peer_host,
+            "opened_at": iso(row.opened_at),
+            "closed_at": iso(row.closed_at),
+            "outcome": row.outcome,
+        }
+        for row in connection.execute(sa.select(a).where(a.c.id.in_(ids)).order_by(a.c.id))
+    ]
+
+
+def _times(connection: sa.Connection, group: sa.Row[Any] | None, items: Any) -> dict[str, Any]:
+    ids = [item.id for item in items]
+    rows = connection.execute(sa.select(t.steps).where(t.steps.c.work_item_id.in_(ids)).order_by(t.steps.c.id))
+    return {
+        "first_instance": iso(group.first_at) if group else None,
+        "last_instance": iso(group.quiet_since) if group else None,
+        "closed": iso(group.closed_at) if group else None,
+        "interruptions": group.interruptions if group else 0,
+        "steps": [
+            {
+                "work_item": row.work_item_id,
+                "step": row.step,
+                "started": iso(row.started_at),
+                "ended": iso(row.ended_at),
+                "seconds": None if row.ended_at is None else round(row.ended_at - row.started_at, 3),
+                "outcome": row.outcome,
+            }
+            for row in rows
+        ],
+    }

@@ -1,0 +1,197 @@
+"""Replay and retry: a new work item for a study that is known, from the spool or from its archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from agent.domain.errors import NotFoundError
+from agent.domain.result_uids import result_key
+from agent.domain.work_item import NOT_RETRIEVED, Cause, State, Step, WorkItem
+from agent.worklist import outbox, results, work_items
+from agent.worklist import tables as t
+from agent.worklist.closing import GroupContent, group_content, latest_key
+from agent.worklist.ledger import Ledger
+
+
+class Source(StrEnum):
+    """Where a replay takes the instances from."""
+
+    SPOOL = "spool"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a replay would do; made without changing anything."""
+
+    study_instance_uid: str
+    source: Source
+    result_key: str | None
+    """None where only the archive can tell."""
+    known: bool
+    """The key has been scored before: proved again, no new object."""
+
+
+def plan(
+    ledger: Ledger,
+    study_instance_uid: str,
+    *,
+    wanted: Source | None,
+    has_file: Callable[[str], bool],
+    archive_holds: Callable[[str], bool],
+    bundle_digest: str,
+) -> Plan:
+    """Choose the source: the spool where it is whole, else the archive.
+
+    Parameters
+    ----------
+    wanted
+        The operator's choice, or None.
+    has_file
+        Whether the spool has the instance of a digest.
+    archive_holds
+        Whether the archive lists a study; asked only if needed.
+
+    Raises
+    ------
+    NotFoundError
+        The study is nowhere, or not where the operator said.
+    """
+    with ledger.read() as connection:
+        group = _group_of(connection, study_instance_uid)
+        content = None if group is None else group_content(connection, group.id)
+        whole = content is not None and bool(content.digests) and all(map(has_file, content.digests))
+        if whole and wanted is not Source.ARCHIVE and group is not None and content is not None:
+            key = result_key(group.id, content.digests, bundle_digest)
+            known = results.has_objects(connection, key)
+            return Plan(study_instance_uid=study_instance_uid, source=Source.SPOOL, result_key=key, known=known)
+    if wanted is Source.SPOOL:
+        raise NotFoundError(
+            f"the spool does not hold study {study_instance_uid} whole", remedy="replay it with --from archive"
+        )
+    if not archive_holds(study_instance_uid):
+        raise NotFoundError(
+            f"study {study_instance_uid} is neither in the spool nor in an archive we may query",
+            remedy="check the UID, and archive.query in the settings",
+        )
+    return Plan(study_instance_uid=study_instance_uid, source=Source.ARCHIVE, result_key=None, known=False)
+
+
+def schedule(ledger: Ledger, planned: Plan, *, bundle_digest: str, now: float, cause: Cause = Cause.REPLAY) -> int:
+    """Make the work item of a plan; returns its row."""
+    with ledger.write() as connection:
+        group = _group_of(connection, planned.study_instance_uid)
+        group_id = planned.study_instance_uid if group is None else group.id
+        filed_in = planned.study_instance_uid if group is None else group.study_instance_uid
+        from_spool = planned.source is Source.SPOOL
+        content = group_content(connection, group_id) if from_spool else None
+        key = result_key(group_id, content.digests if content else (), bundle_digest)
+        return work_items.create(
+            connection,
+            group_id=group_id,
+            study_instance_uid=filed_in if from_spool else planned.study_instance_uid,
+            result_key=key,
+            bundle_digest=bundle_digest,
+            cause=cause,
+            step=Step.SCORE if from_spool else Step.RETRIEVE,
+            now=now,
+            instance_ids=content.instance_ids if content else (),
+            replaces_key=_replaced(connection, group_id, key),
+        )
+
+
+def settle_retrieval(ledger: Ledger, item: WorkItem, owner: str, *, retrieval_id: int, now: float) -> None:
+    """Give a work item the instances that its retrieval fetched, and move it on to be scored."""
+    links, i = t.retrieval_instances, t.instances
+    query = sa.select(
+        i.c.id, i.c.sha256, i.c.may_be_scored, i.c.not_scored_reason, i.c.patient_id, i.c.issuer_of_patient_id
+    )
+    with ledger.write() as connection:
+        rows = connection.execute(
+            query.join(links, links.c.instance_id == i.c.id).where(links.c.retrieval_id == retrieval_id)
+        ).all()
+        content = _retrieved_content(rows)
+        if not content.instance_ids:
+            raise NotFoundError(
+                f"the archive sent nothing of study {item.study_instance_uid} that could be scored",
+                remedy="see the archive's own log",
+            )
+        key = result_key(item.group_id, content.digests, item.bundle_digest)
+        work_items.set_instances(connection, item.id, content.instance_ids)
+        values = {"result_key": key, "replaces_key": _replaced(connection, item.group_id, key)}
+        connection.execute(sa.update(t.work_items).where(t.work_items.c.id == item.id).values(values))
+        fetched = f"{len(rows)} instances"
+        work_items.advance(connection, item.id, owner, done=Step.RETRIEVE, step=Step.SCORE, now=now, outcome=fetched)
+
+
+def skip_to_delivery(
+    ledger: Ledger,
+    item: WorkItem,
+    owner: str,
+    *,
+    destinations: tuple[str, ...],
+    intact: Callable[[dict[str, str]], bool],
+    now: float,
+) -> bool:
+    """Move a work item whose key was scored and reported before straight to proving and sending what is missing.
+
+    Parameters
+    ----------
+    intact
+        Whether the store still holds these objects (UID to sha256) byte for byte.
+
+    Returns
+    -------
+    bool
+        False where it must be scored or reported (again): the outcome will be the same.
+    """
+    digests = results.object_digests(ledger, item.result_key)
+    if not digests or results.score_of(ledger, item.result_key) is None or not intact(digests):
+        return False
+    with ledger.write() as connection:
+        known = "known result"
+        work_items.advance(connection, item.id, owner, done=Step.SCORE, step=Step.DELIVER, now=now, outcome=known)
+        outbox.fill(connection, item.id, item.result_key, destinations, look_first=True)
+    return True
+
+
+def cancel(ledger: Ledger, work_item_id: int, *, reason: str, now: float) -> bool:
+    """End a work item in any state but a final one; whoever runs it finds its lease lost."""
+    w = t.work_items.c
+    live = (w.id == work_item_id) & w.state.in_((State.SCHEDULED, State.IN_PROGRESS))
+    ended = {"state": State.CANCELED, "reason": reason, "finished_at": now, "lease_owner": None, "lease_until": 0.0}
+    with ledger.write() as connection:
+        return connection.execute(sa.update(t.work_items).where(live).values(ended)).rowcount > 0
+
+
+def fail(ledger: Ledger, item: WorkItem, owner: str, *, step: Step, reason: str, now: float) -> None:
+    """End a work item that will not succeed by itself: a dead letter, listed by `worklist --state failed`."""
+    kind = NOT_RETRIEVED if step is Step.RETRIEVE else "fault"
+    with ledger.write() as connection:
+        text = f"{kind}: {reason}"[:256]
+        work_items.finish(connection, item.id, owner, done=step, state=State.CANCELED, reason=text, now=now)
+
+
+def _retrieved_content(rows: Sequence[Any]) -> GroupContent:
+    counted = [row for row in rows if row.may_be_scored] or rows
+    return GroupContent(
+        instance_ids=tuple(row.id for row in counted),
+        digests=tuple(row.sha256 for row in counted),
+        patients=frozenset((row.patient_id, row.issuer_of_patient_id) for row in rows),
+    )
+
+
+def _replaced(connection: sa.Connection, group_id: str, key: str) -> str | None:
+    """Find the report that a new key replaces; an old key built anew replaces nothing."""
+    earlier = latest_key(connection, group_id)
+    return None if earlier == key or results.has_objects(connection, key) else earlier
+
+
+def _group_of(connection: sa.Connection, study_instance_uid: str) -> sa.Row[Any] | None:
+    of_study = sa.select(t.studies.c.group_id).where(t.studies.c.study_instance_uid == study_instance_uid)
+    return connection.execute(sa.select(t.groups).where(t.groups.c.id.in_(of_study))).first()
