@@ -60,7 +60,7 @@ def show(ledger: Ledger, study_instance_uid: str) -> dict[str, Any]:
             "group": group_id,
             **_state(group, newest),
             "work_items": [_work_item_entry(item, _score_row(connection, item.result_key)) for item in items],
-            **_scored_part(outcome or (scored if _receiving(group) else None), instances),
+            **_scored_part(outcome or scored, instances),
             "results": _results(connection, newest),
             "instances": [_instance_entry(row) for row in instances],
             "associations": _associations(connection, instances),
@@ -188,7 +188,7 @@ def _instances(
 
 
 def _scored_part(outcome: dict[str, Any] | None, instances: list[sa.Row[Any]]) -> dict[str, Any]:
-    """The score, the model and one entry under `views` at least for every instance."""
+    """Compose the score, the model and one entry under `views` at least for every instance."""
     views = list(outcome["views"]) if outcome else []
     looked_at = {view["sop_instance_uid"] for view in views}
     for row in instances:
