@@ -75,7 +75,8 @@ class WorkItem:
     step: Step
     created_at: float
     attempts: int
-    retrieval_id: int | None = None
+    bundle_path: str | None = None
+    """Folder of the bundle where it is not the configured one."""
     replaces_key: str | None = None
     """Result key whose report this one replaces."""
 

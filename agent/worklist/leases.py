@@ -9,7 +9,14 @@ from agent.worklist.ledger import Ledger
 
 
 def hold(ledger: Ledger, name: str, owner: str, *, now: float, seconds: float) -> bool:
-    """Take or renew a lease; False while another owner's has not expired."""
+    """Take or renew a lease; False while another owner's has not expired.
+
+    Most calls only read: a fresh lease of ours needs no renewal, a fresh one of another's cannot be taken.
+    """
+    with ledger.read() as connection:
+        row = connection.execute(sa.select(t.leases).where(t.leases.c.name == name)).one_or_none()
+    if row is not None and row.until > now + (seconds / 2 if row.owner == owner else 0):
+        return bool(row.owner == owner)
     free = (t.leases.c.name == name) & ((t.leases.c.owner == owner) | (t.leases.c.until <= now))
     values = {"owner": owner, "until": now + seconds}
     with ledger.write() as connection:
@@ -20,3 +27,10 @@ def hold(ledger: Ledger, name: str, owner: str, *, now: float, seconds: float) -
             return False
         connection.execute(sa.insert(t.leases).values(name=name, **values))
         return True
+
+
+def active(ledger: Ledger, prefix: str, now: float) -> list[str]:
+    """Names of the unexpired leases that begin with `prefix`."""
+    live = t.leases.c.name.startswith(prefix, autoescape=True) & (t.leases.c.until > now)
+    with ledger.read() as connection:
+        return list(connection.execute(sa.select(t.leases.c.name).where(live).order_by(t.leases.c.name)).scalars())

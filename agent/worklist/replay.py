@@ -82,7 +82,15 @@ def plan(
     return Plan(study_instance_uid=study_instance_uid, source=Source.ARCHIVE, result_key=None, known=False)
 
 
-def schedule(ledger: Ledger, planned: Plan, *, bundle_digest: str, now: float, cause: Cause = Cause.REPLAY) -> int:
+def schedule(
+    ledger: Ledger,
+    planned: Plan,
+    *,
+    bundle_digest: str,
+    now: float,
+    cause: Cause = Cause.REPLAY,
+    bundle_path: str | None = None,
+) -> int:
     """Make the work item of a plan; returns its row."""
     with ledger.write() as connection:
         group = _group_of(connection, planned.study_instance_uid)
@@ -102,7 +110,27 @@ def schedule(ledger: Ledger, planned: Plan, *, bundle_digest: str, now: float, c
             now=now,
             instance_ids=content.instance_ids if content else (),
             replaces_key=_replaced(connection, group_id, key),
+            bundle_path=bundle_path,
         )
+
+
+def rekey(ledger: Ledger, item: WorkItem, owner: str, *, bundle_digest: str) -> WorkItem:
+    """Give a work item of the configured bundle the key of the bundle that is configured now.
+
+    The bundle was exchanged while the work item waited: it is scored with what is installed, and says so.
+    """
+    w = t.work_items.c
+    digests = [instance.sha256 for instance in results.instances_of(ledger, item.id)]
+    key = result_key(item.group_id, digests, bundle_digest)
+    with ledger.write() as connection:
+        work_items.check_lease(connection, item.id, owner, Step.SCORE)
+        values = {
+            "bundle_digest": bundle_digest,
+            "result_key": key,
+            "replaces_key": _replaced(connection, item.group_id, key),
+        }
+        connection.execute(sa.update(t.work_items).where(w.id == item.id).values(values))
+        return work_items.as_work_item(connection.execute(sa.select(t.work_items).where(w.id == item.id)).one())
 
 
 def settle_retrieval(ledger: Ledger, item: WorkItem, owner: str, *, retrieval_id: int, now: float) -> None:

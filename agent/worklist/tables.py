@@ -98,6 +98,7 @@ work_items = sa.Table(
     sa.Column("study_instance_uid", _UID, nullable=False, index=True),
     sa.Column("result_key", _SHA256, nullable=False, index=True),
     sa.Column("bundle_digest", _SHA256, nullable=False),
+    sa.Column("bundle_path", sa.String(1024)),  # NULL: the configured bundle
     sa.Column("cause", sa.String(16), nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("reason", sa.String(256)),
@@ -196,7 +197,7 @@ outbox = sa.Table(
 leases = sa.Table(
     "leases",
     metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("owner", sa.String(128), nullable=False),
     sa.Column("until", sa.Float, nullable=False),
 )

@@ -32,6 +32,7 @@ def create(
     instance_ids: tuple[int, ...] = (),
     replaces_key: str | None = None,
     reason: str | None = None,
+    bundle_path: str | None = None,
 ) -> int:
     """Insert a SCHEDULED work item within the caller's transaction; returns its row."""
     values = {
@@ -39,6 +40,7 @@ def create(
         "study_instance_uid": study_instance_uid,
         "result_key": result_key,
         "bundle_digest": bundle_digest,
+        "bundle_path": bundle_path,
         "cause": cause,
         "state": State.SCHEDULED,
         "reason": reason,
@@ -199,6 +201,7 @@ def as_work_item(row: sa.Row[Any]) -> WorkItem:
         study_instance_uid=row.study_instance_uid,
         result_key=row.result_key,
         bundle_digest=row.bundle_digest,
+        bundle_path=row.bundle_path,
         cause=Cause(row.cause),
         state=State(row.state),
         reason=row.reason,

@@ -43,7 +43,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_groups_receiving'), ['receiving'], unique=False)
 
     op.create_table('leases',
-    sa.Column('name', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=128), nullable=False),
     sa.Column('owner', sa.String(length=128), nullable=False),
     sa.Column('until', sa.Float(), nullable=False),
     sa.PrimaryKeyConstraint('name', name=op.f('pk_leases'))
@@ -80,6 +80,7 @@ def upgrade() -> None:
     sa.Column('study_instance_uid', sa.String(length=64), nullable=False),
     sa.Column('result_key', sa.String(length=64), nullable=False),
     sa.Column('bundle_digest', sa.String(length=64), nullable=False),
+    sa.Column('bundle_path', sa.String(length=1024), nullable=True),
     sa.Column('cause', sa.String(length=16), nullable=False),
     sa.Column('state', sa.String(length=16), nullable=False),
     sa.Column('reason', sa.String(length=256), nullable=True),

@@ -1,0 +1,258 @@
+"""Settings: one TOML file and environment variables `AGENT_<SECTION>__<KEY>`; the environment wins.
+
+Every setting has a name, a default, a unit and a help text; `docs/settings.md` is generated from this file.
+Read by the composition root and the command line only; rooms get plain values.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from agent.domain.errors import SettingsError
+from agent.domain.identifiers import Archive, Peer
+from agent.worklist.grouping import GroupBy
+
+PREFIX: Final = "AGENT_"
+SHIPPED_BUNDLE: Final = Path(__file__).parent.parent / "inference" / "bundles" / "reference"
+
+_AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
+_Peer = Annotated[Peer, BeforeValidator(lambda value: Peer.parse(value) if isinstance(value, str) else value)]
+_Archive = Annotated[Archive, BeforeValidator(lambda value: Archive.parse(value) if isinstance(value, str) else value)]
+_Path = Annotated[Path, AfterValidator(lambda value: value.expanduser().resolve())]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Dicom(_Section):
+    """How modalities and archives reach us."""
+
+    ae_title: _AeTitle = Field("STEATOSIS", description="our AE title")
+    host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs `dicom.peers`")
+    port: int = Field(11112, ge=1, le=65535, description="TCP port to listen on")
+    peers: tuple[_Peer, ...] = Field((), description="who may call us, `AE@host` each; empty: anyone, on loopback only")
+    max_associations: int = Field(256, ge=1, le=100_000, description="associations open at once over all listeners")
+    listeners: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=64,
+        description="listener processes sharing the port; default: one a core",
+    )
+    tls_cert: _Path | None = Field(None, description="certificate (PEM) for DICOM TLS, listening and sending")
+    tls_key: _Path | None = Field(None, description="private key (PEM) of the certificate")
+    tls_ca: _Path | None = Field(None, description="certificate authority (PEM) that peers must be signed by")
+
+
+class Storage(_Section):
+    """Where everything is kept."""
+
+    data_dir: _Path = Field(
+        Path("var"), validate_default=True, description="ledger, instance files, results and embedded broker"
+    )
+    min_free_gb: float = Field(2, ge=0, description="free space (GB) below which C-STORE answers A700")
+
+
+class Study(_Section):
+    """When a study is complete, and what of it is scored."""
+
+    quiet_seconds: float = Field(30, gt=0, description="a study closes when nothing has arrived for this long (s)")
+    max_wait_seconds: float = Field(900, gt=0, description="and at the latest this long after its first instance (s)")
+    min_views: int = Field(1, ge=1, le=64, description="fewest usable views that are scored")
+    max_views: int = Field(8, ge=1, le=64, description="most frames used, and heatmaps made")
+    group_by: GroupBy = Field(
+        GroupBy.STUDY, description="`study`, or `patient-day`: one score for all studies of a patient's day"
+    )
+
+
+class Results(_Section):
+    """Where results go."""
+
+    destinations: tuple[_Archive, ...] = Field((), description="archives, `AE@host:port` each; empty: kept here only")
+    commitment_seconds: float = Field(
+        10, ge=0, description="how long to wait for a storage commitment before C-FIND (s)"
+    )
+
+
+class ArchiveSection(_Section):
+    """Where studies are fetched back from."""
+
+    query: _Archive | None = Field(None, description="archive for C-FIND and C-GET or C-MOVE, `AE@host:port`")
+
+
+class Model(_Section):
+    """What scores."""
+
+    bundle: _Path = Field(SHIPPED_BUNDLE, description="folder of the model bundle; default: the shipped one")
+    backend: Literal["auto", "onnxruntime"] = Field(
+        "auto", description="inference engine; `auto` takes the fastest here"
+    )
+
+
+class Broker(_Section):
+    """What carries wake-ups."""
+
+    url: str | None = Field(None, description="Redis or Valkey URL; unset: an embedded Valkey")
+
+
+class Database(_Section):
+    """What holds the ledger."""
+
+    url: str | None = Field(None, description="SQLAlchemy URL of PostgreSQL; unset: SQLite in the data folder")
+
+
+class Web(_Section):
+    """The worklist page."""
+
+    host: str = Field("127.0.0.1", description="address of the page; any other than loopback needs `web.token`")
+    port: int = Field(8080, ge=1, le=65535, description="TCP port of the page")
+    token: str | None = Field(None, min_length=16, repr=False, description="secret that callers of the page must send")
+
+
+class Log(_Section):
+    """What is logged, to standard error."""
+
+    format: Literal["console", "json"] | None = Field(
+        None, description="`console` or `json`; unset: console on a terminal"
+    )
+
+
+class Settings(_Section):
+    """All settings, valid together."""
+
+    dicom: Dicom = Dicom()
+    storage: Storage = Storage()
+    study: Study = Study()
+    results: Results = Results()
+    archive: ArchiveSection = ArchiveSection()
+    model: Model = Model()
+    broker: Broker = Broker()
+    database: Database = Database()
+    web: Web = Web()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        for impossible, message in _combinations(self):
+            if impossible:
+                raise ValueError(message)
+        return self
+
+
+def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
+    """List what is impossible together, each with its remedy."""
+    dicom, study, web = s.dicom, s.study, s.web
+    return (
+        (
+            not is_loopback(dicom.host) and not dicom.peers,
+            f"dicom.host = {dicom.host!r} listens beyond this machine while dicom.peers is empty, so anyone could "
+            'send; list who may call, for example dicom.peers = ["US1@10.0.0.7"], or listen on 127.0.0.1',
+        ),
+        (
+            not is_loopback(web.host) and web.token is None,
+            f"web.host = {web.host!r} serves beyond this machine without web.token; set one of 16 characters or more",
+        ),
+        (
+            (dicom.tls_cert is None) != (dicom.tls_key is None),
+            "dicom.tls_cert and dicom.tls_key go together; set both or none",
+        ),
+        (
+            dicom.tls_ca is not None and dicom.tls_cert is None,
+            "dicom.tls_ca needs dicom.tls_cert and dicom.tls_key beside it",
+        ),
+        (
+            study.quiet_seconds > study.max_wait_seconds,
+            f"study.quiet_seconds = {study.quiet_seconds:g} exceeds study.max_wait_seconds = "
+            f"{study.max_wait_seconds:g}; raise the latter or lower the former",
+        ),
+        (
+            study.min_views > study.max_views,
+            f"study.min_views = {study.min_views} exceeds study.max_views = {study.max_views}; no study could be "
+            "scored",
+        ),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(config: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Read and check the settings.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be read, a key is unknown, a value is bad or values are impossible together; the message names
+        key, value and remedy.
+    """
+    values = _from_file(config) if config is not None else {}
+    for section, keys in _from_environment(environment).items():
+        values.setdefault(section, {}).update(keys)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_told(part) for part in error.errors()), remedy="see docs/settings.md") from None
+
+
+def _from_file(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the settings file {config} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {config} is not TOML: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Collect `AGENT_<SECTION>__<KEY>`; lists and tables are JSON."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, text in environment.items():
+        section, separator, key = name.removeprefix(PREFIX).partition("__")
+        if name.startswith(PREFIX) and separator:
+            found.setdefault(section.lower(), {})[key.lower()] = _json_or_text(name, text)
+    return found
+
+
+def _json_or_text(name: str, text: str) -> Any:
+    if not text.lstrip().startswith(("[", "{")):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{name} is not JSON: {error}", remedy='a list is written ["A@host:104"]') from error
+
+
+def _told(error: Any) -> str:
+    """One fault as key, value and remedy."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {key}: {_known_like(error['loc'])}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    secret = key == "web.token"
+    shown = "" if not key else f"{key}: " if secret else f"{key} = {error["input"]!r}: "
+    return shown + message
+
+
+def _known_like(location: tuple[str | int, ...]) -> str:
+    section = Settings.model_fields.get(str(location[0]))
+    if section is None or len(location) == 1:
+        return "known sections are " + ", ".join(Settings.model_fields)
+    kind = section.annotation
+    return f"known keys of {location[0]} are " + ", ".join(
+        kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else ()
+    )
