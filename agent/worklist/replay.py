@@ -223,3 +223,27 @@ def _replaced(connection: sa.Connection, group_id: str, key: str) -> str | None:
 def _group_of(connection: sa.Connection, study_instance_uid: str) -> sa.Row[Any] | None:
     of_study = sa.select(t.studies.c.group_id).where(t.studies.c.study_instance_uid == study_instance_uid)
     return connection.execute(sa.select(t.groups).where(t.groups.c.id.in_(of_study))).first()
+
+
+def retry(ledger: Ledger, item: WorkItem, *, cause: Cause, now: float) -> int:
+    """Make a new work item for the same key and instances; a held one is released by it and ends canceled."""
+    links = t.work_item_instances.c
+    with ledger.write() as connection:
+        chosen = sa.select(links.instance_id).where(links.work_item_id == item.id)
+        ids = tuple(connection.execute(chosen).scalars())
+        if item.state is State.SCHEDULED:
+            ended = {"state": State.CANCELED, "reason": "released", "finished_at": now}
+            connection.execute(sa.update(t.work_items).where(t.work_items.c.id == item.id).values(ended))
+        return work_items.create(
+            connection,
+            group_id=item.group_id,
+            study_instance_uid=item.study_instance_uid,
+            result_key=item.result_key,
+            bundle_digest=item.bundle_digest,
+            bundle_path=item.bundle_path,
+            cause=cause,
+            step=Step.SCORE if ids else Step.RETRIEVE,
+            now=now,
+            instance_ids=ids,
+            replaces_key=item.replaces_key,
+        )

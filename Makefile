@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TRAIN := .venv-training
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test test-fast check format bench train-setup train-test bundle clean
+
+help: ## say what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.installed ## make .venv with everything that serving and its tests need
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: setup ## setup, then serve
+	$(BIN)/agent serve
+
+demo: setup ## a dozen synthetic patients from association to archive
+	$(BIN)/agent demo
+
+test: setup ## setup, then every test that needs no torch and no GPU
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: setup ## the tests that start no process and no peer
+	$(BIN)/python -m pytest -m 'not peers and not acceptance' $(PYTEST_ARGS)
+
+check: setup ## lint, types, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## put the code in its usual shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## speed and memory, as ratios against a peer in the same run
+	$(BIN)/python -m pytest tests/load -m bench -s $(PYTEST_ARGS)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) $(TRAIN) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The composition root: reads the settings, gives every room plain values, and supervises the processes."""

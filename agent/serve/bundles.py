@@ -1,0 +1,42 @@
+"""The configured model bundle, as the processes that score and those that only name it need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from agent.domain.errors import SettingsError
+from agent.settings import Settings
+from inference.bundle import Bundle, BundleError
+from inference.predictor import Predictor
+
+
+def bundle_of(folder: Path) -> Bundle:
+    """Read and check a bundle without making its members ready.
+
+    Raises
+    ------
+    SettingsError
+        It is missing or not whole.
+    """
+    try:
+        return Bundle.load(folder)
+    except BundleError as error:
+        raise SettingsError(
+            f"the model bundle {folder} cannot be used: {error}", remedy="set model.bundle to an intact bundle"
+        ) from error
+
+
+def predictors_of(settings: Settings) -> Callable[[str | None], Predictor]:
+    """Make the loader of predictors: each bundle is loaded and warmed once a process."""
+
+    @cache
+    def predictor(folder: str | None) -> Predictor:
+        path = settings.model.bundle if folder is None else Path(folder)
+        bundle_of(path)
+        opened = Predictor.open(path, backend=settings.model.backend)
+        opened.warm_up()
+        return opened
+
+    return predictor

@@ -1,0 +1,93 @@
+"""From settings to plain values: what every process needs, and nothing that only one needs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import ssl
+
+from agent.domain.completeness import Patience
+from agent.domain.errors import SettingsError
+from agent.serve.broker import broker_url
+from agent.settings import Settings
+from agent.store.durable import make_directory
+from agent.store.layout import Layout
+from agent.worklist.ledger import Ledger
+
+GIGABYTE = 10**9
+
+
+def layout_of(settings: Settings) -> Layout:
+    """Open the data folder, making what is missing.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be written.
+    """
+    layout = Layout(settings.storage.data_dir)
+    try:
+        for folder in (layout.incoming, layout.instances, layout.results, layout.broker):
+            make_directory(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"the data folder {layout.data_dir} cannot be written: {error.strerror}",
+            remedy="set storage.data_dir to a folder that this user owns",
+        ) from error
+    return layout
+
+
+def ledger_of(settings: Settings) -> Ledger:
+    """Open the ledger with this version's tables."""
+    if settings.database.url is not None:
+        ledger = Ledger(settings.database.url)
+    else:
+        layout_of(settings)
+        ledger = Ledger.in_folder(Layout(settings.storage.data_dir).ledger)
+    ledger.migrate()
+    return ledger
+
+
+def broker_of(settings: Settings) -> str:
+    """URL of the broker: the configured one, or the embedded one of this data folder."""
+    return settings.broker.url or broker_url(Layout(settings.storage.data_dir).broker)
+
+
+def installation_of(settings: Settings) -> str:
+    """Name this host's use of this data folder: the beginning of every lease owner's name."""
+    folder = hashlib.sha256(str(settings.storage.data_dir).encode()).hexdigest()[:8]
+    return f"{socket.gethostname()[:64]}/{folder}/"
+
+
+def owner_of(settings: Settings, role: str) -> str:
+    """Name this process as an owner of leases."""
+    return f"{installation_of(settings)}{role}-{os.getpid()}"
+
+
+def patience_of(settings: Settings) -> Patience:
+    """When a study is complete."""
+    return Patience(quiet_seconds=settings.study.quiet_seconds, max_wait_seconds=settings.study.max_wait_seconds)
+
+
+def check_tls(settings: Settings) -> None:
+    """Refuse certificates that cannot be used, before anything listens.
+
+    Raises
+    ------
+    SettingsError
+        A file is missing, or key and certificate do not belong together.
+    """
+    dicom = settings.dicom
+    if dicom.tls_cert is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(dicom.tls_cert, dicom.tls_key)
+        if dicom.tls_ca is not None:
+            context.load_verify_locations(dicom.tls_ca)
+    except OSError as error:  # ssl.SSLError is one too
+        raise SettingsError(
+            f"the TLS files of dicom.tls_cert, tls_key and tls_ca cannot be used: {error}",
+            remedy="they must be readable PEM files, the key without a passphrase",
+        ) from error

@@ -1,0 +1,43 @@
+"""The web process."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+import uvicorn
+
+from agent import __version__
+from agent.serve.context import layout_of, ledger_of
+from agent.serve.readiness import readiness
+from agent.settings import Settings
+from agent.web.app import WebContext, make_app
+
+
+def run_page(settings: Settings, stop: threading.Event) -> None:
+    """Serve the page and the API until `stop` is set."""
+    ledger = ledger_of(settings)
+    context = WebContext(
+        ledger=ledger,
+        layout=layout_of(settings),
+        token=settings.web.token,
+        version=__version__,
+        ready=lambda: readiness(settings, ledger),
+    )
+    config = uvicorn.Config(
+        make_app(context),
+        host=settings.web.host,
+        port=settings.web.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while thread.is_alive() and not stop.wait(0.2):
+        pass
+    server.should_exit = True
+    thread.join(3.0)
+    structlog.get_logger("web").info("page ended")

@@ -1,0 +1,80 @@
+"""`agent score`: DICOM files in, one result a study out, with nothing else running."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.domain.eligibility import OWN_RESULT, reason_not_scored
+from agent.domain.errors import AgentError
+from agent.domain.study import Instance
+from agent.score.score_study import ScoreLimits, score_study
+from agent.serve.bundles import predictors_of
+from agent.settings import Settings
+from agent.store.instance_files import read_file_header
+
+Source = tuple[Instance, Path]
+
+
+def score_paths(
+    settings: Settings, paths: tuple[Path, ...], progress: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Score what lies under the paths, study by study.
+
+    Yields
+    ------
+    dict
+        The score part of the contract's JSON, one a study.
+    """
+    studies: dict[str, list[Source]] = {}
+    for path in _files(paths):
+        try:
+            instance = _instance(path)
+        except AgentError as error:
+            progress(f"{path}: not read: {error.cause}")
+            continue
+        studies.setdefault(instance.study_instance_uid, []).append((instance, path))
+    predictor = predictors_of(settings)(None) if studies else None
+    limits = ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views)
+    for number, (study, sources) in enumerate(sorted(studies.items()), 1):
+        progress(f"{number} of {len(studies)}: {study}, {len(sources)} instances")
+        if predictor is None:
+            continue
+        foreign = [source for source in sources if source[0].not_scored_reason != OWN_RESULT]
+        outcome, _ = score_study(tuple(foreign), predictor, limits)
+        told = outcome.as_dict()
+        yield {
+            "study_instance_uid": study,
+            "state": "COMPLETED" if outcome.score else "CANCELED",
+            "reason": outcome.refusal,
+            "work_items": [],
+            "score": told["score"],
+            "views": told["views"],
+            "model": told["model"],
+            "results": [],
+        }
+
+
+def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    for path in paths:
+        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _instance(path: Path) -> Instance:
+    """Make the row that the ledger would hold, from a file that it does not."""
+    header, transfer_syntax_uid = read_file_header(path)
+    reason = reason_not_scored(header)
+    return Instance(
+        id=0,
+        sop_instance_uid=header.sop_instance_uid,
+        sop_class_uid=header.sop_class_uid,
+        study_instance_uid=header.study_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        sha256=hashlib.sha256(str(path).encode()).hexdigest(),
+        bytes=path.stat().st_size,
+        may_be_scored=reason is None,
+        not_scored_reason=reason,
+    )

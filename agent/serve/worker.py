@@ -1,0 +1,152 @@
+"""A worker process: one Celery queue, and threads that renew leases, reconcile and say that it is ready."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from celery import Celery
+from celery.signals import worker_shutting_down
+from kombu.exceptions import OperationalError
+
+from agent.domain.errors import AgentError
+from agent.domain.work_item import Step
+from agent.serve.bundles import bundle_of, predictors_of
+from agent.serve.context import broker_of, layout_of, ledger_of, owner_of, patience_of
+from agent.serve.readiness import say_ready
+from agent.settings import Settings
+from agent.tasks.runner import Runner, StepFunction
+from agent.worklist import work_items
+from agent.worklist.celery_app import WAKE, make_celery, wake
+from agent.worklist.ledger import Ledger
+from agent.worklist.reconciler import TICK_SECONDS, reconcile
+
+QUEUES: Final = ("score", "deliver", "retrieve")
+
+
+def run_worker(settings: Settings, queue: str) -> None:
+    """Serve one queue until SIGTERM; the step at hand is finished first."""
+    log = structlog.get_logger("worker").bind(queue=queue)
+    ledger, owner = ledger_of(settings), owner_of(settings, queue)
+    app = make_celery(broker_of(settings))
+    waker = _waker(app, log)
+    steps = _STEPS_OF[queue](settings, ledger, owner, waker)
+    runner = Runner(ledger=ledger, owner=owner, queue=queue, steps=steps, wake=waker, now=time.time)
+    digest = bundle_of(settings.model.bundle).digest
+
+    @app.task(name=WAKE)  # type: ignore[untyped-decorator]
+    def wake_up(work_item_id: int) -> None:
+        runner.run(work_item_id)
+
+    def look() -> None:
+        tick = reconcile(
+            ledger,
+            owner=owner,
+            patience=patience_of(settings),
+            bundle_digest=digest,
+            wake=waker,
+            now=time.time(),
+        )
+        for closed in tick.closed:
+            log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
+
+    stop = threading.Event()
+    worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
+    _every(TICK_SECONDS, look, stop, log)
+    _every(work_items.RENEW_SECONDS, lambda: work_items.renew(ledger, owner, time.time()), stop, log)
+    _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
+    log.info("worker ready", owner=owner)
+    options = ("--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle", "--without-heartbeat")
+    app.worker_main(["worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options])
+    stop.set()
+
+
+def _waker(app: Celery, log: Any) -> Callable[[int, Step], None]:
+    def send(work_item_id: int, step: Step) -> None:
+        try:
+            wake(app, work_item_id, step)
+        except (OperationalError, OSError) as error:
+            log.warning("wake-up not sent: the reconciler sends it again", work_item=work_item_id, cause=str(error))
+
+    return send
+
+
+def _every(seconds: float, action: Callable[[], None], stop: threading.Event, log: Any) -> None:
+    """Do something again and again in a thread; a ledger that is away is waited for."""
+
+    def loop() -> None:
+        while not stop.wait(seconds):
+            try:
+                action()
+            except AgentError as error:
+                log.warning("periodic step failed", cause=error.cause)
+                stop.wait(1.0)
+
+    threading.Thread(target=loop, daemon=True).start()
+
+
+def _score_steps(
+    settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
+) -> Mapping[Step, StepFunction]:
+    from agent.score.score_study import ScoreLimits
+    from agent.tasks.report import ReportStep
+    from agent.tasks.score import ScoreStep
+
+    predictor = predictors_of(settings)
+    predictor(None)  # loaded and warm before the process says that it is ready
+    layout, destinations = layout_of(settings), settings.results.destinations
+    score = ScoreStep(
+        ledger=ledger,
+        layout=layout,
+        owner=owner,
+        limits=ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views),
+        destinations=destinations,
+        predictor=predictor,
+        wake=waker,
+        now=time.time,
+    )
+    report = ReportStep(
+        ledger=ledger,
+        layout=layout,
+        owner=owner,
+        destinations=destinations,
+        station_name=settings.dicom.ae_title,
+        wake=waker,
+        now=time.time,
+    )
+    return {Step.SCORE: score, Step.REPORT: report}
+
+
+def _deliver_steps(
+    settings: Settings, ledger: Ledger, owner: str, _waker: Callable[[int, Step], None]
+) -> Mapping[Step, StepFunction]:
+    from agent.serve.dicom import scu_of
+    from agent.tasks.deliver import DeliverStep
+
+    layout = layout_of(settings)
+    deliver = DeliverStep(ledger=ledger, layout=layout, owner=owner, scu=scu_of(settings), now=time.time)
+    return {Step.DELIVER: deliver}
+
+
+def _retrieve_steps(
+    settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
+) -> Mapping[Step, StepFunction]:
+    from agent.serve.dicom import retrieve_of
+    from agent.tasks.retrieve import RetrieveStep
+
+    retrieve = RetrieveStep(
+        ledger=ledger,
+        owner=owner,
+        archive=settings.archive.query,
+        context=retrieve_of(settings, ledger),
+        wake=waker,
+        now=time.time,
+    )
+    return {Step.RETRIEVE: retrieve}
+
+
+_STEPS_OF: Final = {"score": _score_steps, "deliver": _deliver_steps, "retrieve": _retrieve_steps}
+"""Imported where they are made: a process loads only what its queue needs."""

@@ -1,0 +1,54 @@
+"""The report step: an outcome and its pictures go in, DICOM objects in the store and outbox rows come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.domain.errors import NotFoundError
+from agent.domain.identifiers import Archive
+from agent.domain.work_item import Step, WorkItem
+from agent.report.report_study import ReportRequest, build_report
+from agent.store.layout import Layout
+from agent.store.result_files import read_view_pictures, write_object
+from agent.tasks.sources import existing
+from agent.worklist import results
+from agent.worklist.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportStep:
+    """Builds the result objects; building again makes the same bytes."""
+
+    ledger: Ledger
+    layout: Layout
+    owner: str
+    destinations: tuple[Archive, ...]
+    station_name: str
+    wake: Callable[[int, Step], None]
+    now: Callable[[], float]
+
+    def __call__(self, item: WorkItem, log: Any) -> None:
+        """Build, keep and record the objects, then wake the delivery."""
+        kept = results.score_of(self.ledger, item.result_key)
+        if kept is None:
+            raise NotFoundError(f"the score of work item {item.id} is not in the ledger", remedy="replay the study")
+        request = ReportRequest(
+            result_key=item.result_key,
+            outcome=kept.outcome,
+            pictures=read_view_pictures(self.layout, item.result_key),
+            evidence=tuple(existing(self.layout, i) for i in results.instances_of(self.ledger, item.id)),
+            content_at=datetime.fromtimestamp(kept.content_at, UTC),
+            predecessor=results.predecessor_of(self.ledger, kept.replaces_key),
+            study_instance_uid=item.study_instance_uid,
+            station_name=self.station_name,
+        )
+        objects = build_report(request)
+        for made in objects:
+            write_object(self.layout, item.result_key, made.sop_instance_uid, made.encoded)
+        destinations = tuple(map(str, self.destinations))
+        results.keep_objects(self.ledger, item, self.owner, objects, destinations, self.now())
+        log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
+        self.wake(item.id, Step.DELIVER)

@@ -1,0 +1,37 @@
+"""The retrieval step: the archive's version of a study is fetched for one work item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agent.domain.errors import NotFoundError
+from agent.domain.identifiers import Archive
+from agent.domain.work_item import Step, WorkItem
+from agent.retrieve.query_retrieve import RetrieveContext, retrieve_study
+from agent.worklist import replay, retrievals
+from agent.worklist.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveStep:
+    """Fetches a study and hands the work item to the score queue."""
+
+    ledger: Ledger
+    owner: str
+    archive: Archive | None
+    context: RetrieveContext
+    wake: Callable[[int, Step], None]
+    now: Callable[[], float]
+
+    def __call__(self, item: WorkItem, log: Any) -> None:
+        """Fetch the study of the work item."""
+        if self.archive is None:
+            raise NotFoundError("no archive may be queried", remedy="set archive.query")
+        retrieval_id = retrievals.begin(self.ledger, item, archive=str(self.archive), now=self.now())
+        method = retrieve_study(self.context, self.archive, item, retrieval_id)
+        retrievals.finish(self.ledger, retrieval_id, method=method, now=self.now())
+        replay.settle_retrieval(self.ledger, item, self.owner, retrieval_id=retrieval_id, now=self.now())
+        log.info("retrieved", method=method)
+        self.wake(item.id, Step.SCORE)

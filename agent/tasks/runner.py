@@ -1,0 +1,84 @@
+"""Running work items: claim by lease, do the step, move on; whatever goes wrong ends in the ledger and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from agent.domain.errors import AgentError, LostLeaseError
+from agent.domain.work_item import QUEUES, State, Step, WorkItem
+from agent.worklist import replay, work_items
+from agent.worklist.ledger import Ledger
+
+_RETRY_SECONDS: Final = (1.0, 5.0, 20.0, 60.0)
+
+
+class StepFunction(Protocol):
+    """Does one step of a claimed work item and moves it on in one transaction."""
+
+    def __call__(self, item: WorkItem, log: Any) -> None:
+        """Do the step; raises AgentError where it cannot be done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """What one queue's process needs to run work items."""
+
+    ledger: Ledger
+    owner: str
+    queue: str
+    steps: Mapping[Step, StepFunction]
+    wake: Callable[[int, Step], None]
+    now: Callable[[], float]
+
+    def run(self, work_item_id: int) -> None:
+        """Do every step of a work item that belongs to this queue, then wake the queue of the next one."""
+        while (item := self._claimed(work_item_id)) is not None:
+            log = structlog.get_logger("work").bind(
+                work_item=item.id, study=item.study_instance_uid, step=str(item.step), attempt=item.attempts
+            )
+            started = self.now()
+            try:
+                self.steps[item.step](item, log)
+            except LostLeaseError as error:
+                log.info("step given up", cause=error.cause)
+                return
+            except Exception as error:  # noqa: BLE001 - the boundary that must survive: it logs, and moves the state
+                self._after_fault(item, error, log)
+                return
+            log.info("step done", seconds=round(self.now() - started, 3))
+
+    def _claimed(self, work_item_id: int) -> WorkItem | None:
+        found = work_items.find(self.ledger, work_item_id)
+        if found is None or found.state in (State.COMPLETED, State.CANCELED):
+            return None
+        if QUEUES[found.step] != self.queue:
+            self.wake(work_item_id, found.step)
+            return None
+        item = work_items.claim(self.ledger, work_item_id, self.owner, self.now())
+        if item is not None and item.step is not Step.DELIVER and item.attempts > work_items.MOST_ATTEMPTS:
+            reason = f"{item.step} ended its worker {item.attempts - 1} times"
+            replay.fail(self.ledger, item, self.owner, step=item.step, reason=reason, now=self.now())
+            return None
+        return item
+
+    def _after_fault(self, item: WorkItem, error: Exception, log: Any) -> None:
+        """Try again later if that can help, else end the work item as a dead letter with its true cause."""
+        named = isinstance(error, AgentError)
+        cause = str(error) if named else f"{type(error).__name__} in {item.step}"
+        hopeless = named and not getattr(error, "retriable", False)
+        tried_enough = item.attempts >= work_items.MOST_ATTEMPTS and item.step is not Step.DELIVER
+        log.error("step failed", cause=cause, again=not (hopeless or tried_enough), exc_info=None if named else error)
+        now = self.now()
+        wait = _RETRY_SECONDS[min(item.attempts, len(_RETRY_SECONDS)) - 1]
+        try:
+            if hopeless or tried_enough:
+                replay.fail(self.ledger, item, self.owner, step=item.step, reason=cause, now=now)
+            else:
+                work_items.give_back(self.ledger, item.id, self.owner, now=now, not_before=now + wait, error=cause)
+        except AgentError as second:
+            # the ledger itself is away, or the lease is lost: it expires and the work item comes back
+            log.warning("fault not recorded", cause=second.cause)

@@ -1,0 +1,62 @@
+"""The score step: instances of a work item go in, an outcome in the ledger and pictures in the store come out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agent.domain.identifiers import Archive
+from agent.domain.work_item import Step, WorkItem
+from agent.score.score_study import ScoreLimits, score_study
+from agent.store.layout import Layout
+from agent.store.result_files import object_path, write_view_pictures
+from agent.tasks.sources import existing
+from agent.worklist import replay, results
+from agent.worklist.ledger import Ledger
+from inference.predictor import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreStep:
+    """Scores, unless the result key was scored and reported before."""
+
+    ledger: Ledger
+    layout: Layout
+    owner: str
+    limits: ScoreLimits
+    destinations: tuple[Archive, ...]
+    predictor: Callable[[str | None], Predictor]
+    """Loads a bundle by its folder, once a process; None is the configured one."""
+    wake: Callable[[int, Step], None]
+    now: Callable[[], float]
+
+    def __call__(self, item: WorkItem, log: Any) -> None:
+        """Score the work item, or find its result known and go straight to delivery."""
+        predictor = self.predictor(item.bundle_path)
+        if predictor.identity.digest != item.bundle_digest:
+            item = replay.rekey(self.ledger, item, self.owner, bundle_digest=predictor.identity.digest)
+        if self._known(item):
+            log.info("known result", result_key=item.result_key)
+            self.wake(item.id, Step.DELIVER)
+            return
+        instances = results.instances_of(self.ledger, item.id)
+        sources = tuple((instance, existing(self.layout, instance)) for instance in instances)
+        outcome, pictures = score_study(sources, predictor, self.limits)
+        write_view_pictures(self.layout, item.result_key, pictures)
+        results.keep_score(self.ledger, item, self.owner, outcome, self.now())
+        log.info("scored", refusal=outcome.refusal, grade=outcome.score and outcome.score.grade, views=len(pictures))
+
+    def _known(self, item: WorkItem) -> bool:
+        def intact(digests: dict[str, str]) -> bool:
+            paths = {object_path(self.layout, item.result_key, uid): digest for uid, digest in digests.items()}
+            return all(
+                path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+                for path, digest in paths.items()
+            )
+
+        destinations = tuple(map(str, self.destinations))
+        return replay.skip_to_delivery(
+            self.ledger, item, self.owner, destinations=destinations, intact=intact, now=self.now()
+        )
