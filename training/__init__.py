@@ -1,0 +1,1 @@
+"""Training of the steatosis models: phantoms, members, calibration, export to `inference.contract`."""

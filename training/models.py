@@ -1,0 +1,127 @@
+"""A member: trunk, spatial attention, view attention, heads, and the Grad-CAM map in the same graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.contract import GRADES, VIEWS
+from training.trunk import CHANNELS, Trunk
+
+FAT_SCALE: Final = 10.0
+"""Percent of fat fraction per unit of the head's output."""
+
+
+class Outputs(NamedTuple):
+    """Outputs of one study, in the order and the shapes of `inference.contract.OUTPUTS`."""
+
+    grade_logits: Tensor
+    fat_fraction: Tensor
+    view_weights: Tensor
+    saliency: Tensor
+    view_grade_logits: Tensor
+    view_logits: Tensor
+    liver_logit: Tensor
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What attention pooling gave, and what its gradient needs again."""
+
+    items: Tensor
+    hidden: Tensor
+    weights: Tensor
+    mean: Tensor
+
+
+class AttentionPool(nn.Module):
+    """Weighted mean of a set, weights by a small network (Ilse et al. 2018): order does not matter, any size does."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.look = nn.Linear(channels, hidden)
+        self.judge = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, items: Tensor) -> Pooled:
+        """Pool items [..., N, C] into [..., C]."""
+        hidden = torch.tanh(self.look(items))
+        weights = torch.softmax(self.judge(hidden), dim=-2)
+        return Pooled(items, hidden, weights, (weights * items).sum(dim=-2))
+
+    def gradient(self, pooled: Pooled, upstream: Tensor) -> Tensor:
+        """Carry a gradient [..., C] with respect to the mean back to the items, [..., N, C]."""
+        upstream = upstream.unsqueeze(-2)
+        gain = ((pooled.items - pooled.mean.unsqueeze(-2)) * upstream).sum(dim=-1, keepdim=True)
+        through = (1.0 - pooled.hidden**2) * self.judge.weight
+        return pooled.weights * (upstream + gain * (through @ self.look.weight))
+
+
+class Member(nn.Module):
+    """One member of the ensemble.
+
+    Each view's features are pooled over space, embedded, and the views' embeddings pooled over views; grade and fat
+    fraction are read from the pooled embedding. A view alone is the same path with one view, so views scored alone and
+    studies share one head.
+    """
+
+    def __init__(
+        self, trunk: Trunk | None = None, *, width: int = 128, attention: int = 48, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.trunk = Trunk() if trunk is None else trunk
+        self.spatial = AttentionPool(CHANNELS, attention)
+        self.embed = nn.Linear(CHANNELS, width)
+        self.dropout = nn.Dropout(dropout)
+        self.fusion = AttentionPool(width, attention)
+        self.grade = nn.Linear(width, len(GRADES))
+        self.fat = nn.Linear(width, 1)
+        self.view = nn.Linear(CHANNELS, len(VIEWS))
+        self.liver = nn.Linear(CHANNELS, 1)
+
+    def look(self, views: Tensor) -> tuple[Tensor, Pooled]:
+        """Return features [V, C, h, w] of views [V, 1, H, W] and their pooling over space."""
+        features = self.trunk(views)
+        return features, self.spatial(features.flatten(2).transpose(1, 2))
+
+    def fat_fraction(self, embedding: Tensor) -> Tensor:
+        """Return the fat fraction in percent, never negative, from embeddings [..., width]."""
+        return FAT_SCALE * functional.softplus(self.fat(embedding)).squeeze(-1)
+
+    def forward(self, views: Tensor) -> Outputs:
+        """Score one study of views [V, 1, H, W]."""
+        features, seen = self.look(views)
+        before = self.embed(seen.mean)
+        embedding = self.dropout(functional.relu(before))
+        fused = self.fusion(embedding)
+        logits = self.grade(fused.mean)
+        return Outputs(
+            grade_logits=logits,
+            fat_fraction=self.fat_fraction(fused.mean).reshape(1),
+            view_weights=fused.weights.squeeze(-1),
+            saliency=self.saliency(features, seen, before, fused, logits),
+            view_grade_logits=self.grade(embedding),
+            view_logits=self.view(seen.mean),
+            liver_logit=self.liver(seen.mean).squeeze(-1),
+        )
+
+    def saliency(self, features: Tensor, seen: Pooled, before: Tensor, fused: Pooled, logits: Tensor) -> Tensor:
+        """Return Grad-CAM (Selvaraju et al. 2017) of the steatosis evidence, [V, h, w], by the head's own gradient.
+
+        The evidence is the log-odds of grade S1 or more. Only the head lies between it and the features, so its
+        gradient is written out here and goes into the exported graph; tests hold it against autograd.
+        """
+        ones = torch.softmax(logits[1:], dim=0)
+        upstream = torch.cat([-torch.ones_like(ones[:1]), ones]) @ self.grade.weight
+        to_embedding = self.fusion.gradient(fused, upstream) * (before > 0)
+        to_items = self.spatial.gradient(seen, to_embedding @ self.embed.weight)
+        channel_weights = to_items.mean(dim=1)
+        return functional.relu((features * channel_weights[:, :, None, None]).sum(dim=1))
+
+
+def steatosis_evidence(grade_logits: Tensor) -> Tensor:
+    """Return the log-odds of S1 or more from grade logits [..., 4]."""
+    return torch.logsumexp(grade_logits[..., 1:], dim=-1) - grade_logits[..., 0]

@@ -1,0 +1,129 @@
+"""Frames that are not liver B-mode: what a liver gate has to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from training.phantom.overlay import draw_overlay, draw_text
+from training.phantom.scanner import Scanner
+from training.phantom.speckle import echo_amplitude
+from training.phantom.transducer import LINES, SAMPLES, conversion_of, grid_of
+
+_Picture = Callable[[np.random.Generator, int, int], np.ndarray]
+
+
+def render_negative(kind: str, rng: np.random.Generator, *, rows: int = 480, columns: int = 640) -> np.ndarray:
+    """Render a frame, uint8 [rows, columns], that is not liver B-mode.
+
+    Parameters
+    ----------
+    kind
+        One of `NEGATIVES`.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown.
+    """
+    if kind not in NEGATIVES:
+        raise ValueError(f"Unknown kind {kind!r}; use one of {', '.join(NEGATIVES)}.")
+    return NEGATIVES[kind](rng, rows, columns)
+
+
+def _sector(rng: np.random.Generator, rows: int, columns: int, polar: np.ndarray, scanner: Scanner) -> np.ndarray:
+    conversion = conversion_of(scanner, rows, columns)
+    picture = conversion.convert(np.clip(polar, 0.0, 1.0))
+    pixels = np.where(conversion.sector, np.rint(255.0 * picture), scanner.background).astype(np.uint8)
+    draw_overlay(pixels, scanner, conversion, rng)
+    return pixels
+
+
+def _cardiac(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint dark chambers with thick bright walls and valves in a narrow sector."""
+    scanner = Scanner.random(rng)
+    grid = grid_of(scanner)
+    scatter = np.full((SAMPLES, LINES), -30.0, dtype=np.float32)
+    specular = np.zeros((SAMPLES, LINES), dtype=np.float32)
+    wall = np.full((SAMPLES, LINES), 9.0, dtype=np.float32)
+    for centre_x, centre_z in ((-1.7, 6.0), (1.7, 6.0), (-1.5, 10.5), (1.5, 10.5)):
+        x0, z0 = centre_x + rng.normal(0, 0.4), centre_z + rng.normal(0, 0.5)
+        distance = np.hypot((grid.x - x0) / rng.uniform(1.2, 1.9), (grid.z - z0) / rng.uniform(1.6, 2.8)) - 1.0
+        wall = np.minimum(wall, distance)
+    scatter[(wall > 0) & (wall < rng.uniform(0.3, 0.6))] = 0.0
+    scatter[wall >= 0.6] = rng.uniform(-16.0, -6.0)
+    specular[np.abs(wall) < 0.06] = 4.0
+    echo = echo_amplitude(scatter, specular, scanner, grid, 1.2, rng)
+    level = 20.0 * np.log10(np.abs(echo) + 1e-4) + scanner.gain_db
+    return _sector(rng, rows, columns, 0.5 + level / scanner.dynamic_range_db, scanner)
+
+
+def _noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint receiver noise over the whole sector: the transducer is in the air with the gain up."""
+    scanner = Scanner.random(rng)
+    field = gaussian_filter(rng.standard_normal((SAMPLES, LINES)), rng.uniform(0.4, 2.5))
+    ramp = np.linspace(rng.uniform(-0.3, 0.3), rng.uniform(0.0, 0.6), SAMPLES)[:, None]
+    return _sector(rng, rows, columns, ramp + rng.uniform(0.05, 0.2) * field / field.std(), scanner)
+
+
+def _empty(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint air: reverberation bands under the transducer's face, then nothing."""
+    scanner = Scanner.random(rng)
+    depth = grid_of(scanner).range_cm
+    bands = np.cos(2 * np.pi * depth / rng.uniform(0.3, 0.9)) ** 6 * np.exp(-depth / rng.uniform(0.3, 2.5))
+    polar = np.broadcast_to(bands * rng.uniform(0.2, 1.0), (SAMPLES, LINES))
+    return _sector(rng, rows, columns, polar + 0.03 * rng.standard_normal((SAMPLES, LINES)), scanner)
+
+
+def _page(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint a worksheet: lines of text."""
+    dark = rng.random() < 0.6
+    pixels = np.full((rows, columns), 0 if dark else 235, dtype=np.uint8)
+    letters = np.array(list("ABCDEFGHIKLMNOPRSTUVXYZ0123456789.-:/   "))
+    scale = int(rng.integers(1, 4))
+    for row in range(10, rows - 10 * scale, int(10 * scale * rng.uniform(1.2, 2.5))):
+        text = "".join(rng.choice(letters, int(rng.integers(5, 45))))
+        draw_text(pixels, text, row, int(rng.integers(4, columns // 3)), value=220 if dark else 20, scale=scale)
+    return pixels
+
+
+def _photograph(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint smooth gradients and soft shapes edge to edge, as in a photograph or a reconstruction."""
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    picture = rng.uniform(-1, 1) * x / columns + rng.uniform(-1, 1) * y / rows
+    for _ in range(rng.integers(2, 9)):
+        size = rng.uniform(0.05, 0.35) * rows
+        blob = np.hypot(x - rng.uniform(0, columns), y - rng.uniform(0, rows)) / size
+        picture += rng.uniform(-1, 1) * (np.exp(-(blob**2)) if rng.random() < 0.5 else (blob < 1))
+    picture = (picture - picture.min()) / (np.ptp(picture) + 1e-6)
+    return np.rint(picture * rng.uniform(120, 255)).astype(np.uint8)
+
+
+def _linear(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint a superficial part in the rectangular field of a linear array."""
+    scatter = rng.normal(0, 3, (12, 1)).repeat(SAMPLES // 12 + 1, axis=0)[:SAMPLES] + np.zeros((1, LINES))
+    scatter = gaussian_filter(scatter, (4, 0)) + 2.0 * np.sin(np.arange(SAMPLES)[:, None] / rng.uniform(2, 6))
+    field = gaussian_filter(rng.standard_normal((2, SAMPLES, LINES)), (0, rng.uniform(0.7, 1.5), rng.uniform(1.0, 3.0)))
+    level = 20 * np.log10(np.hypot(*field) + 1e-4) + scatter - np.linspace(0, rng.uniform(0, 35), SAMPLES)[:, None]
+    grey = np.clip(0.6 + (level + 10) / rng.uniform(45, 70), 0, 1) * 255
+    pixels = np.zeros((rows, columns), dtype=np.uint8)
+    top, left = int(0.08 * rows), int(rng.uniform(0.05, 0.2) * columns)
+    height, width = int(0.85 * rows), int(rng.uniform(0.55, 0.75) * columns)
+    at = (np.linspace(0, SAMPLES - 1, height).astype(int)[:, None], np.linspace(0, LINES - 1, width).astype(int)[None])
+    pixels[top : top + height, left : left + width] = grey[at].astype(np.uint8)
+    draw_text(pixels, "PHANTOM L12", 4, 6)
+    return pixels
+
+
+NEGATIVES: Final[dict[str, _Picture]] = {
+    "cardiac": _cardiac,
+    "noise": _noise,
+    "empty": _empty,
+    "page": _page,
+    "photograph": _photograph,
+    "linear": _linear,
+}
+"""Painters of the kinds of frame that are not liver B-mode."""

