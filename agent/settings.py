@@ -243,9 +243,9 @@ def _told(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown setting {key}: {_known_like(error['loc'])}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    secret = key == "web.token"
-    shown = "" if not key else f"{key}: " if secret else f"{key} = {error["input"]!r}: "
-    return shown + message
+    if not key:
+        return message
+    return f"{key}: {message}" if key == "web.token" else f"{key} = {error['input']!r}: {message}"
 
 
 def _known_like(location: tuple[str | int, ...]) -> str:
