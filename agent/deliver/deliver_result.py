@@ -1,0 +1,124 @@
+"""One delivery step: every due row of a work item's outbox is sent and proved, or gets its next time.
+
+It may be killed anywhere and run again. The objects' UIDs and bytes are fixed before it begins, so sending twice makes
+nothing twice; a row counts only when the archive has proved to have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import sqlalchemy as sa
+
+from agent.deliver.courier import Courier
+from agent.deliver.kept_objects import KeptBytesError, kept_files
+from agent.deliver.storage_scu import ScuConfig
+from agent.domain.errors import LostLeaseError
+from agent.domain.identifiers import Archive
+from agent.domain.results import Delivery, DeliveryState
+from agent.domain.work_item import State, WorkItem
+from agent.store.layout import Layout
+from agent.worklist import outbox, results, work_items
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+
+__all__ = ["DeliveryOutcome", "KeptBytesError", "deliver_result"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryOutcome:
+    """What a delivery step came to. All None: the work item was no longer ours, and nothing was recorded."""
+
+    state: State | None = None
+    """The final state, where every row is proved or failed."""
+    reason: str | None = None
+    retry_at: float | None = None
+    """Seconds since 1970, where rows remain open."""
+
+
+def deliver_result(
+    ledger: Ledger,
+    layout: Layout,
+    item: WorkItem,
+    owner: str,
+    scu: ScuConfig,
+    now: Callable[[], float],
+    random: Random,
+    log: Any,
+) -> DeliveryOutcome:
+    """Send and prove what is due, then finish the work item or give it back until the next row is due.
+
+    The archives are called side by side, so that one which is down or hangs never delays another.
+
+    Raises
+    ------
+    KeptBytesError
+        A kept object is missing or changed: the report must be built again before anything is sent.
+    LedgerError
+        The ledger is away; the step is repeated.
+    """
+    rows = outbox.deliveries(ledger, item.id)
+    due = [row for row in rows if outbox.is_open(row) and row.not_before <= now()]
+    try:
+        if due:
+            files = kept_files(layout, item.result_key, due)
+            outbox.begin_delivery(ledger, item.id, owner, now())
+            age = now() - _delivering_since(ledger, item, now())
+            courier = Courier(
+                ledger=ledger,
+                item=item,
+                owner=owner,
+                scu=scu,
+                files=files,
+                age=age,
+                now=now,
+                random=random,
+                log=log,
+            )
+            _deliver_everywhere(courier, due)
+        return _settle(ledger, item, owner, now)
+    except LostLeaseError as error:
+        log.info("delivery given up", cause=error.cause)
+        return DeliveryOutcome()
+
+
+def _deliver_everywhere(courier: Courier, due: list[Delivery]) -> None:
+    by_archive: dict[str, list[Delivery]] = {}
+    for row in due:
+        by_archive.setdefault(row.destination or "", []).append(row)
+    with ThreadPoolExecutor(max_workers=len(by_archive)) as pool:
+        rounds = [pool.submit(courier.deliver, Archive.parse(name), rows) for name, rows in by_archive.items()]
+    for done in rounds:
+        done.result()
+
+
+def _settle(ledger: Ledger, item: WorkItem, owner: str, now: Callable[[], float]) -> DeliveryOutcome:
+    rows = outbox.deliveries(ledger, item.id)
+    open_rows = [row for row in rows if outbox.is_open(row)]
+    if open_rows:
+        first = min(open_rows, key=lambda row: row.not_before)
+        work_items.give_back(ledger, item.id, owner, now=now(), not_before=first.not_before, error=first.last_error)
+        return DeliveryOutcome(retry_at=first.not_before)
+    state, reason = results.finish_delivery(ledger, item, owner, failed_because=_failure(rows), now=now())
+    return DeliveryOutcome(state=state, reason=reason)
+
+
+def _failure(rows: tuple[Delivery, ...]) -> str | None:
+    """Name the first cause at each archive that failed for good."""
+    causes: dict[str, str] = {}
+    for row in rows:
+        if row.state is DeliveryState.FAILED:
+            destination = row.destination or ""
+            causes.setdefault(destination, (row.last_error or "").removeprefix(f"{destination} "))
+    return "; ".join(f"{destination}: {cause}" for destination, cause in causes.items()) or None
+
+
+def _delivering_since(ledger: Ledger, item: WorkItem, now: float) -> float:
+    query = sa.select(t.work_items.c.delivering_since).where(t.work_items.c.id == item.id)
+    with ledger.read() as connection:
+        since = connection.execute(query).scalar()
+    return now if since is None else float(since)

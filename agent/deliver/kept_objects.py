@@ -1,0 +1,43 @@
+"""The bytes that leave are the bytes that the ledger knows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from agent.deliver.storage_scu import PartTenFile, read_part_ten
+from agent.domain.errors import AgentError
+from agent.domain.results import Delivery
+from agent.store.layout import Layout
+from agent.store.result_files import object_path
+
+
+class KeptBytesError(AgentError):
+    """A kept result object is missing or changed; the report must be built again, which makes the same bytes."""
+
+
+def kept_files(layout: Layout, result_key: str, rows: Iterable[Delivery]) -> dict[str, PartTenFile]:
+    """Check the kept bytes of these rows against the ledger.
+
+    Returns
+    -------
+    dict
+        File by SOP Instance UID.
+
+    Raises
+    ------
+    KeptBytesError
+        A file is missing, or its digest is not the ledger's.
+    """
+    digests = {row.sop_instance_uid: row.sha256 for row in rows}
+    files: dict[str, PartTenFile] = {}
+    for uid, sha256 in digests.items():
+        path = object_path(layout, result_key, uid)
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            files[uid] = read_part_ten(path)
+        except OSError as error:
+            raise KeptBytesError(f"the kept result object {uid} cannot be read: {error.strerror}") from error
+        if found != sha256:
+            raise KeptBytesError(f"the kept result object {uid} differs from the ledger's digest")
+    return files

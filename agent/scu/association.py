@@ -1,0 +1,318 @@
+"""One association that we request, with the true cause of whatever goes wrong on it.
+
+pynetdicom tells a refused connection, a time-out and an abort apart only in its log. Here a witness watches the socket
+and the PDUs, so that each becomes an error of ours which says what happened and whether trying again can help.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydicom.uid import UID
+from pynetdicom import _config, evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.presentation import PresentationContext, build_context, build_role
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.identifiers import Archive
+from agent.scu.config import ScuConfig, tls_context
+from agent.scu.outcomes import CONTEXT_RESULTS, Verdict, rejection
+
+_config.LOG_REQUEST_IDENTIFIERS = False  # patient data never enters a log (pynetdicom#911)
+_config.LOG_RESPONSE_IDENTIFIERS = False
+
+MOST_CONTEXTS: Final = 128
+"""Presentation context ids are the odd numbers to 255 (PS3.8 section 9.3.2.2)."""
+_ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8 Table 9-26
+_PAUSE_SECONDS: Final = 0.0005  # of pynetdicom's reactor; its default of 1 ms doubles the time of small objects
+
+
+class AbortedError(ArchiveError):
+    """The archive ended the association while something was under way; a new one may succeed."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """A presentation context that we propose."""
+
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+    as_scp: bool = False
+    """We also offer to be the SCP (C-GET; PS3.7 D.3.3.4)."""
+
+
+class OpenAssociation:
+    """An established association.
+
+    Parameters
+    ----------
+    archive
+        Who was called.
+    raw
+        pynetdicom's association.
+    witness
+        What was seen on the wire.
+    """
+
+    def __init__(self, archive: Archive, raw: Association, witness: _Witness) -> None:
+        self.archive = archive
+        self.raw = raw
+        self._witness = witness
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be used."""
+        return bool(self.raw.is_established)
+
+    def accepted_syntaxes(self, abstract_syntax: str, *, as_scp: bool = False) -> tuple[str, ...]:
+        """Transfer syntaxes that the archive accepted for an abstract syntax."""
+        return tuple(
+            str(context.transfer_syntax[0])
+            for context in self.raw.accepted_contexts
+            if context.abstract_syntax == abstract_syntax and (context.as_scp if as_scp else context.as_scu)
+        )
+
+    def require(self, abstract_syntax: str, transfer_syntax: str | None = None) -> None:
+        """Raise unless the archive accepted a context.
+
+        Raises
+        ------
+        ArchiveRefusedError
+            It refuses the SOP class, or the transfer syntax, for good.
+        ArchiveError
+            It gave no reason.
+        """
+        accepted = self.accepted_syntaxes(abstract_syntax)
+        if accepted and (transfer_syntax is None or transfer_syntax in accepted):
+            return
+        verdict, words = self._refusal(abstract_syntax, transfer_syntax)
+        what = _name(abstract_syntax) + (f" as {_name(transfer_syntax)}" if transfer_syntax else "")
+        kind: type[AgentError] = ArchiveError if verdict is Verdict.RETRY else ArchiveRefusedError
+        raise kind(f"{self.archive} does not accept {what}: {words}", remedy="allow it at the archive")
+
+    def no_answer(self, request: str) -> ArchiveError:
+        """Make the error of a request that got no (valid) response."""
+        return self._witness.cause_of(f"{self.archive}", request)
+
+    def _refusal(self, abstract_syntax: str, transfer_syntax: str | None) -> tuple[Verdict, str]:
+        for context in self.raw.rejected_contexts:
+            syntaxes = context.transfer_syntax
+            if context.abstract_syntax == abstract_syntax and (transfer_syntax is None or transfer_syntax in syntaxes):
+                return CONTEXT_RESULTS.get(context.result or 0, (Verdict.FAILED, "it did not say why"))
+        return Verdict.FAILED, "it was not accepted in the role that we need"
+
+
+@contextmanager
+def associate(
+    archive: Archive,
+    scu: ScuConfig,
+    contexts: Iterable[Context],
+    *,
+    on_store: Callable[[evt.Event], int] | None = None,
+    answer_seconds: float | None = None,
+) -> Iterator[OpenAssociation]:
+    """Hold an association with an archive; released at the end, aborted after an error.
+
+    Parameters
+    ----------
+    on_store
+        Answers the C-STORE sub-operations of a C-GET with a status.
+    answer_seconds
+        Longest wait for a DIMSE response, where it is not `scu.timeouts.answer`.
+
+    Raises
+    ------
+    ArchiveError
+        No connection, no answer, or a rejection that may pass.
+    ArchiveRefusedError
+        A rejection that will not.
+    SettingsError
+        The TLS files cannot be used.
+    """
+    proposed = list(contexts)
+    witness = _Witness(scu, answer_seconds or scu.timeouts.answer)
+    raw = _requested(archive, scu, proposed, witness, on_store)
+    try:
+        yield OpenAssociation(archive, raw, witness)
+    except BaseException:
+        raw.abort()
+        raise
+    with contextlib.suppress(RuntimeError):
+        raw.release()
+    if raw.is_alive() and not raw.is_released:
+        raw.abort()  # an archive that does not answer A-RELEASE-RQ must not leave threads behind
+
+
+def _requested(
+    archive: Archive,
+    scu: ScuConfig,
+    proposed: list[Context],
+    witness: _Witness,
+    on_store: Callable[[evt.Event], int] | None,
+) -> Association:
+    entity = _Entity(scu, witness)
+    tls = tls_context(scu)
+    handlers: list[Any] = [(evt.EVT_PDU_RECV, witness.received), (evt.EVT_PDU_SENT, witness.sent)]
+    if on_store is not None:
+        handlers.append((evt.EVT_C_STORE, on_store))
+    roles: list[Any] = [build_role(uid, scu_role=True, scp_role=True) for uid in _scp_classes(proposed)]
+    try:
+        raw = entity.associate(
+            archive.host,
+            archive.port,
+            ae_title=archive.ae_title,
+            contexts=_contexts(proposed),
+            ext_neg=roles,
+            evt_handlers=handlers,
+            tls_args=None if tls is None else (tls, archive.host),
+        )
+    except socket.gaierror as error:
+        raise ArchiveError(
+            f"the name {archive.host} of {archive} cannot be resolved: {error.strerror}", remedy="check the host name"
+        ) from error
+    if raw.is_established:
+        return raw
+    raise _not_established(archive, scu, raw, witness)
+
+
+def _not_established(archive: Archive, scu: ScuConfig, raw: Association, witness: _Witness) -> AgentError:
+    answer = raw.acceptor.primitive
+    if witness.connect_error is not None:
+        return _no_connection(archive, scu, witness.connect_error)
+    if raw.is_rejected and answer is not None:
+        return rejection(
+            str(archive),
+            scu.ae_title,
+            result=answer.result or 0,
+            source=answer.result_source or 0,
+            reason=answer.diagnostic or 0,
+        )
+    if raw.rejected_contexts and not raw.accepted_contexts:
+        refused = {context.result or 0 for context in raw.rejected_contexts}
+        results = [CONTEXT_RESULTS.get(result, (Verdict.FAILED, "it did not say why")) for result in sorted(refused)]
+        may_pass = any(verdict is Verdict.RETRY for verdict, _ in results)
+        kind: type[AgentError] = ArchiveError if may_pass else ArchiveRefusedError
+        words = ", ".join(words for _, words in results)
+        return kind(f"{archive} accepts none of what we offer: {words}", remedy="allow our SOP classes at the archive")
+    return witness.cause_of(str(archive), "A-ASSOCIATE-RQ", scu.timeouts.negotiate)
+
+
+_CONNECT_WORDS: Final[tuple[tuple[type[OSError], str], ...]] = (
+    (ConnectionRefusedError, "connection refused"),
+    (ssl.SSLCertVerificationError, "the TLS certificate is not trusted"),
+    (ssl.SSLError, "TLS failed"),
+    (TimeoutError, "no connection within {seconds:g} s"),
+    (ConnectionResetError, "connection reset"),
+)
+
+
+def _no_connection(archive: Archive, scu: ScuConfig, error: OSError) -> ArchiveError:
+    words = next((words for kind, words in _CONNECT_WORDS if isinstance(error, kind)), error.strerror or str(error))
+    detail = f" ({error.reason})" if isinstance(error, ssl.SSLError) and error.reason else ""
+    cause = words.format(seconds=scu.timeouts.connect)
+    return ArchiveError(f"{cause} by {archive}{detail}", remedy="is the archive running, and host and port right?")
+
+
+class _Witness:
+    """What was seen of one association, in the order that decides whose fault it was."""
+
+    def __init__(self, scu: ScuConfig, answer_seconds: float) -> None:
+        self.scu = scu
+        self.answer_seconds = answer_seconds
+        self.connect_error: OSError | None = None
+        self._abort_source: int | None = None
+        self._aborted_by_us = False
+
+    def received(self, event: evt.Event) -> None:
+        if isinstance(event.pdu, A_ABORT_RQ) and self._abort_source is None and not self._aborted_by_us:
+            self._abort_source = event.pdu.source
+
+    def sent(self, event: evt.Event) -> None:
+        self._aborted_by_us = self._aborted_by_us or isinstance(event.pdu, A_ABORT_RQ)
+
+    def cause_of(self, archive: str, request: str, seconds: float | None = None) -> ArchiveError:
+        if self._abort_source is not None:
+            source = _ABORT_SOURCES.get(self._abort_source, "an unknown source")
+            return AbortedError(f"{archive} aborted the association ({source}) on {request}")
+        if self._aborted_by_us:
+            waited = seconds or self.answer_seconds
+            return ArchiveError(f"{archive} gave no valid answer to {request} within {waited:g} s")
+        return AbortedError(f"{archive} closed the connection on {request}")
+
+
+class _Entity(ApplicationEntity):
+    """pynetdicom's application entity with our time-outs and socket."""
+
+    def __init__(self, scu: ScuConfig, witness: _Witness) -> None:
+        super().__init__(scu.ae_title)
+        self._witness = witness
+        self.connection_timeout = scu.timeouts.connect
+        self.acse_timeout = scu.timeouts.negotiate
+        self.dimse_timeout = witness.answer_seconds
+        self.network_timeout = witness.answer_seconds + scu.timeouts.negotiate
+
+    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
+        assoc.dul._run_loop_delay = _PAUSE_SECONDS
+        made = _Socket(assoc, address=address)
+        made.witness = self._witness
+        made.tls_args = tls_args
+        return made
+
+
+class _Socket(AssociationSocket):
+    """A socket that keeps the reason why it could not connect, never waits for ever, and sends at once."""
+
+    witness: _Witness
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connect, and TLS, as `AssociationSocket.connect` does.
+
+        Without TCP_NODELAY Nagle's algorithm holds back the last piece of each object for the peer's delayed
+        acknowledgement, 40 ms. Without a time-out a peer that stops reading would hold the sending thread for ever.
+        """
+        try:
+            self._connect(primitive.address_info.as_tuple)
+        except OSError as error:
+            self.witness.connect_error = error
+            self._shutdown_socket()
+            self.socket = None
+            primitive.result = "Evt17"  # transport connection closed
+        else:
+            self._is_connected = True
+            primitive.result = "Evt2"  # transport connection confirmed
+        self.provider_queue.put(primitive)
+        self._ready.set()
+
+    def _connect(self, address: Any) -> None:
+        connection = self.socket
+        if connection is None:
+            raise ValueError("a socket connects once")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls_args:
+            context, host = self.tls_args
+            connection = self.socket = context.wrap_socket(connection, server_hostname=host)
+        connection.settimeout(self.assoc.connection_timeout)
+        connection.connect(address)
+        connection.settimeout(self.assoc.network_timeout)
+        self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
+
+
+def _contexts(proposed: list[Context]) -> list[PresentationContext]:
+    return [build_context(context.abstract_syntax, list(context.transfer_syntaxes)) for context in proposed]
+
+
+def _scp_classes(proposed: list[Context]) -> list[str]:
+    return list(dict.fromkeys(context.abstract_syntax for context in proposed if context.as_scp))
+
+
+def _name(uid: str) -> str:
+    return str(UID(uid).name)

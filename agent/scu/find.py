@@ -1,0 +1,75 @@
+"""C-FIND in the Study Root model (PS3.4 Annex C.6.2): plain strings go in and come out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.scu.association import Context, OpenAssociation
+from agent.scu.outcomes import FIND_RULES, Verdict, judge
+
+STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+FIND_CONTEXT: Final = Context(STUDY_ROOT_FIND, (ExplicitVRLittleEndian, ImplicitVRLittleEndian))
+_PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
+
+
+def find(association: OpenAssociation, level: str, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Ask for what matches.
+
+    Parameters
+    ----------
+    level
+        STUDY, SERIES or IMAGE. The unique keys of the levels above must be single values (no relational query).
+    keys
+        Keyword to value; an empty value asks for the attribute.
+
+    Yields
+    ------
+    dict
+        Each match: the asked keywords with their values as text, empty where the archive returned none.
+
+    Raises
+    ------
+    ArchiveRefusedError
+        The archive accepts no Study Root C-FIND, or refuses this one for good.
+    ArchiveError
+        It failed in a way that may pass.
+    """
+    association.require(STUDY_ROOT_FIND)
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(query, keyword, value)
+    for answer, match in association.raw.send_c_find(query, STUDY_ROOT_FIND):
+        status = answer.get("Status")
+        if status is None:
+            raise association.no_answer("C-FIND")
+        if status in _PENDING:
+            if match is not None:
+                yield {keyword: _text(match, keyword) for keyword in keys}
+            continue
+        _check(association, int(status))
+
+
+def _check(association: OpenAssociation, status: int) -> None:
+    rule = judge(FIND_RULES, status)
+    if rule.verdict is Verdict.PASSED:
+        return
+    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
+    raise kind(f"{association.archive} answered C-FIND with {status:04X}: {rule.words}")
+
+
+def _text(match: Dataset, keyword: str) -> str:
+    """Read one value as text. Tolerance: what cannot be read in an answer counts as absent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of each odd value that archives return
+        try:
+            value = match.get(keyword)
+        except (ValueError, TypeError, LookupError):
+            return ""
+    return "" if value is None else str(value).strip("\x00 ")
