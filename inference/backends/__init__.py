@@ -1,0 +1,1 @@
+"""Engines that run member graphs, behind one small interface."""
