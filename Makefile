@@ -5,7 +5,7 @@ TRAIN := .venv-training
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast check format bench train-setup train-test bundle clean
+.PHONY: help setup run demo test test-fast check format docs bench train-setup train-test bundle clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ check: setup ## lint, types, import contracts
 format: setup ## put the code in its usual shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: setup ## write the generated pages
+	$(BIN)/python -m agent.serve.reference > docs/settings.md
 
 bench: setup ## speed and memory, as ratios against a peer in the same run
 	$(BIN)/python -m pytest tests/load -m bench -s $(PYTEST_ARGS)

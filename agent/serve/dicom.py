@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from agent.deliver.storage_scu import ScuConfig
 from agent.receive.listener import ListenerConfig
 from agent.retrieve.query_retrieve import RetrieveContext
+from agent.scu.config import ScuConfig
 from agent.serve.context import GIGABYTE, layout_of
 from agent.settings import Settings
 from agent.store.instance_files import InstanceFiles

@@ -121,13 +121,13 @@ def _score_steps(
 
 
 def _deliver_steps(
-    settings: Settings, ledger: Ledger, owner: str, _waker: Callable[[int, Step], None]
+    settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
 ) -> Mapping[Step, StepFunction]:
     from agent.serve.dicom import scu_of
     from agent.tasks.deliver import DeliverStep
 
     layout = layout_of(settings)
-    deliver = DeliverStep(ledger=ledger, layout=layout, owner=owner, scu=scu_of(settings), now=time.time)
+    deliver = DeliverStep(ledger=ledger, layout=layout, owner=owner, scu=scu_of(settings), wake=waker, now=time.time)
     return {Step.DELIVER: deliver}
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.deliver.deliver_result import deliver_result
-from agent.deliver.storage_scu import ScuConfig
-from agent.domain.work_item import WorkItem
+from agent.deliver.kept_objects import KeptBytesError
+from agent.domain.work_item import Step, WorkItem
+from agent.scu.config import ScuConfig
 from agent.store.layout import Layout
+from agent.worklist import work_items
 from agent.worklist.ledger import Ledger
 
 
@@ -22,11 +24,31 @@ class DeliverStep:
     layout: Layout
     owner: str
     scu: ScuConfig
+    wake: Callable[[int, Step], None]
     now: Callable[[], float]
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Send and prove what is due of the work item."""
-        outcome = deliver_result(
-            self.ledger, self.layout, item, self.owner, self.scu, self.now, random.SystemRandom(), log
-        )
+        try:
+            outcome = deliver_result(
+                self.ledger, self.layout, item, self.owner, self.scu, self.now, random.SystemRandom(), log
+            )
+        except KeptBytesError as error:
+            log.warning("kept objects are not whole: built again", cause=error.cause)
+            self._build_again(item)
+            return
         log.info("delivered" if outcome.state else "delivery waits", state=outcome.state, reason=outcome.reason)
+
+    def _build_again(self, item: WorkItem) -> None:
+        """Go back to the score step; the same key yields the same bytes."""
+        with self.ledger.write() as connection:
+            work_items.advance(
+                connection,
+                item.id,
+                self.owner,
+                done=Step.DELIVER,
+                step=Step.SCORE,
+                now=self.now(),
+                outcome="objects not whole",
+            )
+        self.wake(item.id, Step.SCORE)

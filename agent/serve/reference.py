@@ -1,0 +1,45 @@
+"""Generated documentation: `python -m agent.serve.reference` writes the settings as `docs/settings.md`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from agent.settings import Settings
+
+_HEAD = """# Settings
+
+Generated from `agent/settings.py` by `make docs`; do not edit.
+
+One TOML file (`--config FILE` or `AGENT_CONFIG`) with a table for each section, and environment variables
+`AGENT_<SECTION>__<KEY>`, which win. Lists in the environment are JSON: `AGENT_RESULTS__DESTINATIONS='["PACS@10.0.0.5:104"]'`.
+Unknown keys, bad values and impossible combinations are refused with the key, the value and the remedy.
+"""
+
+
+def settings_reference() -> str:
+    """Write every setting with its default and help text."""
+    parts = [_HEAD]
+    for name, section in Settings.model_fields.items():
+        kind = section.annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            continue
+        parts.append(f"\n## {name}\n\n{kind.__doc__}\n\n| key | default | |\n|---|---|---|\n")
+        for key, field in kind.model_fields.items():
+            default = "cores" if field.default_factory is not None else _shown(field.default)
+            parts.append(f"| `{name}.{key}` | {default} | {field.description} |\n")
+    return "".join(parts)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, Path) and value.is_absolute():
+        return "shipped bundle"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_reference())
