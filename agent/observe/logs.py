@@ -1,0 +1,104 @@
+"""Logging through structlog, to standard error: a line an event, for people on a terminal, else JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal, TextIO
+
+import structlog
+
+from agent.observe.scrubber import scrub, scrubbed_text
+
+_LOUD: Final = {
+    "alembic": logging.WARNING,
+    "amqp": logging.WARNING,
+    "celery": logging.WARNING,
+    "httpx": logging.WARNING,
+    "kombu": logging.WARNING,
+    "PIL": logging.WARNING,
+    "pydicom": logging.ERROR,  # its warnings quote element values
+    "pynetdicom": logging.CRITICAL,  # its lines quote data sets; our handlers say what happened
+    "sqlalchemy": logging.WARNING,
+    "uvicorn": logging.WARNING,
+    "highdicom": logging.ERROR,
+}
+"""Least level of other libraries' lines: below it they would drown ours or quote patients' data."""
+
+
+def set_up_logging(
+    format: Literal["console", "json", "auto"],
+    *,
+    role: str,
+    level: str = "info",
+    stream: TextIO | None = None,
+) -> None:
+    """Send every event of this process, ours and the libraries', through one chain.
+
+    Parameters
+    ----------
+    format
+        "auto" is console on a terminal, else json.
+    role
+        Named in each line: which process speaks.
+    level
+        Least level of our own events.
+    stream
+        Standard error by default: standard output is for data.
+    """
+    out = sys.stderr if stream is None else stream
+    console = format == "console" or (format == "auto" and out.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _with_role(role),
+        _told_error,
+        scrub,
+    ]
+    renderer = structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else structlog.processors.JSONRenderer()
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name, least in _LOUD.items():
+        logging.getLogger(name).setLevel(least)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _with_role(role: str) -> Any:
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("role", role)
+        return event
+
+    return add
+
+
+def _told_error(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write an exception as type, cleaned message and places; never with values of variables or source lines."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        frames = traceback.extract_tb(error.__traceback__)
+        event["error"] = type(error).__name__
+        event["error_text"] = scrubbed_text(str(error))
+        event["places"] = [f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
+    return event

@@ -1,0 +1,1 @@
+"""What several suites use: a real agent process, and studies to send it."""
