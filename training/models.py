@@ -28,6 +28,23 @@ class Outputs(NamedTuple):
     liver_logit: Tensor
 
 
+class Lesson(NamedTuple):
+    """Outputs of a batch of S studies with N views together, and of M frames more, for fitting."""
+
+    grade_logits: Tensor
+    """[S, 4]."""
+    fat_fraction: Tensor
+    """[S]."""
+    view_grade_logits: Tensor
+    """[N, 4]."""
+    view_fat_fraction: Tensor
+    """[N]."""
+    view_logits: Tensor
+    """[N, 4]."""
+    liver_logit: Tensor
+    """[N + M]."""
+
+
 @dataclass(frozen=True)
 class Pooled:
     """What attention pooling gave, and what its gradient needs again."""
@@ -86,6 +103,28 @@ class Member(nn.Module):
         """Return features [V, C, h, w] of views [V, 1, H, W] and their pooling over space."""
         features = self.trunk(views)
         return features, self.spatial(features.flatten(2).transpose(1, 2))
+
+    def learn(self, features: Tensor, counts: list[int]) -> Lesson:
+        """Score a batch of studies from trunk features [N, C, h, w].
+
+        Parameters
+        ----------
+        features
+            Of all views of all studies, one study after the other, and behind them frames of no study.
+        counts
+            Number of views of each study.
+        """
+        seen = self.spatial(features.flatten(2).transpose(1, 2)).mean
+        embedding = self.dropout(functional.relu(self.embed(seen[: sum(counts)])))
+        fused = torch.stack([self.fusion(views).mean for views in embedding.split(counts)])
+        return Lesson(
+            grade_logits=self.grade(fused),
+            fat_fraction=self.fat_fraction(fused),
+            view_grade_logits=self.grade(embedding),
+            view_fat_fraction=self.fat_fraction(embedding),
+            view_logits=self.view(seen[: sum(counts)]),
+            liver_logit=self.liver(seen).squeeze(-1),
+        )
 
     def fat_fraction(self, embedding: Tensor) -> Tensor:
         """Return the fat fraction in percent, never negative, from embeddings [..., width]."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 STEM_CHANNELS: Final = 32
 STAGES: Final = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3))
@@ -76,10 +78,37 @@ class Trunk(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return the features."""
+        return self.back(self.front(pictures, 0), 0)
+
+    def front(self, pictures: Tensor, blocks: int) -> Tensor:
+        """Return what the stem and the first `blocks` blocks make of pictures."""
         features = functional.relu6(self._bn0(self._conv_stem(pictures)))
-        for block in self._blocks:
+        for block in self._blocks[:blocks]:
             features = block(features)
         return features
+
+    def back(self, features: Tensor, blocks: int) -> Tensor:
+        """Return the trunk's features from the output of `front` with as many blocks."""
+        for block in self._blocks[blocks:]:
+            features = block(features)
+        return features
+
+    def front_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `front` uses."""
+        return [self._conv_stem, self._bn0, *self._blocks[:blocks]]
+
+
+def fused(trunk: Trunk) -> Trunk:
+    """Return a copy for inference whose batch normalisations are folded into the convolutions before them."""
+    trunk = copy.deepcopy(trunk).eval()
+    pairs = [(trunk, "_conv_stem", "_bn0")]
+    for block in trunk._blocks:
+        names = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+        pairs += [(block, convolution, norm) for convolution, norm in names if getattr(block, norm) is not None]
+    for owner, convolution, norm in pairs:
+        setattr(owner, convolution, fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, norm)))
+        setattr(owner, norm, nn.Identity())
+    return trunk
 
 
 def pretrained_trunk(path: Path | None = None) -> Trunk:

@@ -97,11 +97,11 @@ def body_acoustics(patient: Patient) -> BodyAcoustics:
     chronic_kidney = float(rng.random() < 0.06) * rng.uniform(3.0, 6.0)
     subcutaneous = np.clip(0.6 + 0.085 * (patient.body_mass_index - 20.0) + rng.normal(0.0, 0.35), 0.35, 4.0)
     return BodyAcoustics(
-        liver_attenuation=float(0.50 + 0.011 * fat + 0.10 * fibrosis + rng.normal(0.0, 0.035)),
-        liver_backscatter_db=float(13.0 * (1.0 - np.exp(-fat / 14.0)) + rng.normal(0.0, 1.3)),
-        kidney_backscatter_db=float(rng.normal(-2.0, 1.4) + chronic_kidney),
-        vessel_contrast=float(np.clip(np.exp(-fat / 20.0) * rng.normal(1.0, 0.12), 0.05, 1.2)),
-        blur=float(1.0 + 0.18 * subcutaneous + 0.018 * fat + rng.normal(0.0, 0.08)),
+        liver_attenuation=float(0.50 + 0.011 * fat + 0.10 * fibrosis + rng.normal(0.0, 0.06)),
+        liver_backscatter_db=float(12.0 * (1.0 - np.exp(-fat / 16.0)) + rng.normal(0.0, 2.2)),
+        kidney_backscatter_db=float(rng.normal(-2.0, 1.8) + chronic_kidney),
+        vessel_contrast=float(np.clip(np.exp(-fat / 24.0 + rng.normal(0.0, 0.35)), 0.05, 1.2)),
+        blur=float(1.0 + 0.18 * subcutaneous + 0.012 * fat + abs(rng.normal(0.0, 0.2))),
         coarseness=float(0.7 + 1.6 * fibrosis + rng.uniform(0.0, 0.4)),
         subcutaneous_cm=float(subcutaneous),
         muscle_cm=float(np.clip(rng.normal(0.9, 0.25), 0.4, 1.8)),

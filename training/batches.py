@@ -1,0 +1,74 @@
+"""Batches of studies with one to four of their views, and frames for the liver gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data import grade_of
+from training.losses import Truth
+
+VIEW_COUNT_SHARES: Final = (0.3, 0.2, 0.3, 0.2)
+"""How often a study is shown with 1, 2, 3 and 4 views."""
+GATE_SHARE: Final = 4
+"""One negative for so many studies, and half as many real positives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The front's features of one split."""
+
+    views: np.ndarray
+    """float16 [patients, 4, C, h, w]."""
+    fat_fraction: np.ndarray
+    negatives: np.ndarray
+    positives: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Front features [N + M, C, h, w] of S studies and M frames, and what is true of them."""
+
+    features: Tensor
+    counts: list[int]
+    truth: Truth
+
+
+def batches(features: Features, patients: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Yield one epoch of batches over the patients, in random order, with random views of each."""
+    order = rng.permutation(patients)
+    for start in range(0, len(order) - size + 1, size):
+        yield _batch(features, order[start : start + size], rng)
+
+
+def _batch(features: Features, patients: np.ndarray, rng: np.random.Generator) -> Batch:
+    counts = rng.choice(np.arange(1, 5), len(patients), p=VIEW_COUNT_SHARES)
+    view = np.concatenate([rng.choice(4, count, replace=False) for count in counts])
+    study = np.repeat(np.arange(len(patients)), counts)
+    shown = features.views[patients[study], view]
+    negatives = _some(features.negatives, len(patients) // GATE_SHARE, rng)
+    positives = _some(features.positives, len(patients) // (2 * GATE_SHARE), rng)
+    fat = features.fat_fraction[patients]
+    liver = np.ones(len(shown) + len(negatives) + len(positives), dtype=np.float32)
+    liver[len(shown) : len(shown) + len(negatives)] = 0.0
+    stacked = np.concatenate([part for part in (shown, negatives, positives) if len(part)]).astype(np.float32)
+    return Batch(
+        features=torch.from_numpy(stacked).contiguous(memory_format=torch.channels_last),
+        counts=counts.tolist(),
+        truth=Truth(
+            fat_fraction=torch.from_numpy(fat.astype(np.float32)),
+            grades=torch.from_numpy(grade_of(fat)),
+            study=torch.from_numpy(study),
+            view=torch.from_numpy(view),
+            liver=torch.from_numpy(liver),
+        ),
+    )
+
+
+def _some(frames: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    return frames[np.sort(rng.choice(len(frames), count))] if len(frames) else frames

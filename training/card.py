@@ -1,0 +1,90 @@
+"""The model card, written from `bundle.json` so that its figures are the bundle's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+TEMPLATE: Final = Path(__file__).parent / "model_card.md"
+
+
+def write_card(folder: Path) -> None:
+    """Write `MODEL_CARD.md` beside a bundle's description."""
+    description = json.loads((folder / "bundle.json").read_text())
+    (folder / "MODEL_CARD.md").write_text(card(description), encoding="utf-8")
+
+
+def card(description: dict[str, Any]) -> str:
+    """Return the card's text: the template with the bundle's figures."""
+    data, metrics = description["training_data"], description["metrics"]
+    calibration = description["calibration"]
+    usual = metrics[f"{description['expected_views']}_views"]
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        name=description["name"],
+        version=description["version"],
+        created=description["created"],
+        members=len(description["members"]),
+        size=description["input"]["height"],
+        expected_views=description["expected_views"],
+        train=data["patients"]["train"],
+        calibration=data["patients"]["calibration"],
+        test=data["patients"]["test"],
+        negatives=data["negatives"],
+        real_train=data["real_frames"]["train"],
+        real_held_out=data["real_frames"]["held_out"],
+        cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),
+        cut_off_source=description["cut_offs"]["source"],
+        temperature=f"{calibration['temperature']:.2f}",
+        operating_point=f"{description['operating_points']['steatosis']:.2f}",
+        liver_minimum=f"{description['liver_logit_minimum']:.2f}",
+        limits="{:+.1f} to {:+.1f}".format(*usual["fat_fraction_limits_of_agreement"]),
+        studies=_studies(metrics),
+        alone=_alone(metrics["each_view_alone"]),
+        gate=_gate(metrics["liver_gate"]),
+        view_accuracy=f"{100 * metrics['each_view_alone']['view_accuracy']:.1f} %",
+    )
+
+
+def _studies(metrics: dict[str, Any]) -> str:
+    rows = (
+        ("AUROC ≥ S1", lambda m: _with_interval(m["auroc_s1_or_more"])),
+        ("AUROC ≥ S2", lambda m: _with_interval(m["auroc_s2_or_more"])),
+        ("AUROC S3", lambda m: _with_interval(m["auroc_s3_or_more"])),
+        ("Accuracy, four grades", lambda m: f"{m['accuracy']:.3f}"),
+        ("Quadratic kappa", lambda m: _with_interval(m["quadratic_kappa"])),
+        ("Fat fraction, mean absolute error (points)", lambda m: _with_interval(m["fat_fraction_mae"], 2)),
+        ("Calibration error of P(≥ S1)", lambda m: _with_interval(m["calibration_error_steatosis"])),
+        (
+            "Interval: coverage, mean width (points)",
+            lambda m: f"{m['interval_coverage']:.3f}, {m['interval_width']:.1f}",
+        ),
+        ("Grade set: coverage, mean size", lambda m: f"{m['grade_set_coverage']:.3f}, {m['grade_set_size']:.2f}"),
+        ("Mean entropy of the grades (nats)", lambda m: f"{m['mean_entropy']:.3f}"),
+    )
+    counts = [key for key in metrics if key.endswith("_views")]
+    head = "| | " + " | ".join(key.replace("_", " ").replace("1 views", "1 view") for key in counts) + " |"
+    rule = "|---" * (len(counts) + 1) + "|"
+    body = [f"| {title} | " + " | ".join(show(metrics[key]) for key in counts) + " |" for title, show in rows]
+    return "\n".join([head, rule, *body])
+
+
+def _alone(figures: dict[str, Any]) -> str:
+    return "\n".join(f"| {view} | {_with_interval(area)} |" for view, area in figures["auroc_s1_or_more"].items())
+
+
+def _gate(figures: dict[str, Any]) -> str:
+    lines = [f"phantom livers passed {_share(figures['phantom_livers_passed'])}"]
+    if figures["real_livers"]:
+        lines.append(f"real livers passed {_share(figures['real_livers_passed'])} of {figures['real_livers']} held out")
+    lines.append(f"other frames passed {_share(figures['others_passed'])} of {figures['others']}")
+    return "; ".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{100 * value:.1f} %"
+
+
+def _with_interval(figure: list[float], digits: int = 3) -> str:
+    value, low, high = figure
+    return f"{value:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

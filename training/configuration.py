@@ -1,0 +1,83 @@
+"""An experiment as a file: everything that decides a run, and nothing else."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Phantoms to render."""
+
+    seed: int
+    size: int
+    """Rows and columns of the model's input, a multiple of 16."""
+    train_patients: int
+    calibration_patients: int
+    test_patients: int
+    negatives: int
+    """Frames that are not liver B-mode, in training; a quarter as many in the other splits."""
+    real_frames: str = ""
+    """Folder of the AUL set (liver-likeness only), or empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How members are fitted."""
+
+    members: int
+    seed: int
+    folds: int
+    frozen_blocks: int
+    """Blocks of the trunk whose ImageNet weights stay; their outputs are computed once."""
+    epochs: int
+    batch_studies: int
+    learning_rate: float
+    weight_decay: float
+    threads: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What the exported folder says of itself."""
+
+    name: str
+    version: str
+    expected_views: int
+    interval_coverage: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One experiment."""
+
+    data: Data
+    fit: Fit
+    bundle: Bundle
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for the run folder and the card."""
+        return asdict(self)
+
+
+def read_experiment(path: Path | str) -> Experiment:
+    """Read a configuration by path, or by the name of a file in `training/experiments`.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown or missing.
+    """
+    path = Path(path)
+    if not path.suffix:
+        path = EXPERIMENTS / f"{path}.toml"
+    tables = tomllib.loads(path.read_text())
+    try:
+        return Experiment(data=Data(**tables["data"]), fit=Fit(**tables["fit"]), bundle=Bundle(**tables["bundle"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not an experiment: {error}.") from error

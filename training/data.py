@@ -1,0 +1,141 @@
+"""Splits of rendered patients, prepared as serving prepares them, kept as arrays in the run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from inference.contract import VIEWS
+from inference.preprocess import InputGeometry, prepare_view
+from training.augment import Region, augment
+from training.configuration import Data
+from training.phantom import NEGATIVES, Patient, Scanner, draw_patient, render_negative, render_view
+from training.phantom.patient import PDFF_CUT_OFFS
+
+SPLITS: Final = ("train", "calibration", "test")
+MEAN: Final = 127.0 / 255.0
+STD: Final = 128.0 / 255.0
+"""Input normalisation of EfficientNet-Lite, on grey values 0 to 1."""
+RETAKES: Final = 5
+AUL_HELD_OUT: Final = 5
+"""Every fifth real frame of the AUL set is never trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One split: patients with all their views, and frames for the liver gate."""
+
+    views: np.ndarray
+    """float16 [patients, 4, 1, H, W], in the order of `inference.contract.VIEWS`."""
+    fat_fraction: np.ndarray
+    """float32 [patients], percent."""
+    negatives: np.ndarray
+    """float16 [frames, 1, H, W], not liver B-mode."""
+    positives: np.ndarray
+    """float16 [frames, 1, H, W], real liver B-mode without any grade."""
+
+    @property
+    def grades(self) -> np.ndarray:
+        """Grade 0 to 3, int64 [patients]."""
+        return grade_of(self.fat_fraction)
+
+
+def grade_of(fat_fraction: np.ndarray) -> np.ndarray:
+    """Return grades 0 to 3 of fat fractions in percent."""
+    return np.searchsorted(PDFF_CUT_OFFS, fat_fraction, side="right").astype(np.int64)
+
+
+def geometry_of(size: int) -> InputGeometry:
+    """Return the input geometry of members of that size."""
+    return InputGeometry(channels=1, height=size, width=size, mean=(MEAN,), std=(STD,))
+
+
+def prepared(pixels: np.ndarray, region: Region | None, size: int) -> np.ndarray | None:
+    """Prepare one frame with serving's own code, float16 [1, size, size]; None where it finds no sector."""
+    view = prepare_view(pixels, region, geometry=geometry_of(size))
+    return None if view is None else view.tensor.astype(np.float16)
+
+
+def study_of(split: str, seed: int, size: int, index: int) -> tuple[np.ndarray, float]:
+    """Render patient `index` of a split, prepared views float16 [4, 1, size, size] and the fat fraction."""
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    patient, scanner = draw_patient(rng), Scanner.random(rng)
+    views = [_prepared_view(patient, view, scanner, rng, size) for view in VIEWS]
+    return np.stack(views), patient.fat_fraction_percent
+
+
+def _prepared_view(patient: Patient, view: str, scanner: Scanner, rng: np.random.Generator, size: int) -> np.ndarray:
+    """Render a view until serving would take it: an examiner takes a picture again when nothing is on it."""
+    for attempt in range(RETAKES):
+        frame = render_view(patient, view, scanner, seed=attempt)
+        found = prepared(*augment(frame.pixels, frame.region, rng), size)
+        if found is not None:
+            return found
+    raise ValueError(f"No sector is found in {RETAKES} frames of view {view} of {patient} with {scanner}.")
+
+
+def negative_of(split: str, seed: int, size: int, index: int) -> np.ndarray | None:
+    """Render negative `index` of a split, prepared, float16 [1, size, size]; None where serving finds no sector."""
+    rng = np.random.default_rng([seed, 10 + SPLITS.index(split), index])
+    kind = tuple(NEGATIVES)[index % len(NEGATIVES)]
+    pixels = render_negative(kind, rng)
+    rows, columns = pixels.shape
+    return prepared(*augment(pixels, (0, 0, columns, rows), rng), size)
+
+
+def real_frames(folder: Path, split: str) -> list[Path]:
+    """Return the AUL frames of a split; only liver-likeness may be learnt from them, and every fifth is the test's."""
+    paths = sorted(folder.glob("*/image/*.jpg"))
+    if split == "train":
+        return [path for index, path in enumerate(paths) if index % AUL_HELD_OUT]
+    return paths[::AUL_HELD_OUT] if split == "test" else []
+
+
+def real_of(size: int, path: Path) -> np.ndarray | None:
+    """Read and prepare one real frame, float16 [1, size, size]; None where serving finds no sector."""
+    with Image.open(path) as picture:
+        return prepared(np.asarray(picture.convert("L")), None, size)
+
+
+def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Split:
+    """Return a split, rendered now or read from `folder` where an earlier run left it."""
+    target = folder / split
+    counts = {"train": data.train_patients, "calibration": data.calibration_patients, "test": data.test_patients}
+    if not (target / "done").exists():
+        target.mkdir(parents=True, exist_ok=True)
+        gate = data.negatives if split == "train" else data.negatives // 4
+        with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
+            _render(pool, partial(study_of, split, data.seed, data.size), range(counts[split]), target, split)
+            negatives = pool.map(partial(negative_of, split, data.seed, data.size), range(gate), chunksize=16)
+            np.save(target / "negatives.npy", _stacked(negatives, data.size))
+            paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
+            positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
+            np.save(target / "positives.npy", _stacked(positives, data.size))
+        (target / "done").touch()
+    names = ("views", "fat_fraction", "negatives", "positives")
+    return Split(**{name: np.load(target / f"{name}.npy", mmap_mode="r") for name in names})
+
+
+def _stacked(frames: Iterable[np.ndarray | None], size: int) -> np.ndarray:
+    found = [frame for frame in frames if frame is not None]
+    return np.stack(found) if found else np.zeros((0, 1, size, size), dtype=np.float16)
+
+
+def _render(pool: ProcessPoolExecutor, render: Callable[[int], Any], indices: range, target: Path, split: str) -> None:
+    views, fat = None, np.empty(len(indices), dtype=np.float32)
+    for index, (study, fat_fraction) in enumerate(pool.map(render, indices, chunksize=8)):
+        if views is None:
+            shape = (len(indices), *study.shape)
+            views = np.lib.format.open_memmap(target / "views.npy", mode="w+", dtype=np.float16, shape=shape)
+        views[index], fat[index] = study, fat_fraction
+        if index % 200 == 199:
+            print(f"{split}: {index + 1} of {len(indices)} patients rendered", flush=True)
+    np.save(target / "fat_fraction.npy", fat)

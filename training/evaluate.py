@@ -1,0 +1,129 @@
+"""Held-out figures of a bundle as it ships: its graphs, serving's engine and serving's ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from inference.backends.interface import Engine
+from inference.backends.registry import open_engine
+from inference.bundle import Bundle
+from inference.contract import OUTPUT_LIVER_LOGIT, VIEWS
+from inference.ensemble import StudyPrediction, combine
+from training.calibrate import Scored
+from training.data import Split
+from training.metrics import auroc, bootstrap, calibration_error, quadratic_kappa
+
+VIEW_COUNTS: Final = (1, 2, 3, 4)
+
+
+def score_split(engine: Engine, split: Split, counts: Sequence[int] = VIEW_COUNTS, *, seed: int = 0) -> Scored:
+    """Score every patient of a split with so many of the views, drawn by chance, for each of the counts."""
+    rng = np.random.default_rng(seed)
+    outputs, fat, views = [], [], []
+    for index, truth in enumerate(split.fat_fraction):
+        for count in counts:
+            chosen = rng.choice(len(VIEWS), count, replace=False)
+            outputs.append(engine.run(split.views[index][chosen].astype(np.float32)))
+            fat.append(truth)
+            views.append(count)
+        if index % 100 == 99:
+            print(f"{index + 1} of {len(split.fat_fraction)} patients scored", flush=True)
+    return Scored(outputs=outputs, fat_fraction=np.array(fat), views=np.array(views))
+
+
+def open_bundle_engine(graphs: Sequence[Path]) -> Engine:
+    """Open member graphs in serving's exact engine."""
+    return open_engine("onnxruntime", [path.read_bytes() for path in graphs])
+
+
+def figures(predictions: Sequence[StudyPrediction], fat_fraction: np.ndarray, grades: np.ndarray) -> dict[str, Any]:
+    """Return figures of merit of N studies; those in lists are (value, low, high) with 95 % bootstrap intervals."""
+    probability = np.stack([prediction.probabilities for prediction in predictions])
+    estimate = np.array([prediction.fat_fraction_percent for prediction in predictions])
+    interval = np.array([prediction.fat_fraction_interval for prediction in predictions])
+    covered = (interval[:, 0] <= fat_fraction) & (fat_fraction <= interval[:, 1])
+    in_set = [f"S{grade}" in prediction.grade_set for prediction, grade in zip(predictions, grades, strict=True)]
+    steatosis = probability[:, 1:].sum(axis=1)
+    areas = {
+        f"auroc_s{grade}_or_more": bootstrap(auroc, probability[:, grade:].sum(axis=1), grades >= grade)
+        for grade in (1, 2, 3)
+    }
+    return {
+        "studies": len(grades),
+        **areas,
+        "accuracy": float((probability.argmax(axis=1) == grades).mean()),
+        "quadratic_kappa": bootstrap(quadratic_kappa, probability.argmax(axis=1), grades),
+        "fat_fraction_mae": bootstrap(_mean, np.abs(estimate - fat_fraction)),
+        "fat_fraction_bias": float((estimate - fat_fraction).mean()),
+        "fat_fraction_limits_of_agreement": _limits(estimate - fat_fraction),
+        "calibration_error_steatosis": bootstrap(calibration_error, steatosis, (grades >= 1).astype(float)),
+        "interval_coverage": float(covered.mean()),
+        "interval_width": float((interval[:, 1] - interval[:, 0]).mean()),
+        "grade_set_coverage": float(np.mean(in_set)),
+        "grade_set_size": float(np.mean([len(prediction.grade_set) for prediction in predictions])),
+        "mean_entropy": float(-(probability * np.log(probability + 1e-12)).sum(axis=1).mean()),
+    }
+
+
+def evaluate(folder: Path, split: Split, *, seed: int = 1) -> dict[str, Any]:
+    """Return a bundle's figures on a held-out split, for one to four views."""
+    bundle = Bundle.load(folder)
+    engine = open_engine("onnxruntime", bundle.members)
+    scored = score_split(engine, split, seed=seed)
+    by_count = {}
+    for count in VIEW_COUNTS:
+        part = scored.with_views(count)
+        predictions = [combine(study, bundle.calibration) for study in part.outputs]
+        by_count[f"{count}_views"] = figures(predictions, part.fat_fraction, part.grades)
+    everything = scored.with_views(max(VIEW_COUNTS))
+    whole = [combine(study, bundle.calibration) for study in everything.outputs]
+    return {
+        **by_count,
+        "each_view_alone": _each_view(engine, bundle, split),
+        "liver_gate": _gate(engine, bundle, split, whole),
+    }
+
+
+def _each_view(engine: Engine, bundle: Bundle, split: Split) -> dict[str, Any]:
+    """Return the area of steatosis for each named view scored alone."""
+    studies = [combine(engine.run(views.astype(np.float32)), bundle.calibration) for views in split.views]
+    alone = np.stack([study.view_probabilities for study in studies])
+    named = np.mean([[name == view for name, view in zip(s.view_names, VIEWS, strict=True)] for s in studies])
+    areas = {
+        view: bootstrap(auroc, alone[:, index, 1:].sum(axis=1), split.grades >= 1) for index, view in enumerate(VIEWS)
+    }
+    return {"auroc_s1_or_more": areas, "view_accuracy": float(named)}
+
+
+def _gate(engine: Engine, bundle: Bundle, split: Split, whole: Sequence[StudyPrediction]) -> dict[str, Any]:
+    """Return what the liver gate lets pass: phantom livers, real livers, and frames that are neither."""
+
+    def passed(frames: np.ndarray) -> float | None:
+        if not len(frames):
+            return None
+        outputs = [engine.run(frame[None].astype(np.float32)) for frame in frames]
+        logits = [np.mean([member[OUTPUT_LIVER_LOGIT][0] for member in members]) for members in outputs]
+        return float(np.mean(np.array(logits) >= bundle.liver_logit_minimum))
+
+    livers = np.concatenate([prediction.liver_logits for prediction in whole])
+    return {
+        "phantom_livers_passed": float(np.mean(livers >= bundle.liver_logit_minimum)),
+        "real_livers_passed": passed(split.positives),
+        "real_livers": len(split.positives),
+        "others_passed": passed(split.negatives),
+        "others": len(split.negatives),
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean())
+
+
+def _limits(difference: np.ndarray) -> list[float]:
+    """Return Bland and Altman's 95 % limits of agreement."""
+    spread = 1.96 * difference.std(ddof=1)
+    return [float(difference.mean() - spread), float(difference.mean() + spread)]

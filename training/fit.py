@@ -1,0 +1,143 @@
+"""Fitting the members: AdamW, one cycle, a fold left out, a checkpoint after every epoch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.batches import Features, batches
+from training.configuration import Fit
+from training.data import grade_of
+from training.losses import member_loss
+from training.metrics import auroc
+from training.models import Member
+from training.trunk import Trunk
+
+EVALUATED_VIEWS = (0, 1, 2)
+
+
+def new_member(state: dict[str, Any], seed: int) -> Member:
+    """Return a member with that trunk and random heads."""
+    torch.manual_seed(seed)
+    trunk = Trunk()
+    trunk.load_state_dict(state)
+    return Member(trunk)
+
+
+def fit_member(index: int, fit: Fit, trunk: Trunk, features: Features, path: Path) -> Member:
+    """Fit member `index`, or go on where its checkpoint stands.
+
+    Parameters
+    ----------
+    index
+        Number of the member; it decides the seed and the fold left out.
+    trunk
+        The trunk with its fitted front.
+    features
+        Front features of the training split.
+    path
+        The member's checkpoint.
+    """
+    torch.set_num_threads(fit.threads)
+    member = new_member(trunk.state_dict(), fit.seed + index)
+    learners = [p for module in _trained(member, fit.frozen_blocks) for p in module.parameters()]
+    optimiser = torch.optim.AdamW(learners, lr=fit.learning_rate, weight_decay=fit.weight_decay)
+    fold = np.arange(len(features.views)) % fit.folds
+    own, left_out = np.flatnonzero(fold != index % fit.folds), np.flatnonzero(fold == index % fit.folds)
+    steps = fit.epochs * (len(own) // fit.batch_studies)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, fit.learning_rate, total_steps=steps, pct_start=0.2)
+    done = _resume(path, fit, member, optimiser, schedule)
+    for epoch in range(done, fit.epochs):
+        started = time.monotonic()
+        rng = np.random.default_rng([fit.seed, index, epoch])
+        torch.manual_seed(hash((fit.seed, index, epoch)))
+        loss = _epoch(member, fit, features, own, rng, optimiser, schedule)
+        _keep(path, fit, epoch + 1, member, optimiser, schedule)
+        check, took = _check(member, fit, features, left_out), time.monotonic() - started
+        print(f"member {index} epoch {epoch + 1}/{fit.epochs}: loss {loss:.3f}, {check}, {took:.0f} s", flush=True)
+    return member.eval()
+
+
+def _trained(member: Member, frozen_blocks: int) -> list[torch.nn.Module]:
+    front = {id(module) for module in member.trunk.front_modules(frozen_blocks)}
+    back = [block for block in member.trunk._blocks if id(block) not in front]
+    return [*back, *(module for name, module in member.named_children() if name != "trunk")]
+
+
+def _epoch(
+    member: Member,
+    fit: Fit,
+    features: Features,
+    patients: np.ndarray,
+    rng: np.random.Generator,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    member.train()
+    total, count = 0.0, 0
+    for batch in batches(features, patients, fit.batch_studies, rng):
+        optimiser.zero_grad(set_to_none=True)
+        trunk_features = member.trunk.back(batch.features, fit.frozen_blocks)
+        loss = member_loss(member.learn(trunk_features, batch.counts), batch.truth)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(member.parameters(), 2.0)
+        optimiser.step()
+        schedule.step()
+        total, count = total + float(loss.detach()), count + 1
+    return total / max(count, 1)
+
+
+def _check(member: Member, fit: Fit, features: Features, patients: np.ndarray) -> str:
+    """Say how the member does on the fold that it does not see, three views each."""
+    member.eval()
+    logits, fat = [], []
+    with torch.no_grad():
+        for start in range(0, len(patients), 16):
+            shown = features.views[patients[start : start + 16]][:, list(EVALUATED_VIEWS)]
+            flat = torch.from_numpy(shown.reshape(-1, *shown.shape[2:]).astype(np.float32))
+            lesson = member.learn(member.trunk.back(flat, fit.frozen_blocks), [len(EVALUATED_VIEWS)] * len(shown))
+            logits.append(lesson.grade_logits)
+            fat.append(lesson.fat_fraction)
+    probabilities = torch.softmax(torch.cat(logits), dim=1).numpy()
+    truth = features.fat_fraction[patients]
+    error = np.abs(torch.cat(fat).numpy() - truth).mean()
+    areas = (auroc(probabilities[:, grade:].sum(axis=1), grade_of(truth) >= grade) for grade in (1, 2, 3))
+    return "fold AUROC " + "/".join(f"{area:.3f}" for area in areas) + f", MAE {error:.2f}"
+
+
+def _keep(path: Path, fit: Fit, epochs: int, member: Member, optimiser: Any, schedule: Any) -> None:
+    state = {
+        "fit": asdict(fit),
+        "epochs": epochs,
+        "member": member.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _resume(path: Path, fit: Fit, member: Member, optimiser: Any, schedule: Any) -> int:
+    """Load a checkpoint where there is one of the same settings; return the epochs done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["fit"] != asdict(fit):
+        raise ValueError(f"{path} was fitted with other settings; choose another run folder or remove it.")
+    member.load_state_dict(state["member"])
+    optimiser.load_state_dict(state["optimiser"])
+    schedule.load_state_dict(state["schedule"])
+    return int(state["epochs"])
+
+
+def read_member(path: Path) -> Member:
+    """Return the member of a checkpoint."""
+    member = Member()
+    member.load_state_dict(torch.load(path, weights_only=True)["member"])
+    return member.eval()

@@ -1,0 +1,69 @@
+"""What a member is asked to get right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.models import Lesson
+
+RANKED_WEIGHT: Final = 1.0
+VIEW_ALONE_WEIGHT: Final = 0.5
+FAT_WEIGHT: Final = 1.0
+FAT_UNIT: Final = 5.0
+"""Percent of fat fraction at which the loss turns from square to straight."""
+VIEW_WEIGHT: Final = 0.2
+LIVER_WEIGHT: Final = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What is true of a batch of S studies with N views together, and of M frames more."""
+
+    fat_fraction: Tensor
+    """[S], percent."""
+    grades: Tensor
+    """[S]."""
+    study: Tensor
+    """[N], the study of each view."""
+    view: Tensor
+    """[N], index into `inference.contract.VIEWS`."""
+    liver: Tensor
+    """[N + M], 1 where the frame is liver B-mode."""
+
+
+def member_loss(lesson: Lesson, truth: Truth) -> Tensor:
+    """Return the loss of one batch."""
+    study = grade_loss(lesson.grade_logits, truth.grades) + FAT_WEIGHT * fat_loss(
+        lesson.fat_fraction, truth.fat_fraction
+    )
+    alone = grade_loss(lesson.view_grade_logits, truth.grades[truth.study]) + FAT_WEIGHT * fat_loss(
+        lesson.view_fat_fraction, truth.fat_fraction[truth.study]
+    )
+    return (
+        study
+        + VIEW_ALONE_WEIGHT * alone
+        + VIEW_WEIGHT * functional.cross_entropy(lesson.view_logits, truth.view)
+        + LIVER_WEIGHT * functional.binary_cross_entropy_with_logits(lesson.liver_logit, truth.liver)
+    )
+
+
+def ranked_probability_score(logits: Tensor, grades: Tensor) -> Tensor:
+    """Return the ranked probability score (Epstein 1969), a proper score that makes far misses dearer; [N, 4], [N]."""
+    below = torch.softmax(logits, dim=-1).cumsum(dim=-1)[:, :-1]
+    truth = (grades[:, None] <= torch.arange(below.shape[1])).to(below.dtype)
+    return ((below - truth) ** 2).sum(dim=-1).mean()
+
+
+def grade_loss(logits: Tensor, grades: Tensor) -> Tensor:
+    """Return cross-entropy plus the ranked probability score."""
+    return functional.cross_entropy(logits, grades) + RANKED_WEIGHT * ranked_probability_score(logits, grades)
+
+
+def fat_loss(percent: Tensor, truth: Tensor) -> Tensor:
+    """Return Huber's loss of the fat fraction, in units of `FAT_UNIT` percent."""
+    return functional.smooth_l1_loss(percent / FAT_UNIT, truth / FAT_UNIT)

