@@ -14,7 +14,7 @@ from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery, DeliveryState
 from agent.domain.work_item import WorkItem
-from agent.scu.association import AbortedError, OpenAssociation, associate
+from agent.scu.association import AbortedError, AssociationGoneError, OpenAssociation, associate
 from agent.scu.config import ScuConfig
 from agent.scu.find import FIND_CONTEXT
 from agent.worklist import outbox
@@ -114,9 +114,9 @@ class Courier:
             answer = store(association, self.files[row.sop_instance_uid], message_id=row.id % 0xFFFF + 1)
         except ArchiveRefusedError as error:
             self._fail([row], error, association.archive)
+        except AssociationGoneError:
+            raise
         except ArchiveError as error:
-            if not association.alive:
-                raise
             self._postpone([row], error, wait, association.archive)
         else:
             outbox.mark_sent(self.ledger, row.id, self.now())
@@ -143,6 +143,7 @@ class Courier:
         return _Tray.of(rest)
 
     def _postpone(self, rows: Iterable[Delivery], error: AgentError, wait: float, archive: Archive) -> None:
+        not_before = self.now() + wait  # one time for all, so that they share an association again
         for row in rows:
             if gives_up(row.attempts + 1, self.age):
                 cause = f"given up after {self.age / 86_400:.1f} days: {error.cause}"
@@ -150,7 +151,7 @@ class Courier:
                 continue
             was_sent = row.look_first or row.state is DeliveryState.SENT
             mark = outbox.mark_unproved if was_sent else outbox.mark_retry
-            mark(self.ledger, row.id, error=error.cause, not_before=self.now() + wait)
+            mark(self.ledger, row.id, error=error.cause, not_before=not_before)
             self.log.warning("delivery waits", **self._named(row, archive), cause=error.cause, seconds=round(wait, 1))
 
     def _fail(self, rows: Iterable[Delivery], error: AgentError, archive: Archive) -> None:

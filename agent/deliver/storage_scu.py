@@ -70,7 +70,10 @@ def store(association: OpenAssociation, file: PartTenFile, message_id: int) -> s
         It failed in a way that may pass; `AbortedError` where the association is gone too.
     """
     association.require(file.sop_class_uid, file.transfer_syntax_uid)
-    status = association.raw.send_c_store(file.path, msg_id=message_id).get("Status")
+    try:
+        status = association.raw.send_c_store(file.path, msg_id=message_id).get("Status")
+    except RuntimeError as error:  # aborted since the last answer
+        raise association.no_answer("C-STORE") from error
     if status is None:
         raise association.no_answer("C-STORE")
     rule = judge_store(int(status))

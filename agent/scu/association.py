@@ -36,7 +36,11 @@ _ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8
 _PAUSE_SECONDS: Final = 0.0005  # of pynetdicom's reactor; its default of 1 ms doubles the time of small objects
 
 
-class AbortedError(ArchiveError):
+class AssociationGoneError(ArchiveError):
+    """The association is of no more use: a request got no valid answer in time, and we aborted it."""
+
+
+class AbortedError(AssociationGoneError):
     """The archive ended the association while something was under way; a new one may succeed."""
 
 
@@ -68,11 +72,6 @@ class OpenAssociation:
         self.raw = raw
         self._witness = witness
 
-    @property
-    def alive(self) -> bool:
-        """Whether it can still be used."""
-        return bool(self.raw.is_established)
-
     def accepted_syntaxes(self, abstract_syntax: str, *, as_scp: bool = False) -> tuple[str, ...]:
         """Transfer syntaxes that the archive accepted for an abstract syntax."""
         return tuple(
@@ -99,7 +98,7 @@ class OpenAssociation:
         kind: type[AgentError] = ArchiveError if verdict is Verdict.RETRY else ArchiveRefusedError
         raise kind(f"{self.archive} does not accept {what}: {words}", remedy="allow it at the archive")
 
-    def no_answer(self, request: str) -> ArchiveError:
+    def no_answer(self, request: str) -> AssociationGoneError:
         """Make the error of a request that got no (valid) response."""
         return self._witness.cause_of(f"{self.archive}", request)
 
@@ -239,13 +238,13 @@ class _Witness:
     def sent(self, event: evt.Event) -> None:
         self._aborted_by_us = self._aborted_by_us or isinstance(event.pdu, A_ABORT_RQ)
 
-    def cause_of(self, archive: str, request: str, seconds: float | None = None) -> ArchiveError:
+    def cause_of(self, archive: str, request: str, seconds: float | None = None) -> AssociationGoneError:
         if self._abort_source is not None:
             source = _ABORT_SOURCES.get(self._abort_source, "an unknown source")
             return AbortedError(f"{archive} aborted the association ({source}) on {request}")
         if self._aborted_by_us:
             waited = seconds or self.answer_seconds
-            return ArchiveError(f"{archive} gave no valid answer to {request} within {waited:g} s")
+            return AssociationGoneError(f"{archive} gave no valid answer to {request} within {waited:g} s")
         return AbortedError(f"{archive} closed the connection on {request}")
 
 
@@ -291,6 +290,14 @@ class _Socket(AssociationSocket):
             primitive.result = "Evt2"  # transport connection confirmed
         self.provider_queue.put(primitive)
         self._ready.set()
+
+    def _shutdown_socket(self) -> None:
+        """Close in any case: pynetdicom leaves the descriptor open where the peer has closed before us."""
+        connection = self.socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def _connect(self, address: Any) -> None:
         connection = self.socket

@@ -45,7 +45,11 @@ def find(association: OpenAssociation, level: str, keys: Mapping[str, str]) -> I
     query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
         setattr(query, keyword, value)
-    for answer, match in association.raw.send_c_find(query, STUDY_ROOT_FIND):
+    try:
+        answers = association.raw.send_c_find(query, STUDY_ROOT_FIND)
+    except RuntimeError as error:  # aborted since the last answer
+        raise association.no_answer("C-FIND") from error
+    for answer, match in answers:
         status = answer.get("Status")
         if status is None:
             raise association.no_answer("C-FIND")

@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind
+
+from agent.deliver.deliver_result import DeliveryOutcome, KeptBytesError, deliver_result
+from agent.domain.results import DeliveryState, Proof
+from agent.domain.score import Refusal
+from agent.domain.work_item import State
+from agent.store.result_files import object_path
+from agent.worklist import outbox, replay, work_items
+from tests.unit.deliver.outbox_fixture import LOG, OWNER, SECONDARY_CAPTURE, Desk, make_desk, secondary_capture
+from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
+
+
+def deliver(desk: Desk, now: float | None = None, claim: bool = False) -> DeliveryOutcome:
+    clock = time.time if now is None else lambda: now
+    if claim:
+        desk.claim(clock())
+    return deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, clock, random.Random(1), LOG)
+
+
+def data_set(encoded: bytes) -> bytes:
+    """What stands behind the file meta information."""
+    length = int.from_bytes(encoded[140:144], "little")  # (0002,0000)
+    return encoded[144 + length :]
+
+
+def causes(desk: Desk) -> set[str | None]:
+    return {row.last_error for row in desk.rows()}
+
+
+def test_sent_byte_for_byte_and_proved(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        outcome = deliver(desk)
+    assert outcome.state is State.COMPLETED
+    assert {(row.state, row.proof) for row in desk.rows()} == {(DeliveryState.PROVED, Proof.C_FIND)}
+    assert pacs.stored == {uid: data_set(encoded) for uid, encoded in desk.encoded.items()}
+    assert pacs.associations == 1
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"])
+def test_each_object_keeps_its_transfer_syntax(tmp_path: Path, syntax: str) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,), objects=1)
+        (row,) = desk.rows()
+        encoded = secondary_capture(
+            row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid, syntax=syntax
+        )
+        replaced(desk, row.sop_instance_uid, encoded)
+        assert deliver(desk).state is State.COMPLETED
+    assert pacs.stored == {row.sop_instance_uid: data_set(encoded)}
+
+
+def replaced(desk: Desk, uid: str, encoded: bytes) -> None:
+    import hashlib
+
+    import sqlalchemy as sa
+
+    from agent.worklist import tables as t
+
+    object_path(desk.layout, desk.item.result_key, uid).write_bytes(encoded)
+    digest = hashlib.sha256(encoded).hexdigest()
+    with desk.ledger.write() as connection:
+        connection.execute(
+            sa.update(t.result_objects).where(t.result_objects.c.sop_instance_uid == uid).values(sha256=digest)
+        )
+
+
+def test_without_destination_the_results_are_kept(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, ())
+    assert deliver(desk).state is State.COMPLETED
+    assert {row.proof for row in desk.rows()} == {Proof.KEPT}
+
+
+def test_a_refusal_ends_canceled_with_its_code_once_proved(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,), refusal=next(iter(Refusal)))
+        outcome = deliver(desk)
+    assert (outcome.state, outcome.reason) == (State.CANCELED, str(next(iter(Refusal))))
+    assert all(row.state is DeliveryState.PROVED for row in desk.rows())
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB007, 0x0107])
+def test_a_warning_means_stored(tmp_path: Path, status: int) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.store_status = status if status != 0x0107 else 0xB006
+        desk = make_desk(tmp_path, (pacs.name,), objects=1)
+        assert deliver(desk).state is State.COMPLETED
+
+
+def test_an_archive_that_lies_is_not_believed(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.lies = True
+        desk = make_desk(tmp_path, (pacs.name,))
+        outcome = deliver(desk)
+        assert outcome.state is None
+        assert outcome.retry_at is not None
+        assert all("does not list the object" in (cause or "") for cause in causes(desk))
+        pacs.manners.lies = False
+        assert deliver(desk, now=outcome.retry_at + 1, claim=True).state is State.COMPLETED
+    assert set(pacs.stored) == set(desk.encoded)
+
+
+def test_a_slow_index_is_asked_again_before_anything_is_sent_anew(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,), objects=2)
+        pacs.manners.find_status = 0xC001
+        outcome = deliver(desk)
+        assert outcome.retry_at is not None
+        pacs.manners.find_status = 0
+        assert deliver(desk, now=outcome.retry_at + 1, claim=True).state is State.COMPLETED
+    assert len(pacs.received) == 2
+
+
+@pytest.mark.parametrize(
+    ("rejection", "words"),
+    [
+        ((1, 1, 3), "from our AE title STEATOSIS: calling AE title not recognised"),
+        ((1, 1, 7), "called AE title not recognised"),
+    ],
+)
+def test_a_permanent_rejection_is_not_retried(tmp_path: Path, rejection: tuple[int, int, int], words: str) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.reject = rejection
+        desk = make_desk(tmp_path, (pacs.name,))
+        outcome = deliver(desk)
+    assert outcome.state is State.CANCELED
+    assert outcome.reason is not None
+    assert outcome.reason.startswith(f"delivery-failed: {pacs.name}: rejected the association")
+    assert words in outcome.reason
+    assert pacs.associations == 1
+
+
+@pytest.mark.parametrize("rejection", [(2, 3, 1), (2, 3, 2), (2, 1, 3), (1, 1, 1)])
+def test_a_transient_rejection_is_retried(tmp_path: Path, rejection: tuple[int, int, int]) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.reject = rejection
+        desk = make_desk(tmp_path, (pacs.name,))
+        outcome = deliver(desk)
+        assert outcome.state is None
+        pacs.manners.reject = None
+        assert outcome.retry_at is not None
+        assert deliver(desk, now=outcome.retry_at + 1, claim=True).state is State.COMPLETED
+
+
+def test_a_refused_sop_class_is_not_retried(tmp_path: Path) -> None:
+    with WaywardArchive(refused=(SecondaryCaptureImageStorage,)) as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        outcome = deliver(desk)
+    assert outcome.state is State.CANCELED
+    assert outcome.reason is not None
+    assert "does not accept Secondary Capture Image Storage" in outcome.reason
+    assert "abstract syntax not supported" in outcome.reason
+
+
+def test_without_c_find_nothing_can_be_proved(tmp_path: Path) -> None:
+    with WaywardArchive(refused=(StudyRootQueryRetrieveInformationModelFind,)) as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        outcome = deliver(desk)
+    assert outcome.state is State.CANCELED
+    assert "Study Root" in (outcome.reason or "")
+    assert set(pacs.stored) == set(desk.encoded)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(0xA700, None), (0x0110, None), (0xA900, State.CANCELED), (0xC000, State.CANCELED)]
+)
+def test_failures_of_one_object(tmp_path: Path, status: int, state: State | None) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.statuses = [status]
+        desk = make_desk(tmp_path, (pacs.name,))
+        outcome = deliver(desk)
+        first, *others = desk.rows()
+        assert outcome.state is state
+        assert f"{status:04X}" in (first.last_error or "")
+        assert all(row.state is DeliveryState.PROVED for row in others)
+        if state is None:
+            assert outcome.retry_at is not None
+            assert deliver(desk, now=outcome.retry_at + 1, claim=True).state is State.COMPLETED
+    assert len(pacs.received) == (4 if state is None else 3)
+
+
+def test_an_object_that_makes_the_archive_abort_holds_back_no_other(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        first, *others = desk.rows()
+        pacs.manners.abort_on = {first.sop_instance_uid}
+        outcome = deliver(desk)
+        assert outcome.state is None
+        assert "aborted the association" in (desk.rows()[0].last_error or "")
+        assert set(pacs.stored) == {row.sop_instance_uid for row in others}
+        pacs.manners.abort_on = set()
+        assert outcome.retry_at is not None
+        assert deliver(desk, now=outcome.retry_at + 1, claim=True).state is State.COMPLETED
+
+
+def test_a_hanging_archive_is_given_up_for_now(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.hang_seconds = 1.2
+        desk = make_desk(tmp_path, (pacs.name,))
+        started = time.monotonic()
+        assert deliver(desk).state is None
+        assert time.monotonic() - started < 3
+        assert causes(desk) == {f"{pacs.name} gave no valid answer to C-STORE within 0.6 s"}
+
+
+def test_an_archive_that_never_answers_the_association(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.hang_association = 1.2
+        desk = make_desk(tmp_path, (pacs.name,))
+        assert deliver(desk).state is None
+        assert causes(desk) == {f"{pacs.name} gave no valid answer to A-ASSOCIATE-RQ within 0.6 s"}
+
+
+def test_down_then_up(tmp_path: Path) -> None:
+    pacs = WaywardArchive()
+    desk = make_desk(tmp_path, (pacs.name,))
+    outcome = deliver(desk)
+    assert causes(desk) == {f"connection refused by {pacs.name}"}
+    assert outcome.retry_at is not None
+    assert outcome.retry_at < time.time() + 1.5
+    with pacs:
+        assert deliver(desk, now=outcome.retry_at + 0.01, claim=True).state is State.COMPLETED
+
+
+def test_one_archive_down_never_blocks_another(tmp_path: Path) -> None:
+    hangs, works = WaywardArchive(), WaywardArchive()
+    with hangs, works:
+        hangs.manners.hang_association = 1.5
+        desk = make_desk(tmp_path, (hangs.name, works.name))
+        outcome = deliver(desk)
+        assert outcome.state is None
+        assert {row.state for row in desk.rows() if row.destination == works.name} == {DeliveryState.PROVED}
+        hangs.manners.hang_association = 0.0
+        assert outcome.retry_at is not None
+        assert deliver(desk, now=outcome.retry_at + 1, claim=True).state is State.COMPLETED
+    assert len(works.received) == 3
+
+
+def test_failed_for_good_at_one_of_two(tmp_path: Path) -> None:
+    with WaywardArchive() as rejects, WaywardArchive() as works:
+        rejects.manners.reject = (1, 1, 3)
+        desk = make_desk(tmp_path, (rejects.name, works.name))
+        outcome = deliver(desk)
+    assert outcome.state is State.CANCELED
+    assert (outcome.reason or "").startswith(f"delivery-failed: {rejects.name}: ")
+    assert set(works.stored) == set(desk.encoded)
+
+
+def test_a_replay_looks_first_and_sends_only_what_is_missing(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        assert deliver(desk).state is State.COMPLETED
+        lost = desk.rows()[2].sop_instance_uid
+        kept, pacs.stored = dict(pacs.stored), {}
+        del pacs.where[lost]
+        pacs.received.clear()
+        again = replay.retry(desk.ledger, desk.item, cause=desk.item.cause, now=time.time())
+        with desk.ledger.write() as connection:
+            outbox.fill(connection, again, desk.item.result_key, (pacs.name,), look_first=True)
+            import sqlalchemy as sa
+
+            from agent.worklist import tables as t
+
+            connection.execute(sa.update(t.work_items).where(t.work_items.c.id == again).values(step="deliver"))
+        desk.item = work_items.claim(desk.ledger, again, OWNER, time.time())  # type: ignore[assignment]
+        assert deliver(desk).state is State.COMPLETED
+    assert pacs.received == [lost]
+    assert pacs.stored == {lost: kept[lost]}
+
+
+def test_killed_after_sending_it_asks_and_does_not_send_again(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        assert deliver(desk).state is State.COMPLETED
+        received = list(pacs.received)
+        import sqlalchemy as sa
+
+        from agent.worklist import tables as t
+
+        with desk.ledger.write() as connection:
+            connection.execute(sa.update(t.outbox).values(state="sent", proof=None))
+            connection.execute(sa.update(t.work_items).values(state="IN PROGRESS", lease_owner=OWNER))
+        assert deliver(desk).state is State.COMPLETED
+    assert pacs.received == received
+
+
+def test_bytes_that_differ_from_the_ledger_never_leave(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        path = object_path(desk.layout, desk.item.result_key, desk.rows()[1].sop_instance_uid)
+        path.write_bytes(path.read_bytes() + b"\0")
+        with pytest.raises(KeptBytesError, match="differs"):
+            deliver(desk)
+        path.unlink()
+        with pytest.raises(KeptBytesError, match="cannot be read"):
+            deliver(desk)
+        assert pacs.associations == 0
+
+
+def test_a_canceled_work_item_sends_nothing(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        replay.cancel(desk.ledger, desk.item.id, reason="canceled-by-operator", now=time.time())
+        assert deliver(desk) == DeliveryOutcome()
+        assert pacs.associations == 0
+
+
+def test_it_gives_up_after_three_days(tmp_path: Path) -> None:
+    pacs = WaywardArchive()
+    desk = make_desk(tmp_path, (pacs.name,), objects=1)
+    start = time.time()
+    outcome, now, seen = deliver(desk, now=start), start, 1
+    while outcome.state is None:
+        assert outcome.retry_at is not None
+        now = max(outcome.retry_at, start + 3 * 86_400) if seen >= 25 else outcome.retry_at
+        outcome, seen = deliver(desk, now=now + 0.01, claim=True), seen + 1
+    assert outcome.state is State.CANCELED
+    assert "given up after 3.0 days: connection refused" in (outcome.reason or "")
+
+
+def test_the_fixture_is_readable() -> None:
+    import io
+
+    made = pydicom.dcmread(io.BytesIO(secondary_capture("1.2.3", "1.2.3.4", "1.2.3.4.5")))
+    assert made.SOPClassUID == SECONDARY_CAPTURE

@@ -1,0 +1,160 @@
+"""An archive in this process that misbehaves on command, for the contract that delivery and retrieval keep."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import (
+    Comprehensive3DSRStorage,
+    SecondaryCaptureImageStorage,
+    StudyRootQueryRetrieveInformationModelFind,
+    UltrasoundImageStorage,
+    Verification,
+)
+from pynetdicom.transport import ThreadedAssociationServer
+
+from agent.domain.identifiers import Archive
+from agent.scu.config import ScuConfig, Timeouts
+
+IMPATIENT = Timeouts(connect=1.0, negotiate=0.6, answer=0.6, retrieve=2.0)
+SCU = ScuConfig(ae_title="STEATOSIS", timeouts=IMPATIENT)
+_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
+
+
+@dataclass
+class Manners:
+    """How it answers; change them between, or while, it is called."""
+
+    reject: tuple[int, int, int] | None = None
+    """Result, source, reason of A-ASSOCIATE-RJ."""
+    store_status: int = 0x0000
+    statuses: list[int] = field(default_factory=list)
+    """Statuses of the next C-STOREs, before `store_status`."""
+    abort_on: set[str] = field(default_factory=set)
+    """SOP Instance UIDs at which it aborts the association."""
+    hang_seconds: float = 0.0
+    """Before it answers a C-STORE."""
+    hang_association: float = 0.0
+    lies: bool = False
+    """It answers Success and keeps nothing."""
+    find_status: int = 0x0000
+
+
+class WaywardArchive:
+    """Stores, lists, and does what `manners` say.
+
+    Parameters
+    ----------
+    refused
+        SOP classes that it does not accept.
+    """
+
+    def __init__(self, *, refused: tuple[str, ...] = (), port: int | None = None) -> None:
+        self.manners = Manners()
+        self.port = port or _free_port()
+        self.stored: dict[str, bytes] = {}
+        self.where: dict[str, tuple[str, str, str]] = {}
+        """Study, series and SOP class by SOP Instance UID."""
+        self.received: list[str] = []
+        self.finds = 0
+        self.associations = 0
+        self._refused = refused
+        self._server: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def archive(self) -> Archive:
+        return Archive(ae_title="PACS", host="127.0.0.1", port=self.port)
+
+    @property
+    def name(self) -> str:
+        return str(self.archive)
+
+    def start(self) -> None:
+        entity = AE("PACS")
+        entity.maximum_pdu_size = 0
+        offered = (
+            Comprehensive3DSRStorage,
+            SecondaryCaptureImageStorage,
+            UltrasoundImageStorage,
+            StudyRootQueryRetrieveInformationModelFind,
+            Verification,
+        )
+        for sop_class in offered:
+            if sop_class not in self._refused:
+                entity.add_supported_context(sop_class, _SYNTAXES)
+        handlers: list[Any] = [
+            (evt.EVT_REQUESTED, self._on_request),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_C_FIND, self._on_find),
+        ]
+        self._server = entity.make_server(
+            ("127.0.0.1", self.port), evt_handlers=handlers, server_class=ThreadedAssociationServer
+        )
+        entity._servers.append(self._server)
+        # `start_server` polls every half second, and so long would each test wait for its end
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def __enter__(self) -> WaywardArchive:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.manners.hang_seconds = self.manners.hang_association = 0.0
+        self.stop()
+
+    def _on_request(self, event: evt.Event) -> None:
+        self.associations += 1
+        time.sleep(self.manners.hang_association)
+        if self.manners.reject is not None:
+            event.assoc.acse.send_reject(*self.manners.reject)
+            event.assoc.is_rejected = True
+            time.sleep(0.1)  # else pynetdicom closes the socket before its other thread has sent the PDU
+
+    def _on_store(self, event: evt.Event) -> int:
+        manners, request = self.manners, event.request
+        uid = str(request.AffectedSOPInstanceUID)
+        with self._lock:
+            self.received.append(uid)
+        if uid in manners.abort_on:
+            event.assoc.abort()
+            return 0xC000
+        time.sleep(manners.hang_seconds)
+        status = manners.statuses.pop(0) if manners.statuses else manners.store_status
+        if (status == 0 or status & 0xF000 == 0xB000) and not manners.lies:
+            data = event.dataset
+            self.where[uid] = (data.StudyInstanceUID, data.SeriesInstanceUID, str(request.AffectedSOPClassUID))
+            self.stored[uid] = request.DataSet.getvalue()
+        return status
+
+    def _on_find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        self.finds += 1
+        if self.manners.find_status:
+            yield self.manners.find_status, None
+            return
+        query = event.identifier
+        for uid, (study, series, _) in list(self.where.items()):
+            if (study, series) == (query.StudyInstanceUID, query.SeriesInstanceUID):
+                match = Dataset()
+                match.QueryRetrieveLevel = "IMAGE"
+                match.StudyInstanceUID, match.SeriesInstanceUID, match.SOPInstanceUID = study, series, uid
+                yield 0xFF00, match
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
