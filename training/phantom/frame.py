@@ -16,7 +16,7 @@ from training.phantom.overlay import draw_overlay
 from training.phantom.patient import Patient, Stream, body_acoustics
 from training.phantom.scanner import Scanner
 from training.phantom.scene import Scene
-from training.phantom.speckle import echo_amplitude
+from training.phantom.speckle import echo_amplitude, smooth_field
 from training.phantom.transducer import LINES, SAMPLES, PolarGrid, conversion_of, grid_of
 
 TARGET_GREY: Final = 0.42
@@ -153,6 +153,7 @@ def receive(scene: Scene, view: str, scanner: Scanner, pose: Pose, rng: np.rando
     loss = round_trip_loss_db(scene.attenuation, grid, scanner.frequency_mhz)
     shadows = rib_loss_db(view, np.random.default_rng(pose.ribs)) + contact_loss_db(pose.contact, pose.side)
     loss = loss + shadow_ramp(shadows, grid, wall)
+    loss = loss + scanner.unevenness_db * smooth_field(np.random.default_rng([pose.ribs, 1]), (6, 5))
     received = echo * np.exp(loss * np.float32(-np.log(10.0) / 20.0))
     noise = rng.standard_normal((2, SAMPLES, LINES), dtype=np.float32)
     received += np.float32(10.0 ** (scanner.noise_db / 20.0)) * (noise[0] + 1j * noise[1])

@@ -36,6 +36,8 @@ class Scanner:
     """Where the depth gain levels off: the amplifiers have an end."""
     noise_db: float = -78.0
     """Receiver noise before the depth gain, relative to a normal liver at the skin."""
+    unevenness_db: float = 1.0
+    """Slow unevenness of the whole picture: coupling, body wall, element sensitivity."""
     smoothing: float = 0.9
     gamma: float = 1.0
     s_curve: float = 0.2
@@ -67,6 +69,7 @@ class Scanner:
             operator_tgc=float(rng.uniform(0.0, 0.5)),
             tgc_limit_db=float(rng.uniform(65.0, 110.0)),
             noise_db=float(rng.uniform(-92.0, -68.0)),
+            unevenness_db=float(rng.uniform(0.3, 2.5)),
             smoothing=float(rng.uniform(0.4, 1.5)),
             gamma=float(rng.uniform(0.75, 1.35)),
             s_curve=float(rng.uniform(0.0, 0.6)),

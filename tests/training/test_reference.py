@@ -1,0 +1,77 @@
+"""The whole way on a few patients: it learns, resumes, exports, calibrates, and serving takes what comes out."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from inference.bundle import Bundle  # noqa: E402
+from inference.predictor import Predictor  # noqa: E402
+from inference.verify import verify  # noqa: E402
+from training import reference  # noqa: E402
+from training.configuration import Bundle as Named  # noqa: E402
+from training.configuration import Data, Experiment, Fit, read_experiment  # noqa: E402
+from training.fit import read_member  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+
+TINY = Experiment(
+    data=Data(seed=7, size=96, train_patients=160, calibration_patients=40, test_patients=60, negatives=24),
+    fit=Fit(
+        members=1,
+        seed=2,
+        folds=5,
+        frozen_blocks=5,
+        epochs=6,
+        batch_studies=16,
+        learning_rate=2e-3,
+        weight_decay=0.02,
+    ),
+    bundle=Named(name="tiny", version="0.0.1", expected_views=3, interval_coverage=0.9),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    reference.fit_members(TINY, folder)
+    reference.export_bundle(TINY, folder, folder / "bundle")
+    reference.calibrate_bundle(TINY, folder, folder / "bundle")
+    return folder, reference.evaluate_bundle(TINY, folder, folder / "bundle")
+
+
+def test_it_learns(run):
+    _, metrics = run
+    assert metrics["3_views"]["auroc_s1_or_more"][0] > 0.65
+    assert metrics["3_views"]["auroc_s2_or_more"][0] > 0.65
+
+
+def test_serving_takes_the_bundle_and_finds_its_golden_vectors(run):
+    folder, _ = run
+    predictor = Predictor.open(folder / "bundle", "onnxruntime")
+    verification = verify(predictor)
+    assert verification.ok, verification.worst
+    prediction = predictor.predict(np.zeros((2, 1, 96, 96), np.float32))
+    assert prediction.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
+    assert Bundle.load(folder / "bundle").description["research_use_only"] is True
+
+
+def test_card_has_the_figures(run):
+    folder, metrics = run
+    text = (folder / "bundle" / "MODEL_CARD.md").read_text()
+    assert "Research use only" in text
+    assert f"{metrics['3_views']['auroc_s1_or_more'][0]:.3f}" in text
+
+
+def test_a_finished_run_is_not_fitted_again(run):
+    folder, _ = run
+    before = read_member(folder / "member-0.pt").state_dict()
+    reference.fit_members(TINY, folder)
+    after = read_member(folder / "member-0.pt").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("name", ["first", "reference"])
+def test_shipped_experiments_can_be_read(name):
+    assert read_experiment(name).fit.members == 5
