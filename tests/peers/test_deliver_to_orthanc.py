@@ -47,7 +47,7 @@ def reopened(desk: Desk) -> None:
 
 
 def test_delivered_proved_and_delivered_again_byte_for_byte(tmp_path: Path, orthanc: Orthanc) -> None:
-    desk = make_desk(tmp_path, (orthanc.archive,))
+    desk = make_desk(tmp_path, (orthanc.archive,), odd=False)  # Orthanc itself writes undefined lengths anew
     expected = {uid: data_set(encoded) for uid, encoded in desk.encoded.items()}
     assert deliver(desk).state is State.COMPLETED
     assert {(row.state, row.proof) for row in desk.rows()} == {(DeliveryState.PROVED, Proof.C_FIND)}

@@ -29,9 +29,16 @@ LOG = structlog.get_logger("deliver")
 
 
 def secondary_capture(
-    study: str, series: str, instance: str, *, syntax: str = ExplicitVRLittleEndian, seed: int = 0, modality: str = "OT"
+    study: str,
+    series: str,
+    instance: str,
+    *,
+    syntax: str = ExplicitVRLittleEndian,
+    seed: int = 0,
+    modality: str = "OT",
+    odd: bool = True,
 ) -> bytes:
-    """Make a small Part 10 file, with oddities that an encoding anew would lose."""
+    """Make a small Part 10 file; an odd one has a sequence that an encoding anew would change."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = SECONDARY_CAPTURE
     meta.MediaStorageSOPInstanceUID = instance
@@ -52,7 +59,7 @@ def secondary_capture(
     sequence = Dataset()
     sequence.CodeValue, sequence.CodingSchemeDesignator, sequence.CodeMeaning = "1", "99TEST", "odd"
     data.ConceptNameCodeSequence = [sequence]
-    data["ConceptNameCodeSequence"].is_undefined_length = True
+    data["ConceptNameCodeSequence"].is_undefined_length = odd
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, data, enforce_file_format=True)
     return buffer.getvalue()
@@ -83,6 +90,7 @@ def make_desk(
     *,
     objects: int = 3,
     refusal: Refusal | None = None,
+    odd: bool = True,
     key_seed: str = "a",
 ) -> Desk:
     """Walk a work item through score and report, to where delivery begins."""
@@ -108,7 +116,7 @@ def make_desk(
     results.keep_score(ledger, item, OWNER, _outcome(refusal), now)
     item = work_items.claim(ledger, made, OWNER, now)
     assert item is not None
-    finished = tuple(_object(key, index) for index in range(objects))
+    finished = tuple(_object(key, index, odd) for index in range(objects))
     for one in finished:
         write_object(layout, key, one.sop_instance_uid, one.encoded)
     results.keep_objects(ledger, item, OWNER, finished, destinations, now)
@@ -117,7 +125,7 @@ def make_desk(
     return Desk(ledger, layout, item, {one.sop_instance_uid: one.encoded for one in finished})
 
 
-def _object(key: str, index: int) -> ResultObject:
+def _object(key: str, index: int, odd: bool) -> ResultObject:
     kind = (ResultKind.STRUCTURED_REPORT, ResultKind.SUMMARY, ResultKind.HEATMAP)[min(index, 2)]
     series, instance = derived_uid(key, f"series:{kind}"), derived_uid(key, kind, index)
     return ResultObject(
@@ -127,7 +135,7 @@ def _object(key: str, index: int) -> ResultObject:
         sop_instance_uid=instance,
         series_instance_uid=series,
         study_instance_uid="1.2.3",
-        encoded=secondary_capture("1.2.3", series, instance, seed=index),
+        encoded=secondary_capture("1.2.3", series, instance, seed=index, odd=odd),
     )
 
 
