@@ -1,0 +1,1 @@
+"""Report stage: a score or a refusal becomes one Structured Report and the pictures beside it."""

@@ -1,0 +1,281 @@
+"""The measurement groups of the report (PS3.16 TID 1501): the study as a whole, and each view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from highdicom import sr
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from agent.domain.eligibility import MANUFACTURER
+from agent.domain.score import Refusal, StudyScore, ViewUse
+from agent.report import codes
+from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version
+from agent.report.evidence import SourceHeader
+from agent.report.judgement import borderline, has_cut_offs, reasons_not_used, used_views
+from agent.report.words import GRADE_WORDS, RESEARCH_STATEMENT, no_score_sentence, plain, view_name
+
+Group = sr.MeasurementsAndQualitativeEvaluations
+
+MOST_UNUSED_GROUPS: Final = 32
+"""Groups for frames that were not used; the rest is counted in a comment, so that a long cine stays readable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unused:
+    """Frames of one instance that were not used for the same reason."""
+
+    header: SourceHeader
+    view: str | None
+    reason: str
+    frames: list[int] = field(default_factory=list)
+
+
+def study_group(study: ReportedStudy, score: StudyScore) -> Group:
+    """Make the group of the study's grade and fat fraction, from all used views."""
+    group = _group(
+        study,
+        index=0,
+        name="Hepatic steatosis of the study",
+        finding=codes.STEATOSIS,
+        images=[_source(study, view) for view in used_views(study.outcome.views)],
+        measurements=[*_fat_fraction(score), *_probabilities(score), *_cut_offs(score)],
+        evaluations=_study_evaluations(score),
+    )
+    return _with_comments(group, (_headline(score), *_study_comments(study, score), RESEARCH_STATEMENT))
+
+
+def refusal_group(study: ReportedStudy, refusal: Refusal) -> Group:
+    """Make the group that says that there is no score and why; it names no finding."""
+    evaluation = sr.QualitativeEvaluation(codes.NO_SCORE_NAME, codes.REFUSAL[refusal])
+    group = _group(study, index=0, name="No AI score", finding=None, evaluations=[evaluation])
+    detail = (f"Detail: {study.outcome.detail}",) if study.outcome.detail else ()
+    counted = tuple(f"Not used: {count} x {reason}" for reason, count in reasons_not_used(study.outcome.views))
+    return _with_comments(group, (no_score_sentence(refusal), *detail, *counted, RESEARCH_STATEMENT))
+
+
+def view_groups(study: ReportedStudy) -> list[Group]:
+    """Make a group for each used frame, then for frames not used, gathered by instance and reason."""
+    groups = [_used_group(study, index, view) for index, view in enumerate(used_views(study.outcome.views), 1)]
+    unused = _gathered(study)
+    first = len(groups) + 1
+    groups += [_unused_group(study, i, one) for i, one in enumerate(unused[:MOST_UNUSED_GROUPS], first)]
+    return groups
+
+
+def _headline(score: StudyScore) -> str:
+    low, high = score.fat_fraction_interval
+    return (
+        f"Hepatic steatosis, PDFF-equivalent grade {score.grade} ({GRADE_WORDS[score.grade]}). Estimated fat fraction "
+        f"{score.fat_fraction_percent:.1f} % ({100 * score.interval_coverage:.0f} % interval {low:.1f} to {high:.1f} %)."
+    )
+
+
+def _study_comments(study: ReportedStudy, score: StudyScore) -> Iterable[str]:
+    if phrases := borderline(score):
+        yield f"BORDERLINE: {'; '.join(phrases)}."
+    yield from (f"Limit: {limit}" for limit in score.limits)
+    if has_cut_offs(score):
+        first, second, third = score.cut_offs
+        yield f"Cut-offs S1, S2, S3: {first:.1f}, {second:.1f}, {third:.1f} % ({score.cut_offs_source or 'unnamed'})."
+    yield from (f"Not used: {count} x {reason}" for reason, count in reasons_not_used(study.outcome.views))
+
+
+def _fat_fraction(score: StudyScore) -> list[sr.Measurement]:
+    low, high = score.fat_fraction_interval
+    value = score.fat_fraction_percent
+    estimate = _percent(
+        codes.FAT_FRACTION, value, codes.METHOD_FAT_FRACTION, derivation=codes.ESTIMATED,
+        properties=_uncertainties(upper=high - value, lower=value - low),
+    )  # fmt: skip
+    return [
+        estimate,
+        _percent(codes.INTERVAL_LOW, low, codes.METHOD_FAT_FRACTION),
+        _percent(codes.INTERVAL_HIGH, high, codes.METHOD_FAT_FRACTION),
+        _percent(codes.COVERAGE, 100 * score.interval_coverage),
+        _percent(codes.FAT_FRACTION_SPREAD, score.fat_fraction_spread),
+    ]
+
+
+def _uncertainties(*, upper: float, lower: float) -> sr.MeasurementProperties:
+    """In the unit of the value: highdicom 0.28 writes them without unit. A calibrated interval may lie to one side."""
+    properties = sr.MeasurementProperties(
+        upper_measurement_uncertainty=round(max(0.0, upper), 2), lower_measurement_uncertainty=round(max(0.0, lower), 2)
+    )
+    for item in properties:
+        item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [codes.code_item(codes.PERCENT)]
+    return properties
+
+
+def _probabilities(score: StudyScore) -> list[sr.Measurement]:
+    method = codes.METHOD_PROBABILITY
+    return [
+        _percent(codes.PROBABILITY, 100 * score.steatosis_probability, method),
+        *(_percent(codes.GRADE_PROBABILITY[grade], 100 * p, method) for grade, p in score.probabilities.items()),
+        _percent(codes.CERTAINTY, 100 * score.certainty, method),
+        _percent(codes.PROBABILITY_SPREAD, 100 * score.member_spread),
+    ]
+
+
+def _cut_offs(score: StudyScore) -> list[sr.Measurement]:
+    if not has_cut_offs(score):
+        return []
+    return [_percent(name, value) for name, value in zip(codes.CUT_OFF.values(), score.cut_offs, strict=True)]
+
+
+def _study_evaluations(score: StudyScore) -> list[sr.QualitativeEvaluation]:
+    return [
+        sr.QualitativeEvaluation(codes.SEVERITY_NAME, codes.SEVERITY[score.grade]),
+        sr.QualitativeEvaluation(codes.GRADE_NAME, codes.GRADE[score.grade]),
+        *(sr.QualitativeEvaluation(codes.GRADE_SET_NAME, codes.GRADE[grade]) for grade in score.grade_set),
+        sr.QualitativeEvaluation(codes.BORDERLINE, codes.YES if borderline(score) else codes.NO),
+        sr.QualitativeEvaluation(codes.QUALITY_NAME, codes.QUALITY[score.quality]),
+    ]
+
+
+def _used_group(study: ReportedStudy, index: int, view: ViewUse) -> Group:
+    single = (view.probabilities or {}).items()
+    values = (
+        (codes.VIEW_WEIGHT, view.weight, codes.UNITY, None),
+        (codes.VIEW_PROBABILITY, _hundred(view.view_probability), codes.PERCENT, None),
+        (codes.VIEW_QUALITY, view.quality, codes.UNITY, None),
+        *((codes.GRADE_PROBABILITY[grade], 100 * p, codes.PERCENT, codes.METHOD_SINGLE_VIEW) for grade, p in single),
+    )
+    group = _group(
+        study,
+        index=index,
+        name=f"View {index}: {view_name(view.view)}",
+        finding=codes.STEATOSIS,
+        images=[_source(study, view)],
+        measurements=[
+            sr.Measurement(name=name, value=round(value, 4), unit=unit, method=method)
+            for name, value, unit, method in values
+            if value is not None
+        ],
+        evaluations=[*_view_evaluations(view.view), sr.QualitativeEvaluation(codes.VIEW_USED, codes.YES)],
+    )
+    other = view.view is not None and view.view not in codes.VIEW
+    return _with_comments(group, (f"View named {view.view} by the model",) if other else ())
+
+
+def _unused_group(study: ReportedStudy, index: int, unused: _Unused) -> Group:
+    frames = sorted(set(unused.frames))
+    part = frames if 0 < len(frames) < unused.header.frames else None
+    group = _group(
+        study,
+        index=index,
+        name=f"Not used {index}: {view_name(unused.view)}",
+        finding=None,
+        images=[_image(unused.header, part)] if unused.header.is_image else [],
+        evaluations=[*_view_evaluations(unused.view), sr.QualitativeEvaluation(codes.VIEW_USED, codes.NO)],
+    )
+    return _with_comments(group, (f"Reason: {unused.reason}",))
+
+
+def _gathered(study: ReportedStudy) -> list[_Unused]:
+    found: dict[tuple[str, str | None, str], _Unused] = {}
+    for view in study.outcome.views:
+        header = study.evidence.find(view.sop_instance_uid)
+        if view.used or header is None:
+            continue
+        reason = view.reason or "no reason given"
+        one = found.setdefault(
+            (view.sop_instance_uid, view.view, reason), _Unused(header=header, view=view.view, reason=reason)
+        )
+        if view.frame is not None:
+            one.frames.append(view.frame)
+    return list(found.values())
+
+
+def _view_evaluations(view: str | None) -> list[sr.QualitativeEvaluation]:
+    if view is None:
+        return [sr.QualitativeEvaluation(codes.VIEW_NAME, codes.VIEW_OTHER)]
+    return [sr.QualitativeEvaluation(codes.VIEW_NAME, codes.VIEW.get(view, codes.VIEW_OTHER))]
+
+
+def _group(
+    study: ReportedStudy,
+    *,
+    index: int,
+    name: str,
+    finding: Code | None,
+    evaluations: Sequence[sr.QualitativeEvaluation],
+    images: Sequence[sr.SourceImageForMeasurementGroup] = (),
+    measurements: Sequence[sr.Measurement] = (),
+) -> Group:
+    group = Group(
+        tracking_identifier=sr.TrackingIdentifier(uid=study.uid("tracking", index), identifier=plain(name)),
+        finding_type=finding,
+        finding_sites=[sr.FindingSite(codes.LIVER)] if finding is not None else None,
+        algorithm_id=_algorithm(study),
+        source_images=list(images) or None,
+        measurements=list(measurements),
+        qualitative_evaluations=list(evaluations),
+    )
+    group[0].ObservationUID = study.uid("observation", index)
+    return group
+
+
+def _algorithm(study: ReportedStudy) -> sr.AlgorithmIdentification:
+    model = study.outcome.model
+    return sr.AlgorithmIdentification(
+        name=algorithm_name(model),
+        version=algorithm_version(model),
+        manufacturer=MANUFACTURER,
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        parameters=[
+            f"bundle sha256 {plain(model.digest)}",
+            f"backend {plain(model.backend)}",
+            f"precision {plain(model.precision)}",
+            f"views expected {study.outcome.expected_views}",
+            f"agent version {plain(study.agent_version)}",
+        ],
+    )
+
+
+def _source(study: ReportedStudy, view: ViewUse) -> sr.SourceImageForMeasurementGroup:
+    header = study.evidence.find(view.sop_instance_uid)
+    if header is None:  # pragma: no cover - build_report refuses such a request
+        raise KeyError(view.sop_instance_uid)
+    return _image(header, None if view.frame is None or header.frames == 1 else [view.frame])
+
+
+def _image(header: SourceHeader, frames: Sequence[int] | None) -> sr.SourceImageForMeasurementGroup:
+    return sr.SourceImageForMeasurementGroup(header.sop_class_uid, header.sop_instance_uid, frames)
+
+
+def _percent(
+    name: Code,
+    value: float,
+    method: Code | None = None,
+    *,
+    derivation: Code | None = None,
+    properties: sr.MeasurementProperties | None = None,
+) -> sr.Measurement:
+    return sr.Measurement(
+        name=name,
+        value=round(value, 2),
+        unit=codes.PERCENT,
+        method=method,
+        derivation=derivation,
+        properties=properties,
+    )
+
+
+def _hundred(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _with_comments(group: Group, comments: Iterable[str]) -> Group:
+    """Append comments by hand: highdicom's TID 1501 has none, the template is extensible."""
+    content: list[Dataset] = group[0].ContentSequence
+    for text in comments:
+        content.append(
+            sr.TextContentItem(
+                name=codes.COMMENT, value=plain(text), relationship_type=sr.RelationshipTypeValues.CONTAINS
+            )
+        )
+    return group

@@ -1,0 +1,29 @@
+"""What can go wrong while a report is built; none of it passes by itself."""
+
+from __future__ import annotations
+
+from agent.domain.errors import AgentError
+
+
+class EvidenceError(AgentError):
+    """The instances that a report must name cannot be read, or do not belong to it."""
+
+
+class ReportRequestError(AgentError):
+    """The caller's outcome, views and pictures disagree."""
+
+
+class GateError(AgentError):
+    """A finished object breaks one of our rules and must not leave the room.
+
+    Parameters
+    ----------
+    rule
+        Name of the rule, as in `agent.report.gate.RULES`.
+    """
+
+    def __init__(self, rule: str, cause: str) -> None:
+        super().__init__(
+            f"result object breaks rule {rule!r}: {cause}", remedy="report this as a defect; nothing was sent"
+        )
+        self.rule = rule

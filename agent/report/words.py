@@ -1,0 +1,74 @@
+"""The words of every report and picture, in one place: they are binding and a gate looks for them.
+
+Everything encoded into DICOM by us is ASCII without backslash and tilde, so that it means the same in every
+Specific Character Set a source may have (PS3.3 C.12.1.1.2).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Final
+
+from agent.domain.score import Refusal
+
+BANNER: Final = "INVESTIGATIONAL AI - NOT FOR DIAGNOSTIC USE"
+RESEARCH_SUFFIX: Final = "RESEARCH USE ONLY"
+RESEARCH_STATEMENT: Final = (
+    "FOR RESEARCH USE ONLY. Investigational AI, not verified by a person, not for diagnostic use. "
+    "The fat fraction is an estimate from B-mode ultrasound, not a measurement by MRI."
+)
+NO_SCORE: Final = "NO AI SCORE: not a negative result."
+CAPTION: Final = "Where the model looked. Not a fat map."
+
+SERIES_DESCRIPTIONS: Final = {
+    "report": f"AI hepatic steatosis report - {RESEARCH_SUFFIX}",
+    "pictures": f"AI hepatic steatosis pictures - {RESEARCH_SUFFIX}",
+}
+
+GRADE_WORDS: Final = {"S0": "none", "S1": "mild", "S2": "moderate", "S3": "severe"}
+"""Severity in words, as SNOMED CT names it (see `codes.SEVERITY`)."""
+
+VIEW_NAMES: Final = {
+    "subcostal": "Subcostal",
+    "intercostal": "Intercostal",
+    "liver-kidney": "Liver-kidney",
+    "left-lobe": "Left lobe",
+}
+
+REFUSAL_WORDS: Final = {
+    Refusal.NO_ULTRASOUND_IMAGE: "No ultrasound image in the study",
+    Refusal.NO_USABLE_VIEW: "No frame with a usable B-mode region",
+    Refusal.NOT_LIVER: "No frame looks like liver B-mode",
+    Refusal.TOO_FEW_VIEWS: "Fewer usable views than this site requires",
+    Refusal.UNDECODABLE: "No image could be decoded",
+}
+
+_SIGNS: Final[Mapping[str, str]] = {
+    "≥": ">=", "≤": "<=", "±": "+/-", "–": "-", "—": "-", "−": "-", "…": "...", "·": "-", "×": "x",
+    "’": "'", "‘": "'", "“": '"', "”": '"', "µ": "u", "μ": "u", "°": " deg", "→": "->", "\\": "/", "~": "-",
+}  # fmt: skip
+
+
+def view_name(view: str | None) -> str:
+    """Name a view for people."""
+    if view is None:
+        return "View not recognised"
+    return VIEW_NAMES.get(view, view.replace("-", " ").capitalize())
+
+
+def plain(text: str, limit: int | None = None) -> str:
+    """Write `text` in printable ASCII without backslash and tilde, at most `limit` characters."""
+    signed = "".join(_SIGNS.get(sign, sign) for sign in text)
+    folded = unicodedata.normalize("NFKD", signed)
+    kept = "".join(sign for sign in folded if not unicodedata.combining(sign))
+    shown = "".join(sign if " " <= sign < "\x7f" else " " if sign < " " else "?" for sign in kept)
+    safe = " ".join(shown.split())
+    if limit is None or len(safe) <= limit:
+        return safe
+    return safe[: limit - 3].rstrip() + "..."
+
+
+def no_score_sentence(refusal: Refusal) -> str:
+    """Say that there is no score, that this is not a negative result, and why."""
+    return f"{NO_SCORE} Reason: {REFUSAL_WORDS[refusal].lower().replace('b-mode', 'B-mode')}."
