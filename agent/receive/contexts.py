@@ -1,0 +1,73 @@
+"""What we accept: every storage SOP class in every transfer syntax of PS3.5 Annex A that a sender may use.
+
+What cannot be decoded later is stored all the same and reported as not scorable: refusing it would lose it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext
+
+RETIRED_ULTRASOUND: Final = (
+    "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound Image Storage (retired)
+    "1.2.840.10008.5.1.4.1.1.3",  # Ultrasound Multi-frame Image Storage (retired)
+)
+
+_VERIFICATION: Final = "1.2.840.10008.1.1"
+
+TRANSFER_SYNTAXES: Final = (
+    "1.2.840.10008.1.2",  # Implicit VR Little Endian
+    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
+    "1.2.840.10008.1.2.5",  # RLE Lossless
+    "1.2.840.10008.1.2.4.50",  # JPEG Baseline
+    "1.2.840.10008.1.2.4.51",  # JPEG Extended
+    "1.2.840.10008.1.2.4.57",  # JPEG Lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG Lossless SV1
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS Near-lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+    "1.2.840.10008.1.2.4.201",  # HTJ2K Lossless
+    "1.2.840.10008.1.2.4.202",  # HTJ2K Lossless RPCL
+    "1.2.840.10008.1.2.4.203",  # HTJ2K
+    "1.2.840.10008.1.2.4.110",  # JPEG XL Lossless
+    "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
+    "1.2.840.10008.1.2.4.112",  # JPEG XL
+    "1.2.840.10008.1.2.4.100",  # MPEG2 MP@ML
+    "1.2.840.10008.1.2.4.100.1",  # MPEG2 MP@ML, fragmentable
+    "1.2.840.10008.1.2.4.101",  # MPEG2 MP@HL
+    "1.2.840.10008.1.2.4.101.1",  # MPEG2 MP@HL, fragmentable
+    "1.2.840.10008.1.2.4.102",  # MPEG-4 AVC/H.264 HP@4.1
+    "1.2.840.10008.1.2.4.102.1",  # the same, fragmentable
+    "1.2.840.10008.1.2.4.103",  # MPEG-4 AVC/H.264 BD
+    "1.2.840.10008.1.2.4.103.1",  # the same, fragmentable
+    "1.2.840.10008.1.2.4.104",  # MPEG-4 AVC/H.264 HP@4.2, 2D
+    "1.2.840.10008.1.2.4.104.1",  # the same, fragmentable
+    "1.2.840.10008.1.2.4.105",  # MPEG-4 AVC/H.264 HP@4.2, 3D
+    "1.2.840.10008.1.2.4.105.1",  # the same, fragmentable
+    "1.2.840.10008.1.2.4.106",  # MPEG-4 AVC/H.264 Stereo HP@4.2
+    "1.2.840.10008.1.2.4.106.1",  # the same, fragmentable
+    "1.2.840.10008.1.2.4.107",  # HEVC/H.265 MP@5.1
+    "1.2.840.10008.1.2.4.108",  # HEVC/H.265 M10P@5.1
+)
+
+
+def supported_contexts() -> list[PresentationContext]:
+    """Build the contexts that the listener accepts: verification and storage."""
+    contexts = [_context(str(cx.abstract_syntax)) for cx in AllStoragePresentationContexts]
+    contexts += [_context(uid) for uid in RETIRED_ULTRASOUND]
+    verification = PresentationContext()
+    verification.abstract_syntax = _VERIFICATION
+    verification.transfer_syntax = list(TRANSFER_SYNTAXES[:4])
+    return [verification, *contexts]
+
+
+def _context(sop_class_uid: str) -> PresentationContext:
+    context = PresentationContext()
+    context.abstract_syntax = sop_class_uid
+    context.transfer_syntax = list(TRANSFER_SYNTAXES)
+    return context

@@ -1,0 +1,256 @@
+"""Instance files: encoded data sets exactly as received, named by their digest, with a preamble and meta of our own.
+
+A file on disk is a Part 10 file (PS3.10 section 7): 128 zero bytes, "DICM", file meta information that holds class, UID
+and transfer syntax, then the data set. The meta is deterministic, so the same data set makes the same file. A preamble
+is never taken from a sender: it could make the file executable (CVE-2019-11687).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import struct
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from agent.domain.errors import StorageFullError
+from agent.domain.identifiers import checked_uid
+from agent.domain.study import InstanceHeader, StoredFile
+from agent.store.durable import publish
+from agent.store.header import read_header
+from agent.store.layout import Layout
+
+IMPLEMENTATION_CLASS_UID: Final = "2.25.248531197263471593716022641385627154921"
+IMPLEMENTATION_VERSION_NAME: Final = "STEATOSIS_AGENT"
+_PREAMBLE: Final = b"\0" * 128 + b"DICM"
+_PART: Final = ".part"
+_STALE_SECONDS: Final = 3600.0
+_CHUNK: Final = 1 << 20
+
+
+class IncomingFile:
+    """A data set on its way to disk. `write` never raises: what went wrong is kept for the one who must answer.
+
+    Parameters
+    ----------
+    path
+        Temporary name, on the file system of the final one.
+    sop_class_uid, sop_instance_uid, transfer_syntax_uid
+        For the file meta information; checked before.
+    """
+
+    def __init__(self, path: Path, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+        self.name = str(path)
+        self.transfer_syntax_uid = transfer_syntax_uid
+        self.error: OSError | None = None
+        self.size = 0
+        self.path = path
+        self.offset = 0
+        self._digest = hashlib.sha256()
+        self._descriptor = -1
+        self._lock = threading.Lock()
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            head = _PREAMBLE + file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+            self._write_all(head)
+            self.offset = len(head)
+        except OSError as error:
+            self._fail(error)
+
+    def write(self, data: bytes) -> None:
+        """Append a fragment of the data set."""
+        if self.error is not None or self._descriptor < 0:
+            return
+        try:
+            self._write_all(data)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._digest.update(data)
+        self.size += len(data)
+
+    def finish(self) -> str:
+        """Sync and close; returns the digest of the data set.
+
+        Raises
+        ------
+        OSError
+            Anything that went wrong since the beginning; nothing is left on disk.
+        """
+        if self.error is None:
+            try:
+                os.fsync(self._descriptor)
+            except OSError as error:
+                self._fail(error)
+        self._close()
+        if self.error is not None:
+            raise self.error
+        return self._digest.hexdigest()
+
+    def discard(self) -> None:
+        """Close and remove, unless it has been given its final name; may be called at any time and again."""
+        self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _write_all(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def _fail(self, error: OSError) -> None:
+        self.error = error
+        self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class InstanceFiles:
+    """The spool.
+
+    Parameters
+    ----------
+    layout
+        Of the data folder; its rooms exist.
+    min_free_bytes
+        Below this much free space nothing new is taken.
+    """
+
+    def __init__(self, layout: Layout, min_free_bytes: int) -> None:
+        self._layout = layout
+        self._min_free_bytes = min_free_bytes
+
+    def check_space(self) -> None:
+        """Raise StorageFullError while there is too little room."""
+        free = shutil.disk_usage(self._layout.data_dir).free
+        if free < self._min_free_bytes:
+            raise StorageFullError(
+                f"{free / 1e9:.1f} GB free in the data folder, {self._min_free_bytes / 1e9:g} GB are to stay free",
+                remedy="make room, or lower storage.min_free_gb",
+            )
+
+    def begin(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> IncomingFile:
+        """Open a temporary file; its name holds nothing of the sender's."""
+        path = self._layout.incoming / f"{uuid.uuid4().hex}{_PART}"
+        return IncomingFile(
+            path,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+        )
+
+    def keep(self, incoming: IncomingFile, header: InstanceHeader) -> StoredFile:
+        """Sync an instance and give it its final name; keeping the same bytes again changes nothing.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken; nothing is left under either name.
+        """
+        try:
+            sha256 = incoming.finish()
+            publish(incoming.path, self._layout.instance(sha256))
+        except OSError:
+            incoming.discard()
+            raise
+        return StoredFile(
+            sha256=sha256, bytes=incoming.size, transfer_syntax_uid=incoming.transfer_syntax_uid, header=header
+        )
+
+    def collect_stale(self) -> int:
+        """Remove temporary files that no living process can still be writing; returns how many."""
+        before, stale = time.time() - _STALE_SECONDS, 0
+        for path in self._layout.incoming.glob(f"*{_PART}"):
+            if path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+                stale += 1
+        return stale
+
+    def collect_all(self) -> int:
+        """Remove every temporary file: only for one who holds the lock of the data folder."""
+        found = list(self._layout.incoming.glob(f"*{_PART}"))
+        for path in found:
+            path.unlink(missing_ok=True)
+        return len(found)
+
+    def digests(self) -> Iterator[str]:
+        """Digests of all files of the spool, by their names."""
+        for path in self._layout.instances.glob("*/*.dcm"):
+            yield path.stem
+
+    def read_back(self, sha256: str) -> StoredFile:
+        """Read again what the ledger should know of a file.
+
+        Raises
+        ------
+        RequestorError
+            The file is not an instance that could have been accepted.
+        """
+        path = self._layout.instance(sha256)
+        header, transfer_syntax_uid, offset = read_part_ten_header(path)
+        size = path.stat().st_size - offset
+        return StoredFile(sha256=sha256, bytes=size, transfer_syntax_uid=transfer_syntax_uid, header=header)
+
+    def received_at(self, sha256: str) -> float:
+        """When a file was received, seconds since 1970."""
+        return self._layout.instance(sha256).stat().st_mtime
+
+    def digest_of(self, sha256: str) -> str:
+        """Hash the data set of a file as it lies on disk."""
+        path = self._layout.instance(sha256)
+        _, _, offset = read_part_ten_header(path)
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            file.seek(offset)
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Encode file meta information (PS3.10 Table 7.1-1), always the same for the same UIDs."""
+    elements = b"".join(
+        (
+            struct.pack("<HH2sHL", 2, 0x0001, b"OB", 0, 2) + b"\0\1",
+            _element(0x0002, b"UI", sop_class_uid),
+            _element(0x0003, b"UI", sop_instance_uid),
+            _element(0x0010, b"UI", transfer_syntax_uid),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+        )
+    )
+    return struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(elements)) + elements
+
+
+def _element(number: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    value += (b" " if vr == b"SH" else b"\0") * (len(value) % 2)
+    return struct.pack("<HH2sH", 2, number, vr, len(value)) + value
+
+
+def read_part_ten_header(path: Path) -> tuple[InstanceHeader, str, int]:
+    """Read header, transfer syntax and where the data set begins, of a Part 10 file of anybody's."""
+    with path.open("rb") as file:
+        return read_header(file)
+
+
+def read_file_header(path: Path) -> tuple[InstanceHeader, str]:
+    """Read header and transfer syntax of a Part 10 file; its UIDs are checked.
+
+    Raises
+    ------
+    RequestorError
+        It is no DICOM file, or its UIDs are missing or impossible.
+    """
+    header, transfer_syntax_uid, _ = read_part_ten_header(path)
+    checked_uid(header.study_instance_uid, "Study Instance UID")
+    return header, transfer_syntax_uid
