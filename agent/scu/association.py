@@ -164,7 +164,7 @@ def _requested(
     handlers: list[Any] = [(evt.EVT_PDU_RECV, witness.received), (evt.EVT_PDU_SENT, witness.sent)]
     if on_store is not None:
         handlers.append((evt.EVT_C_STORE, on_store))
-    roles: list[Any] = [build_role(uid, scu_role=True, scp_role=True) for uid in _scp_classes(proposed)]
+    roles: list[Any] = [build_role(uid, scp_role=True) for uid in _scp_classes(proposed)]
     try:
         raw = entity.associate(
             archive.host,

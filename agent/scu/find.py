@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
@@ -76,4 +77,7 @@ def _text(match: Dataset, keyword: str) -> str:
             value = match.get(keyword)
         except (ValueError, TypeError, LookupError):
             return ""
-    return "" if value is None else str(value).strip("\x00 ")
+    if value is None:
+        return ""
+    values = value if isinstance(value, MultiValue) else [value]
+    return "\\".join(str(one).strip("\x00 ") for one in values)

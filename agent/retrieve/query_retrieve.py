@@ -1,0 +1,170 @@
+"""Retrieving a study for one work item: list, fetch what is missing, count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from agent.domain.eligibility import ULTRASOUND_IMAGE_CLASSES
+from agent.domain.errors import ArchiveError, NotFoundError
+from agent.domain.identifiers import Archive
+from agent.domain.work_item import WorkItem
+from agent.retrieve.fetching import can_get, get, move, retrieve_contexts
+from agent.retrieve.keeping import Keeper
+from agent.retrieve.listing import RemoteInstance, RemoteStudy, instances_in, list_studies, study_in
+from agent.scu.association import associate
+from agent.scu.config import ScuConfig
+from agent.scu.find import FIND_CONTEXT
+from agent.store.instance_files import InstanceFiles
+from agent.worklist import retrievals
+from agent.worklist.grouping import GroupBy
+from agent.worklist.ledger import Ledger
+
+__all__ = ["RemoteStudy", "RetrieveContext", "list_studies", "retrieve_study", "study_at"]
+
+_LOOK_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveContext:
+    """What fetching from an archive needs."""
+
+    ledger: Ledger
+    files: InstanceFiles
+    scu: ScuConfig
+    group_by: GroupBy
+    now: Callable[[], float]
+
+
+def study_at(archive: Archive, study_instance_uid: str, scu: ScuConfig) -> int | None:
+    """Ask how many instances of a study an archive lists.
+
+    Returns
+    -------
+    int or None
+        None where it does not list the study.
+
+    Raises
+    ------
+    ArchiveError, ArchiveRefusedError
+        It cannot be asked.
+    """
+    with associate(archive, scu, [FIND_CONTEXT]) as association:
+        study = study_in(association, study_instance_uid)
+        if study is None:
+            return None
+        if study.instances is not None:
+            return study.instances
+        return len(instances_in(association, study_instance_uid))
+
+
+def retrieve_study(context: RetrieveContext, archive: Archive, item: WorkItem, retrieval_id: int) -> str:
+    """Fetch the ultrasound images of a study that a retrieval does not hold yet.
+
+    Where the archive lists no ultrasound image, everything is fetched, so that the refusal can say what there was.
+
+    Returns
+    -------
+    str
+        "C-GET" or "C-MOVE"; "C-FIND" where nothing was missing.
+
+    Raises
+    ------
+    NotFoundError
+        The archive does not list the study.
+    ArchiveError
+        It could not be reached, failed, or sent less than it lists; what has come is kept for the next attempt.
+    ArchiveRefusedError
+        It refuses, and will refuse again.
+    StorageFullError, LedgerError
+        An instance could not be kept.
+    """
+    log = structlog.get_logger("retrieve").bind(
+        work_item=item.id, study=item.study_instance_uid, archive=str(archive), retrieval=retrieval_id
+    )
+    retrieval = _Retrieval(context, archive, item.study_instance_uid, retrieval_id, log)
+    started = context.now()
+    listed, wanted = retrieval.listed()
+    method = retrieval.fetch(listed, wanted) if retrieval.missing(wanted) else "C-FIND"
+    missing = retrieval.missing(wanted)
+    seconds = round(context.now() - started, 3)
+    log.info("study fetched", method=method, listed=len(listed), wanted=len(wanted), missing=len(missing), s=seconds)
+    if missing:
+        came = len(wanted) - len(missing)
+        raise ArchiveError(
+            f"{archive} sent {came} of the {len(wanted)} instances that it lists, by {method}",
+            remedy="see the archive's own log" if method == "C-GET" else "can the archive reach our listener?",
+        )
+    return method
+
+
+@dataclass(frozen=True)
+class _Retrieval:
+    context: RetrieveContext
+    archive: Archive
+    study: str
+    id: int
+    log: Any
+
+    def listed(self) -> tuple[tuple[RemoteInstance, ...], tuple[RemoteInstance, ...]]:
+        """List what the archive has, and what of it is wanted."""
+        with associate(self.archive, self.context.scu, [FIND_CONTEXT]) as association:
+            listed = instances_in(association, self.study)
+        if not listed:
+            raise NotFoundError(f"{self.archive} does not list study {self.study}", remedy="check the UID")
+        return listed, tuple(one for one in listed if one.may_be_ultrasound) or listed
+
+    def missing(self, wanted: tuple[RemoteInstance, ...]) -> tuple[RemoteInstance, ...]:
+        """Say what of it has not come."""
+        have = retrievals.retrieved_uids(self.context.ledger, self.id)
+        return tuple(one for one in wanted if one.sop_instance_uid not in have)
+
+    def fetch(self, listed: tuple[RemoteInstance, ...], wanted: tuple[RemoteInstance, ...]) -> str:
+        """Fetch what is missing by C-GET where the archive can, else by C-MOVE; returns which."""
+        scu, missing = self.context.scu, self.missing(wanted)
+        whole = _whole_series(listed, missing)
+        classes = sorted({one.sop_class_uid for one in missing if one.sop_class_uid} or ULTRASOUND_IMAGE_CLASSES)
+        keeper = Keeper(
+            ledger=self.context.ledger,
+            files=self.context.files,
+            group_by=self.context.group_by,
+            study_instance_uid=self.study,
+            retrieval_id=self.id,
+            now=self.context.now,
+            log=self.log,
+        )
+        contexts = retrieve_contexts(classes)
+        with associate(
+            self.archive, scu, contexts, on_store=keeper, answer_seconds=scu.timeouts.retrieve
+        ) as association:
+            if can_get(association, classes):
+                get(association, self.study, missing, whole)
+                method = "C-GET"
+            else:
+                move(association, self.study, missing, whole, to=scu.ae_title)
+                method = "C-MOVE"
+        if keeper.failure is not None:
+            raise keeper.failure
+        if method == "C-MOVE":
+            self._wait_for(wanted)
+        return method
+
+    def _wait_for(self, wanted: tuple[RemoteInstance, ...]) -> None:
+        """Let sub-operations of a C-MOVE reach the ledger, as long as more keep coming."""
+        patience = self.context.scu.timeouts.negotiate
+        missing, quiet_since = self.missing(wanted), time.monotonic()
+        while missing and time.monotonic() - quiet_since < patience:
+            time.sleep(_LOOK_SECONDS)
+            before, missing = missing, self.missing(wanted)
+            if len(missing) < len(before):
+                quiet_since = time.monotonic()
+
+
+def _whole_series(listed: tuple[RemoteInstance, ...], missing: tuple[RemoteInstance, ...]) -> set[str]:
+    """Series of which everything listed is missing: they may be asked for by their own UID."""
+    rest = {one.series_instance_uid for one in set(listed) - set(missing)}
+    return {one.series_instance_uid for one in missing} - rest
