@@ -14,6 +14,8 @@ from training.trunk import CHANNELS, Trunk
 
 FAT_SCALE: Final = 10.0
 """Percent of fat fraction per unit of the head's output."""
+MOST_VIEWS: Final = len(VIEWS)
+"""More views than members are fitted with make them no surer."""
 
 
 class Outputs(NamedTuple):
@@ -95,6 +97,7 @@ class Member(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fusion = AttentionPool(width, attention)
         self.grade = nn.Linear(width, len(GRADES))
+        self.surer = nn.Parameter(torch.tensor(0.3))
         self.fat = nn.Linear(width, 1)
         self.view = nn.Linear(CHANNELS, len(VIEWS))
         self.liver = nn.Linear(CHANNELS, 1)
@@ -118,7 +121,7 @@ class Member(nn.Module):
         embedding = self.dropout(functional.relu(self.embed(seen[: sum(counts)])))
         fused = torch.stack([self.fusion(views).mean for views in embedding.split(counts)])
         return Lesson(
-            grade_logits=self.grade(fused),
+            grade_logits=self.grade(fused) * self.certainty(torch.tensor(counts).to(fused.dtype)).unsqueeze(-1),
             fat_fraction=self.fat_fraction(fused),
             view_grade_logits=self.grade(embedding),
             view_fat_fraction=self.fat_fraction(embedding),
@@ -136,16 +139,25 @@ class Member(nn.Module):
         before = self.embed(seen.mean)
         embedding = self.dropout(functional.relu(before))
         fused = self.fusion(embedding)
-        logits = self.grade(fused.mean)
+        certainty = self.certainty(torch.ones_like(fused.weights).sum())
+        logits = self.grade(fused.mean) * certainty
         return Outputs(
             grade_logits=logits,
             fat_fraction=self.fat_fraction(fused.mean).reshape(1),
             view_weights=fused.weights.squeeze(-1),
-            saliency=self.saliency(features, seen, before, fused, logits),
+            saliency=self.saliency(features, seen, before, fused, logits) * certainty,
             view_grade_logits=self.grade(embedding),
             view_logits=self.view(seen.mean),
             liver_logit=self.liver(seen.mean).squeeze(-1),
         )
+
+    def certainty(self, views: Tensor) -> Tensor:
+        """Return the factor on the logits of studies of so many views: 1 for one view, never less.
+
+        A weighted mean of embeddings does not say how many there were; without this a study of one view would be as
+        sure of its grade as one of four.
+        """
+        return 1.0 + self.surer**2 * torch.log(torch.clamp(views, max=float(MOST_VIEWS)))
 
     def saliency(self, features: Tensor, seen: Pooled, before: Tensor, fused: Pooled, logits: Tensor) -> Tensor:
         """Return Grad-CAM (Selvaraju et al. 2017) of the steatosis evidence, [V, h, w], by the head's own gradient.

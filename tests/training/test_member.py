@@ -61,12 +61,21 @@ def test_saliency_is_grad_cam_by_autograd(member, views, count):
     features = member.trunk(views[:count]).detach().requires_grad_()
     seen = member.spatial(features.flatten(2).transpose(1, 2))
     fused_views = member.fusion(torch.relu(member.embed(seen.mean)))
-    steatosis_evidence(member.grade(fused_views.mean)).backward()
+    certainty = member.certainty(torch.tensor(float(count)))
+    steatosis_evidence(member.grade(fused_views.mean) * certainty).backward()
     expected = torch.relu((features * features.grad.mean(dim=(2, 3), keepdim=True)).sum(dim=1))
     with torch.no_grad():
         saliency = member(views[:count]).saliency
     assert expected.max() > 0
     torch.testing.assert_close(saliency, expected, atol=1e-5 * expected.max().item(), rtol=0)
+
+
+def test_more_views_may_make_it_surer_up_to_four(member):
+    with torch.no_grad():
+        factors = member.certainty(torch.tensor([1.0, 2.0, 3.0, 4.0, 8.0])).tolist()
+    assert factors[0] == 1.0
+    assert factors == sorted(factors)
+    assert factors[3] == factors[4]
 
 
 def test_other_weights_give_another_map(member, views):
