@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, zoom
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from training.phantom.scanner import Scanner
 from training.phantom.transducer import LINES, SAMPLES, PolarGrid
@@ -53,7 +55,15 @@ def _unit_power(field: np.ndarray, pulse: float, beam: float) -> np.ndarray:
 def smooth_field(rng: np.random.Generator, coarse: tuple[int, int]) -> np.ndarray:
     """Return a slow random field, float32 [SAMPLES, LINES], about unit variance, from a coarse grid of normals."""
     field = rng.standard_normal(coarse).astype(np.float32)
-    return zoom(field, (SAMPLES / coarse[0], LINES / coarse[1]), order=1, grid_mode=False)[:SAMPLES, :LINES] * 1.4
+    # 1.4 makes up for the variance that linear interpolation takes away.
+    return np.float32(1.4) * (_interpolation(SAMPLES, coarse[0]) @ field @ _interpolation(LINES, coarse[1]).T)
+
+
+@lru_cache(maxsize=16)
+def _interpolation(fine: int, coarse: int) -> np.ndarray:
+    """Return the matrix [fine, coarse] of linear interpolation, end to end."""
+    at = np.linspace(0, coarse - 1, fine)[:, None]
+    return np.maximum(0.0, 1.0 - np.abs(at - np.arange(coarse)[None, :])).astype(np.float32)
 
 
 def spots(rng: np.random.Generator, count: int, size: tuple[float, float]) -> np.ndarray:
