@@ -10,12 +10,12 @@ from typing import Any, Final
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
 from agent.domain.identifiers import is_uid
 
 AE_TITLE: Final = "DEMO-ARCHIVE"
 _SUCCESS, _PENDING, _CANNOT_UNDERSTAND = 0x0000, 0xFF00, 0xC000  # PS3.4 B.2.3, C.4.1.1.4
+_QUERY_AND_VERIFICATION: Final = ("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.1")
 _KEYS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -34,10 +34,10 @@ class DemoArchive:
         ae = AE(ae_title=AE_TITLE)
         ae.supported_contexts = AllStoragePresentationContexts
         for context in ae.supported_contexts:
-            context.transfer_syntax = ALL_TRANSFER_SYNTAXES
-        ae.add_supported_context(Verification)
-        ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find)]
+            context.transfer_syntax = list(ALL_TRANSFER_SYNTAXES)
+        for sop_class_uid in _QUERY_AND_VERIFICATION:
+            ae.add_supported_context(sop_class_uid)
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find)]
         self._server = ae.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
 
     def stop(self) -> None:

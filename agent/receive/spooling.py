@@ -63,7 +63,7 @@ class SpoolingProvider(DIMSEServiceProvider):
                 self.dul.event_queue.put("Evt19")
                 return
             part = P_DATA()
-            part.presentation_data_value_list = [[context_id, value]]
+            part.presentation_data_value_list = [[context_id, value]]  # type: ignore[list-item]  # it wants lists
             super().receive_primitive(part)
             message = self.message
             if isinstance(message, C_STORE_RQ) and message._data_set_file is None:

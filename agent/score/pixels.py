@@ -113,12 +113,12 @@ def _as_bytes(frame: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
     if frame.ndim == 3:
         return _grey_if_grey(_eight_bits(frame, header))
     grey = _eight_bits(frame, header)
-    return np.invert(grey) if photometric == _INVERTED else grey
+    return np.asarray(np.invert(grey), np.uint8) if photometric == _INVERTED else grey
 
 
 def _eight_bits(frame: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
     if frame.dtype == np.uint8:
-        return frame.astype(np.uint8, copy=False)
+        return np.asarray(frame, np.uint8)
     low, high = _display_range(frame, header)
     scaled = (frame.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

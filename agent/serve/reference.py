@@ -14,7 +14,8 @@ _HEAD = """# Settings
 Generated from `agent/settings.py` by `make docs`; do not edit.
 
 One TOML file (`--config FILE` or `AGENT_CONFIG`) with a table for each section, and environment variables
-`AGENT_<SECTION>__<KEY>`, which win. Lists in the environment are JSON: `AGENT_RESULTS__DESTINATIONS='["PACS@10.0.0.5:104"]'`.
+`AGENT_<SECTION>__<KEY>`, which win. Lists in the environment are JSON, for example
+`AGENT_RESULTS__DESTINATIONS='["PACS@10.0.0.5:104"]'`.
 Unknown keys, bad values and impossible combinations are refused with the key, the value and the remedy.
 """
 
