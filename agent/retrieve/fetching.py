@@ -18,7 +18,6 @@ STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 _MODEL_SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _UIDS_A_REQUEST: Final = 50
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Tables C.4-2 and C.4-3
-_MOVE_DESTINATION_UNKNOWN: Final = 0xA801
 
 TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
@@ -52,20 +51,22 @@ TRANSFER_SYNTAXES: Final = (
 """What instances may be stored in at an archive (PS3.6 Annex A)."""
 
 
-def retrieve_contexts(sop_classes: Iterable[str]) -> list[Context]:
-    """Propose C-GET, C-MOVE, and the storage classes in which instances may come back.
+MOVE_CONTEXT: Final = Context(STUDY_ROOT_MOVE, _MODEL_SYNTAXES)
+
+
+def get_contexts(sop_classes: Iterable[str]) -> list[Context]:
+    """Propose C-GET and the storage classes in which instances may come back.
 
     One context for each pair of class and transfer syntax, where ids suffice: the archive can then send each instance
     in the syntax that it was stored in, and need not decompress.
     """
     classes = list(sop_classes)
-    models = [Context(STUDY_ROOT_GET, _MODEL_SYNTAXES), Context(STUDY_ROOT_MOVE, _MODEL_SYNTAXES)]
-    room = MOST_CONTEXTS - len(models)
+    room = MOST_CONTEXTS - 1
     if len(classes) * len(TRANSFER_SYNTAXES) <= room:
         storage = [Context(one, (syntax,), as_scp=True) for one in classes for syntax in TRANSFER_SYNTAXES]
     else:
         storage = [Context(one, TRANSFER_SYNTAXES, as_scp=True) for one in classes[:room]]
-    return [*models, *storage]
+    return [Context(STUDY_ROOT_GET, _MODEL_SYNTAXES), *storage]
 
 
 def can_get(association: OpenAssociation, sop_classes: Iterable[str]) -> bool:
@@ -158,6 +159,7 @@ def _check(association: OpenAssociation, request: str, status: int, destination:
         return
     kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
     cause = f"{association.archive} answered {request} with {status:04X}: {rule.words}"
-    if status == _MOVE_DESTINATION_UNKNOWN:
-        raise kind(f"{cause} ({destination})", remedy="register our AE title, host and port at the archive")
+    if destination:
+        remedy = "register our AE title, host and port at the archive, and let it reach our listener"
+        raise kind(f"{cause} (destination {destination})", remedy=remedy)
     raise kind(cause, remedy="see the archive's own log")

@@ -10,10 +10,10 @@ from typing import Any, Final
 import structlog
 
 from agent.domain.eligibility import ULTRASOUND_IMAGE_CLASSES
-from agent.domain.errors import ArchiveError, NotFoundError
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError, NotFoundError
 from agent.domain.identifiers import Archive
 from agent.domain.work_item import WorkItem
-from agent.retrieve.fetching import can_get, get, move, retrieve_contexts
+from agent.retrieve.fetching import MOVE_CONTEXT, can_get, get, get_contexts, move
 from agent.retrieve.keeping import Keeper
 from agent.retrieve.listing import RemoteInstance, RemoteStudy, instances_in, list_studies, study_in
 from agent.scu.association import associate
@@ -124,9 +124,27 @@ class _Retrieval:
         return tuple(one for one in wanted if one.sop_instance_uid not in have)
 
     def fetch(self, listed: tuple[RemoteInstance, ...], wanted: tuple[RemoteInstance, ...]) -> str:
-        """Fetch what is missing by C-GET where the archive can, else by C-MOVE; returns which."""
-        scu, missing = self.context.scu, self.missing(wanted)
-        whole = _whole_series(listed, missing)
+        """Fetch what is missing by C-GET, and by C-MOVE what that did not bring; returns the last one tried.
+
+        An archive may accept the C-GET context and then fail or abort: Orthanc does where its settings forbid C-GET.
+        """
+        fault: AgentError | None = None
+        try:
+            if self._get(listed, self.missing(wanted)) and not self.missing(wanted):
+                return "C-GET"
+        except (ArchiveError, ArchiveRefusedError) as error:
+            self.log.warning("C-GET failed", cause=error.cause)
+            fault = error
+        try:
+            self._move(listed, self.missing(wanted))
+        except (ArchiveError, ArchiveRefusedError) as error:
+            raise _both(fault, error) from error
+        self._wait_for(wanted)
+        return "C-MOVE"
+
+    def _get(self, listed: tuple[RemoteInstance, ...], missing: tuple[RemoteInstance, ...]) -> bool:
+        """Fetch by C-GET; False where the archive does not offer it for what is missing."""
+        scu = self.context.scu
         classes = sorted({one.sop_class_uid for one in missing if one.sop_class_uid} or ULTRASOUND_IMAGE_CLASSES)
         keeper = Keeper(
             ledger=self.context.ledger,
@@ -137,21 +155,24 @@ class _Retrieval:
             now=self.context.now,
             log=self.log,
         )
-        contexts = retrieve_contexts(classes)
-        with associate(
-            self.archive, scu, contexts, on_store=keeper, answer_seconds=scu.timeouts.retrieve
-        ) as association:
-            if can_get(association, classes):
-                get(association, self.study, missing, whole)
-                method = "C-GET"
-            else:
-                move(association, self.study, missing, whole, to=scu.ae_title)
-                method = "C-MOVE"
-        if keeper.failure is not None:
-            raise keeper.failure
-        if method == "C-MOVE":
-            self._wait_for(wanted)
-        return method
+        contexts = get_contexts(classes)
+        try:
+            with associate(
+                self.archive, scu, contexts, on_store=keeper, answer_seconds=scu.timeouts.retrieve
+            ) as association:
+                if not can_get(association, classes):
+                    return False
+                get(association, self.study, missing, _whole_series(listed, missing))
+        finally:
+            if keeper.failure is not None:
+                raise keeper.failure  # ours, not the archive's
+        return True
+
+    def _move(self, listed: tuple[RemoteInstance, ...], missing: tuple[RemoteInstance, ...]) -> None:
+        """Have it sent to our own listener, which finds the retrieval in the ledger."""
+        scu = self.context.scu
+        with associate(self.archive, scu, [MOVE_CONTEXT], answer_seconds=scu.timeouts.retrieve) as association:
+            move(association, self.study, missing, _whole_series(listed, missing), to=scu.ae_title)
 
     def _wait_for(self, wanted: tuple[RemoteInstance, ...]) -> None:
         """Let sub-operations of a C-MOVE reach the ledger, as long as more keep coming."""
@@ -168,3 +189,11 @@ def _whole_series(listed: tuple[RemoteInstance, ...], missing: tuple[RemoteInsta
     """Series of which everything listed is missing: they may be asked for by their own UID."""
     rest = {one.series_instance_uid for one in set(listed) - set(missing)}
     return {one.series_instance_uid for one in missing} - rest
+
+
+def _both(first: AgentError | None, second: AgentError) -> AgentError:
+    """Tell what both ways failed by; it may pass if either may."""
+    if first is None:
+        return second
+    kind: type[AgentError] = ArchiveError if first.retriable or second.retriable else ArchiveRefusedError
+    return kind(f"{first.cause}; {second.cause}", remedy=second.remedy or first.remedy)

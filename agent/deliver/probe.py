@@ -1,0 +1,146 @@
+"""What an archive lets us do, found out by asking: for `agent doctor`, before a study waits for it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
+
+from agent.domain.errors import AgentError
+from agent.domain.identifiers import Archive
+from agent.scu.association import Context, OpenAssociation, associate
+from agent.scu.config import ScuConfig
+from agent.scu.find import FIND_CONTEXT, STUDY_ROOT_FIND, find
+
+_VERIFICATION: Final = "1.2.840.10008.1.1"
+_STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+_PLAIN: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_OURS: Final = (
+    ("1.2.840.10008.5.1.4.1.1.88.34", "our structured reports"),  # Comprehensive 3D SR Storage
+    ("1.2.840.10008.5.1.4.1.1.7", "our heatmaps and summaries"),  # Secondary Capture Image Storage
+)
+_SYNTAXES: Final = (*_PLAIN, JPEGBaseline8Bit, JPEG2000Lossless)
+_NOWHERE: Final = "2.25.0"  # a UID that names nothing: the archive must answer with no match
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was probed."""
+
+    subject: str
+    ok: bool
+    message: str
+    """What was found, or the true cause."""
+    remedy: str = ""
+    needed: bool = True
+    """False: an offer that the agent can do without."""
+
+
+def probe_archive(archive: Archive, scu: ScuConfig) -> tuple[Finding, ...]:
+    """Try what delivery and retrieval need of an archive; nothing is stored there.
+
+    Returns
+    -------
+    tuple of Finding
+        In the order of trying; it ends early where nothing further can be tried. Never raises an AgentError.
+    """
+    findings: list[Finding] = []
+    connected = _tcp(archive, scu)
+    findings.append(connected)
+    if connected.ok:
+        findings.extend(_association(archive, scu))
+    return tuple(findings)
+
+
+def _tcp(archive: Archive, scu: ScuConfig) -> Finding:
+    """Connect only: tells a wall or a wrong port from an archive that does not like us."""
+    subject, started = f"{archive} TCP", time.monotonic()
+    try:
+        with socket.create_connection((archive.host, archive.port), scu.timeouts.connect):
+            seconds = time.monotonic() - started
+    except OSError as error:
+        cause = (
+            f"no connection within {scu.timeouts.connect:g} s" if isinstance(error, TimeoutError) else error.strerror
+        )
+        return Finding(
+            subject=subject, ok=False, message=f"{cause}", remedy="is the archive running, and host and port right?"
+        )
+    return Finding(subject=subject, ok=True, message=f"connected in {seconds * 1000:.0f} ms")
+
+
+def _association(archive: Archive, scu: ScuConfig) -> Iterator[Finding]:
+    contexts = [
+        Context(_VERIFICATION, _PLAIN),
+        FIND_CONTEXT,
+        Context(_GET, _PLAIN),
+        Context(_MOVE, _PLAIN),
+        Context(_STORAGE_COMMITMENT, _PLAIN),
+        *(Context(sop_class, (syntax,)) for sop_class, _ in _OURS for syntax in _SYNTAXES),
+    ]
+    findings: list[Finding] = []
+    try:
+        with associate(archive, scu, contexts) as association:
+            findings.append(Finding(subject=f"{archive} association", ok=True, message=f"accepted for {scu.ae_title}"))
+            findings += [_storage(association, sop_class, what) for sop_class, what in _OURS]
+            findings += [
+                _offer(association, _MOVE, "C-MOVE", "fetching studies by C-MOVE"),
+                _offer(association, _GET, "C-GET", "fetching studies by C-GET"),
+                _offer(association, _STORAGE_COMMITMENT, "storage commitment", "C-FIND proves delivery instead"),
+            ]
+            findings.append(_tried(archive, "C-ECHO", lambda: _echo(association)))
+            findings.append(_tried(archive, "C-FIND", lambda: _find(association)))
+    except AgentError as error:
+        findings.append(_fault(f"{archive} association", error))
+    yield from findings
+
+
+def _storage(association: OpenAssociation, sop_class: str, what: str) -> Finding:
+    subject = f"{association.archive} storage of {UID(sop_class).name}"
+    accepted = association.accepted_syntaxes(sop_class)
+    if ExplicitVRLittleEndian in accepted:
+        return Finding(subject=subject, ok=True, message="accepted as " + ", ".join(UID(one).name for one in accepted))
+    try:
+        association.require(sop_class, ExplicitVRLittleEndian)
+    except AgentError as error:
+        return _fault(subject, error, f"{what} cannot be filed: ")
+    raise AssertionError("a context that is not accepted is refused")
+
+
+def _offer(association: OpenAssociation, sop_class: str, name: str, use: str) -> Finding:
+    offered = bool(association.accepted_syntaxes(sop_class))
+    message = "offered" if offered else f"not offered ({use})"
+    return Finding(subject=f"{association.archive} {name}", ok=offered, message=message, needed=False)
+
+
+def _tried(archive: Archive, name: str, action: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject=f"{archive} {name}", ok=True, message=action())
+    except AgentError as error:
+        return _fault(f"{archive} {name}", error)
+
+
+def _echo(association: OpenAssociation) -> str:
+    association.require(_VERIFICATION)
+    try:
+        status = association.raw.send_c_echo().get("Status")
+    except RuntimeError as error:  # aborted since the last answer
+        raise association.no_answer("C-ECHO") from error
+    if status is None:
+        raise association.no_answer("C-ECHO")
+    return f"answered {int(status):04X}"
+
+
+def _find(association: OpenAssociation) -> str:
+    association.require(STUDY_ROOT_FIND)
+    list(find(association, "STUDY", {"StudyInstanceUID": _NOWHERE}))
+    return "answers; delivery can be proved"
+
+
+def _fault(subject: str, error: AgentError, prefix: str = "") -> Finding:
+    return Finding(subject=subject, ok=False, message=prefix + error.cause, remedy=error.remedy)
