@@ -68,9 +68,11 @@ def view_groups(study: ReportedStudy) -> list[Group]:
 
 def _headline(score: StudyScore) -> str:
     low, high = score.fat_fraction_interval
+    coverage = 100 * score.interval_coverage
     return (
-        f"Hepatic steatosis, PDFF-equivalent grade {score.grade} ({GRADE_WORDS[score.grade]}). Estimated fat fraction "
-        f"{score.fat_fraction_percent:.1f} % ({100 * score.interval_coverage:.0f} % interval {low:.1f} to {high:.1f} %)."
+        f"Hepatic steatosis, PDFF-equivalent grade {score.grade} ({GRADE_WORDS[score.grade]}). "
+        f"Estimated fat fraction {score.fat_fraction_percent:.1f} % "
+        f"({coverage:.0f} % interval {low:.1f} to {high:.1f} %)."
     )
 
 

@@ -184,7 +184,7 @@ def _elements(path: Path) -> tuple[Dataset, str, int]:
 
 def _until_series(file: BinaryIO, path: Path) -> FileDataset:
     """Read only what every instance has: a header may break further on and its instance still be named."""
-    tags = [BaseTag(tag) for name in _WANTED if (tag := tag_for_keyword(name)) is not None]
+    tags: list[BaseTag | int] = [BaseTag(tag) for name in _WANTED if (tag := tag_for_keyword(name)) is not None]
     try:
         return read_partial(file, stop_when=lambda tag, _vr, _length: tag > _LAST_NEEDED, specific_tags=tags)
     except _BROKEN as error:

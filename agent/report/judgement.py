@@ -9,7 +9,7 @@ from typing import Final
 from agent.domain.score import GRADES, StudyScore, ViewUse
 
 BORDERLINE_POINTS: Final = 1.5
-"""Percent points of fat fraction; the bias of ultrasound fat fractions against MRI (AJR 2024), until ours is measured."""
+"""Percent points of fat fraction: the bias of ultrasound against MRI (AJR 2024), until our own is measured."""
 BORDERLINE_PROBABILITY: Final = 0.15
 """Two grades whose probabilities differ by less are about equally likely."""
 

@@ -71,7 +71,7 @@ def _content(study: ReportedStudy) -> Dataset:
 def _observer(study: ReportedStudy) -> sr.ObserverContext:
     model = study.outcome.model
     return sr.ObserverContext(
-        codes.DEVICE,
+        sr.CodedConcept.from_code(codes.DEVICE),
         sr.DeviceObserverIdentifyingAttributes(
             uid=device_uid(model),
             name=plain(study.station_name),

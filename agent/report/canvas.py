@@ -1,0 +1,174 @@
+"""A page to draw on: our font, sizes, colours and the few shapes that our pictures are made of.
+
+Sizes are in units of a page 1024 units wide, so that text keeps its size on the screen whatever the page's pixels:
+30 units are a cap height of 21 px on a page of 1024 px, and still 10 px in a 512 px cell (result-pictures.md).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from agent.report.words import BANNER
+
+Colour = tuple[int, int, int]
+
+UNITS: Final = 1024
+MARGIN: Final = 36
+SMALL: Final = 30
+"""Smallest text."""
+BODY: Final = 33
+TITLE: Final = 42
+LINE: Final = 1.25
+"""Distance of lines in sizes."""
+BANNER_HEIGHT: Final = 66
+
+BACKGROUND: Final[Colour] = (12, 15, 20)
+PANEL: Final[Colour] = (26, 31, 38)
+RULE: Final[Colour] = (70, 78, 90)
+TEXT: Final[Colour] = (240, 243, 246)
+MUTED: Final[Colour] = (176, 185, 196)
+AMBER: Final[Colour] = (255, 196, 61)
+"""Every pair with BACKGROUND has a contrast of at least 4.5:1; a test computes it."""
+
+_NO_GLYPH: Final = "\U0010ffff"
+ELLIPSIS: Final = "…"
+
+
+@lru_cache(maxsize=32)
+def font(pixels: int) -> ImageFont.FreeTypeFont:
+    """Return the font that Pillow carries (Aileron, CC0): Latin letters only.
+
+    Raises
+    ------
+    RuntimeError
+        If Pillow was built without FreeType.
+    """
+    loaded = ImageFont.load_default(pixels)
+    if not isinstance(loaded, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType; install the wheel from PyPI")  # noqa: TRY004
+    return loaded
+
+
+@lru_cache(maxsize=512)
+def has_glyph(sign: str) -> bool:
+    """Whether the font can draw a character, rather than the box that stands for a missing one."""
+    face = font(SMALL)
+    return sign.isspace() or bytes(face.getmask(sign)) != bytes(face.getmask(_NO_GLYPH))
+
+
+def is_drawable(text: str) -> bool:
+    """Whether every character of `text` has a glyph."""
+    return bool(text.strip()) and all(sign.isprintable() and has_glyph(sign) for sign in text)
+
+
+class Canvas:
+    """An RGB page, drawn on in units.
+
+    Parameters
+    ----------
+    width
+        Pixels.
+    height
+        Units.
+    """
+
+    def __init__(self, width: int, height: float) -> None:
+        self.scale = width / UNITS
+        self.image = Image.new("RGB", (width, round(height * self.scale)), BACKGROUND)
+        self._draw = ImageDraw.Draw(self.image)
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The page as [h, w, 3]."""
+        return np.asarray(self.image, dtype=np.uint8)
+
+    def px(self, units: float) -> int:
+        """Convert units to pixels."""
+        return round(units * self.scale)
+
+    def width_of(self, text: str, size: float) -> float:
+        """Width of a line in units."""
+        return float(font(self.px(size)).getlength(text)) / self.scale
+
+    def fitted(self, text: str, size: float, width: float) -> str:
+        """Cut `text` with an ellipsis so that it is at most `width` units wide."""
+        if self.width_of(text, size) <= width:
+            return text
+        kept = len(text)
+        while kept and self.width_of(text[:kept].rstrip() + ELLIPSIS, size) > width:
+            kept -= 1
+        return text[:kept].rstrip() + ELLIPSIS
+
+    def wrapped(self, text: str, size: float, width: float, lines: int) -> list[str]:
+        """Break `text` at spaces into at most `lines` lines; what is left over ends in an ellipsis."""
+        broken: list[str] = []
+        rest = text.split()
+        while rest and len(broken) < lines - 1:
+            count = len(rest)
+            while count > 1 and self.width_of(" ".join(rest[:count]), size) > width:
+                count -= 1
+            broken.append(self.fitted(" ".join(rest[:count]), size, width))
+            rest = rest[count:]
+        return [*broken, self.fitted(" ".join(rest), size, width)] if rest else broken
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: float = BODY,
+        colour: Colour = TEXT,
+        bold: bool = False,
+        anchor: str = "la",
+    ) -> None:
+        """Draw one line; `anchor` as Pillow has it. Bold is a stroke: the font has one weight."""
+        face = font(self.px(size))
+        stroke = max(1, round(self.px(size) / 32)) if bold else 0
+        self._draw.text(
+            (self.px(x), self.px(y)), text, fill=colour, font=face, anchor=anchor, stroke_width=stroke,
+            stroke_fill=colour,
+        )  # fmt: skip
+
+    def rectangle(
+        self, x0: float, y0: float, x1: float, y1: float, *, fill: Colour | None = None, outline: Colour | None = None
+    ) -> None:
+        """Draw a rectangle."""
+        corners = (self.px(x0), self.px(y0), self.px(x1), self.px(y1))
+        self._draw.rectangle(corners, fill=fill, outline=outline, width=max(1, self.px(2)))
+
+    def line(self, x0: float, y0: float, x1: float, y1: float, *, colour: Colour = TEXT, width: float = 3) -> None:
+        """Draw a straight line."""
+        ends = (self.px(x0), self.px(y0), self.px(x1), self.px(y1))
+        self._draw.line(ends, fill=colour, width=max(1, self.px(width)))
+
+    def polygon(self, points: list[tuple[float, float]], *, fill: Colour, outline: Colour) -> None:
+        """Draw a filled polygon."""
+        corners = [(self.px(x), self.px(y)) for x, y in points]
+        self._draw.polygon(corners, fill=fill, outline=outline, width=max(1, self.px(2)))
+
+    def paste(self, x: int, y: int, pixels: NDArray[np.uint8]) -> None:
+        """Put [h, w, 3] pixels at a corner given in pixels, unscaled."""
+        self.image.paste(Image.fromarray(pixels), (x, y))
+
+    def banner(self) -> None:
+        """Draw the investigational marking over the whole width."""
+        self.rectangle(0, 0, UNITS, BANNER_HEIGHT, fill=AMBER)
+        self.text(UNITS / 2, BANNER_HEIGHT / 2, BANNER, size=36, colour=BACKGROUND, bold=True, anchor="mm")
+
+
+def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return [h, w, 3] of grey [h, w] or RGB pixels."""
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def resized(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resample RGB pixels; the same size returns them untouched."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS), dtype=np.uint8)

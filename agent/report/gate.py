@@ -1,0 +1,330 @@
+"""The last look before an object leaves: our own rules, for what validators such as dciodvfy do not see.
+
+Each rule reads the object back from its bytes, as an archive will, and says what is wrong in one sentence, or nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom import Dataset, dcmread
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import DataElement
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+
+from agent.domain.identifiers import is_uid
+from agent.domain.results import ResultKind, ResultObject
+from agent.report import codes
+from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version, device_uid
+from agent.report.errors import GateError
+from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3
+from agent.report.words import NO_SCORE, RESEARCH_SUFFIX
+
+SOP_CLASSES: Final = {
+    ResultKind.STRUCTURED_REPORT: Comprehensive3DSRStorage,
+    ResultKind.SUMMARY: SecondaryCaptureImageStorage,
+    ResultKind.HEATMAP: SecondaryCaptureImageStorage,
+}
+LONGEST: Final = {"AE": 16, "CS": 16, "DS": 16, "IS": 12, "SH": 16, "LO": 64, "ST": 1024, "UI": 64, "LT": 10240}
+"""Characters of one value (PS3.5 Table 6.2-1)."""
+LARGEST_SIDE: Final = 4096
+"""Pixels: more than any page of ours."""
+LARGEST_REPORT: Final = 2 * 1024 * 1024
+"""Bytes of a Structured Report."""
+_FORBIDDEN: Final = re.compile(r"\b(MASLD|NAFLD|MASH|NASH|diagnos(is|es|ed)|histological grade)\b", re.IGNORECASE)
+"""What an ultrasound picture cannot establish, or what we may not claim to do."""
+_TEXTS: Final = ("TextValue", "CodeMeaning", "ImageComments", "DerivationDescription", "SeriesDescription")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """An object as it would be sent, and what it was made of."""
+
+    study: ReportedStudy
+    made: ResultObject
+    read: Dataset
+
+    @property
+    def is_report(self) -> bool:
+        """Whether it is the Structured Report."""
+        return self.made.kind is ResultKind.STRUCTURED_REPORT
+
+
+Rule = Callable[[Finished], "str | None"]
+
+
+def check(study: ReportedStudy, made: ResultObject) -> None:
+    """Hold an object against every rule.
+
+    Raises
+    ------
+    GateError
+        Naming the first rule that it breaks.
+    """
+    finished = Finished(study=study, made=made, read=dcmread(io.BytesIO(made.encoded)))
+    for name, rule in RULES.items():
+        cause = rule(finished)
+        if cause is not None:
+            raise GateError(name, cause)
+
+
+def _identity(one: Finished) -> str | None:
+    read, made = one.read, one.made
+    uids = (made.sop_instance_uid, made.series_instance_uid, made.study_instance_uid)
+    if (read.SOPInstanceUID, read.SeriesInstanceUID, read.StudyInstanceUID) != uids or not all(map(is_uid, uids)):
+        return "its UIDs are not those it is kept under"
+    if read.SOPClassUID != SOP_CLASSES[made.kind] or read.file_meta.MediaStorageSOPInstanceUID != read.SOPInstanceUID:
+        return "its SOP class or file meta information is another's"
+    reference = one.study.evidence.reference
+    if read.StudyInstanceUID != reference.study_instance_uid:
+        return "it is not in the study that was scored"
+    sources = {header.series_instance_uid for header in one.study.evidence.headers}
+    return "it lies in a series of the source" if read.SeriesInstanceUID in sources else None
+
+
+def _source_identity(one: Finished) -> str | None:
+    """Patient and study attributes are the source's own bytes."""
+    reference = one.study.evidence.reference
+    for name in IDENTITY_TYPE_2:
+        element = one.read.get_item(name)
+        if element is None or bytes(element.value or b"").strip(b"\0 ") != reference.identity.get(name, b""):
+            return f"{name} is not the source's"
+    return None
+
+
+def _research(one: Finished) -> str | None:
+    read = one.read
+    if read.get("ContentQualification") != "RESEARCH":
+        return "Content Qualification is not RESEARCH"
+    if not str(read.get("SeriesDescription", "")).endswith(RESEARCH_SUFFIX):
+        return "Series Description does not end with the marking"
+    if one.is_report:
+        comments = [text for name, text in _texts(read) if name == "TextValue"]
+        return None if any(RESEARCH_SUFFIX in text for text in comments) else "no Comment carries the marking"
+    places = ("ImageComments", "DerivationDescription")
+    missing = [name for name in places if RESEARCH_SUFFIX not in str(read.get(name, ""))]
+    return f"{missing[0]} does not carry the marking" if missing else None
+
+
+def _synthetic(one: Finished) -> str | None:
+    expected = "YES" if one.study.outcome.synthetic else None
+    return None if one.read.get("SyntheticData") == expected else "Synthetic Data does not say what the sources are"
+
+
+def _flags(one: Finished) -> str | None:
+    if not one.is_report:
+        return None
+    flags = (one.read.CompletionFlag, one.read.VerificationFlag, one.read.PreliminaryFlag)
+    return None if flags == ("COMPLETE", "UNVERIFIED", "PRELIMINARY") else "only a person verifies a report"
+
+
+def _known_codes(one: Finished) -> str | None:
+    for item in _items(one.read):
+        if "CodeValue" not in item:
+            continue
+        key = (str(item.CodeValue), str(item.CodingSchemeDesignator))
+        if codes.DECLARED.get(key) != item.CodeMeaning:
+            return f"code ({key[0]}, {key[1]}) is not in our tables under its meaning"
+    schemes = [item.CodingSchemeDesignator for item in one.read.CodingSchemeIdentificationSequence]
+    return None if schemes == [codes.SCHEME] else "the private coding scheme is not declared"
+
+
+def _purposes(one: Finished) -> str | None:
+    expected = {
+        "SourceImageSequence": codes.SOURCE_FOR_PROCESSING,
+        "ContributingEquipmentSequence": codes.PROCESSING_EQUIPMENT,
+    }
+    for sequence, code in expected.items():
+        for item in one.read.get(sequence, ()):
+            if not _has_purpose(item, code.value):
+                return f"{sequence} has another purpose than {code.value}"
+    for item in _items(Dataset(), one.read.get("PredecessorDocumentsSequence", ())):
+        if "ReferencedSOPInstanceUID" in item and not _has_purpose(item, codes.REPLACED_REPORT.value):
+            return f"a replaced document has another purpose than {codes.REPLACED_REPORT.value}"
+    return None
+
+
+def _has_purpose(item: Dataset, value: str) -> bool:
+    purposes = item.get("PurposeOfReferenceCodeSequence", ())
+    return len(purposes) == 1 and purposes[0].CodeValue == value
+
+
+def _predecessor(one: Finished) -> str | None:
+    if not one.is_report:
+        return None
+    named = [
+        item.ReferencedSOPInstanceUID
+        for item in _items(Dataset(), one.read.get("PredecessorDocumentsSequence", ()))
+        if "ReferencedSOPInstanceUID" in item
+    ]
+    replaced = one.study.predecessor
+    expected = [] if replaced is None else [replaced.sop_instance_uid]
+    return None if named == expected else "the replaced report is not named"
+
+
+def _algorithm(one: Finished) -> str | None:
+    """IHE AIR: contributing equipment, TID 4019 and the device observer name the same algorithm."""
+    model = one.study.outcome.model
+    equipment = one.read.ContributingEquipmentSequence[0]
+    name, version, device = algorithm_name(model), algorithm_version(model), device_uid(model)
+    stated = (equipment.ManufacturerModelName, equipment.SoftwareVersions, equipment.DeviceUID)
+    if stated != (name, version, device):
+        return "the contributing equipment is not the model"
+    if not one.is_report:
+        return None
+    expected = {"111001": {name}, "111003": {version}, "121012": {device}, "121015": {name}}
+    found: dict[str, set[str]] = {value: set() for value in expected}
+    for item in _items(one.read):
+        concept = item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else ""
+        if concept in found:
+            found[concept].add(str(item.get("TextValue") or item.get("UID")))
+    return None if found == expected else "algorithm and device observer are not the contributing equipment"
+
+
+def _lossy(one: Finished) -> str | None:
+    read = one.read
+    if read.get("LossyImageCompression") == "01":
+        ratios, methods = (_values(read, f"LossyImageCompression{part}") for part in ("Ratio", "Method"))
+        if not ratios or len(ratios) != len(methods):
+            return "a lossy picture lacks ratio or method"
+    used = [one.study.evidence.find(item.ReferencedSOPInstanceUID) for item in read.get("SourceImageSequence", ())]
+    lossy = any(header is not None and header.lossy is not None and header.lossy.lossy for header in used)
+    return "a lossy source is not declared" if lossy and read.get("LossyImageCompression") != "01" else None
+
+
+def _references(one: Finished) -> str | None:
+    """Everything referenced is evidence, under its own SOP class, and has the frames named."""
+    for item in _items(one.read):
+        if "ReferencedSOPInstanceUID" not in item or _has_purpose(item, codes.REPLACED_REPORT.value):
+            continue
+        header = one.study.evidence.find(item.ReferencedSOPInstanceUID)
+        if header is None or header.sop_class_uid != item.ReferencedSOPClassUID:
+            return "a referenced instance is not among the evidence"
+        frames = _values(item, "ReferencedFrameNumber")
+        if any(not 1 <= int(frame) <= header.frames for frame in frames):
+            return "a referenced frame does not exist"
+    heatmap = one.made.kind is ResultKind.HEATMAP
+    return "a heatmap names no source" if heatmap and len(one.read.get("SourceImageSequence", ())) != 1 else None
+
+
+def _all_evidence(one: Finished) -> str | None:
+    if not one.is_report:
+        return None
+    named = [
+        item.ReferencedSOPInstanceUID
+        for sequence in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+        for item in _items(Dataset(), one.read.get(sequence, ()))
+        if "ReferencedSOPInstanceUID" in item
+    ]
+    expected = sorted(header.sop_instance_uid for header in one.study.evidence.headers)
+    return None if sorted(named) == expected else "the evidence sequences do not name every instance once"
+
+
+def _orientation(one: Finished) -> str | None:
+    """Refuse a page that claims a direction in the patient, or to be an original."""
+    if one.is_report:
+        return None
+    if one.read.get("PatientOrientation"):
+        return "a page claims a patient orientation"
+    return None if list(one.read.ImageType)[:2] == ["DERIVED", "SECONDARY"] else "a page claims to be an original"
+
+
+def _burned_in(one: Finished) -> str | None:
+    summary = one.made.kind is ResultKind.SUMMARY
+    wrong = summary and one.read.get("BurnedInAnnotation") != "YES"
+    return "a page that names the patient does not say so" if wrong else None
+
+
+def _sizes(one: Finished) -> str | None:
+    read = one.read
+    if one.is_report:
+        return "the report is too large" if len(one.made.encoded) > LARGEST_REPORT else None
+    if max(read.Rows, read.Columns) > LARGEST_SIDE or min(read.Rows, read.Columns) == 0:
+        return f"a picture of {read.Rows} x {read.Columns} pixels"
+    expected = read.Rows * read.Columns * read.SamplesPerPixel
+    return None if len(read.PixelData) == expected + expected % 2 else "the pixels are not as many as Rows and Columns"
+
+
+def _value_lengths(one: Finished) -> str | None:
+    for element in _own_elements(one.read):
+        longest = LONGEST.get(str(element.VR))
+        values = element.value if isinstance(element.value, Sequence) and element.VM > 1 else [element.value]
+        if longest is not None and any(len(str(value)) > longest for value in values if value is not None):
+            return f"{element.keyword} is longer than {longest} characters"
+    return None
+
+
+def _words(one: Finished) -> str | None:
+    for name, text in _texts(one.read):
+        if not text.isascii():
+            return f"{name} is not ASCII and may read otherwise in the source's character set"
+        if found := _FORBIDDEN.search(text):
+            return f"{name} says {found.group(0)!r}"
+    refused = one.is_report and one.study.outcome.refusal is not None
+    said = any(NO_SCORE in text for name, text in _texts(one.read) if name == "TextValue")
+    return "a refusal does not say that it is not a negative result" if refused and not said else None
+
+
+RULES: Final[dict[str, Rule]] = {
+    "identity": _identity,
+    "source-identity": _source_identity,
+    "research-marking": _research,
+    "synthetic-data": _synthetic,
+    "flags": _flags,
+    "codes": _known_codes,
+    "purposes": _purposes,
+    "predecessor": _predecessor,
+    "algorithm-identity": _algorithm,
+    "lossy-compression": _lossy,
+    "references": _references,
+    "evidence": _all_evidence,
+    "orientation": _orientation,
+    "burned-in": _burned_in,
+    "sizes": _sizes,
+    "value-lengths": _value_lengths,
+    "words": _words,
+}
+"""Name → rule, in the order they are held against an object."""
+
+_FOREIGN: Final = frozenset({*IDENTITY_TYPE_2, *IDENTITY_TYPE_3, "SpecificCharacterSet", "PixelData"})
+
+
+def _items(top: Dataset, sequence: Sequence[Dataset] = ()) -> Iterator[Dataset]:
+    """Every data set inside, at any depth; the source's own attributes stay undecoded."""
+    yield from sequence
+    for inner in (*sequence, top):
+        for element in _own_elements(inner, deep=False):
+            if element.VR == "SQ":
+                for item in element.value:
+                    yield item
+                    yield from _items(item)
+
+
+def _own_elements(read: Dataset, *, deep: bool = True) -> Iterator[DataElement]:
+    for tag in sorted(read.keys()):
+        if keyword_for_tag(BaseTag(tag)) in _FOREIGN:
+            continue
+        element = read[tag]
+        yield element
+        if deep and element.VR == "SQ":
+            for item in element.value:
+                yield from _own_elements(item)
+
+
+def _texts(read: Dataset) -> Iterator[tuple[str, str]]:
+    for element in _own_elements(read):
+        if element.keyword in _TEXTS:
+            yield element.keyword, str(element.value)
+
+
+def _values(item: Dataset, name: str) -> list[str]:
+    value = item.get(name)
+    if value is None or value == "":
+        return []
+    return [str(one) for one in value] if isinstance(value, MultiValue) else [str(value)]

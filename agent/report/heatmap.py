@@ -1,0 +1,159 @@
+"""The picture of one used view: its source untouched, and beside it where the model looked (Grad-CAM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from agent.domain.score import StudyScore, ViewUse
+from agent.report.canvas import (
+    BANNER_HEIGHT,
+    BODY,
+    MARGIN,
+    MUTED,
+    RULE,
+    SMALL,
+    TITLE,
+    UNITS,
+    Canvas,
+    as_rgb,
+    resized,
+)
+from agent.report.colour_map import colour_table, coloured
+from agent.report.words import CAPTION, GRADE_WORDS, view_name
+from agent.store.result_files import ViewPicture
+
+FLOOR: Final = 0.2
+"""Saliency below this share of the maximum is not shown."""
+OPACITY: Final = 0.5
+"""Of the overlay at its maximum: speckle stays readable beneath."""
+CONTOUR: Final = 0.5
+"""Share of the maximum that a line surrounds, so that a grey print shows the place too."""
+_CONTOUR_COLOUR: Final = np.array([255, 255, 255], dtype=np.uint8)
+_NARROWEST: Final = 480
+_LARGEST: Final = 1024
+"""Panel sides in pixels between which a source is shown pixel for pixel."""
+_GAP: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapPage:
+    """What stands on one heatmap."""
+
+    picture: ViewPicture
+    view: ViewUse
+    number: int
+    """Of the used views, from 1."""
+    count: int
+    score: StudyScore | None
+
+
+def draw_heatmap(page: HeatmapPage) -> NDArray[np.uint8]:
+    """Draw the page as [h, w, 3] RGB.
+
+    The source is shown pixel for pixel where its size allows, else resampled; both panels have the same scale.
+    """
+    source = as_rgb(page.picture.source)
+    height, width = _panel_size(source.shape[0], source.shape[1])
+    gap = _GAP
+    total = max(UNITS, 2 * width + 3 * gap)
+    top, below = BANNER_HEIGHT + 62.0, 260.0
+    canvas = Canvas(total, top + below + height * UNITS / total)
+    canvas.banner()
+    _title(canvas, page)
+    y = canvas.px(top)
+    left = (total - 2 * width - gap) // 2
+    right = left + width + gap
+    canvas.paste(left, y, resized(source, width, height))
+    canvas.paste(right, y, resized(overlaid(page.picture), width, height))
+    _legend(canvas, page, left=left / canvas.scale, right=right / canvas.scale, width=width / canvas.scale,
+            y=(y + height) / canvas.scale)  # fmt: skip
+    return canvas.pixels
+
+
+def overlaid(picture: ViewPicture) -> NDArray[np.uint8]:
+    """Blend the saliency over the source inside the sector; elsewhere the source stays as it is."""
+    source = as_rgb(picture.source)
+    saliency = _shown(picture)
+    share = np.clip((saliency - FLOOR) / (1 - FLOOR), 0, 1)
+    opacity = np.where(share > 0, OPACITY * (0.45 + 0.55 * share), 0.0)[..., None]
+    # a step at the floor would draw an edge that is not in the map: fade in over the first tenth
+    opacity *= np.clip(share * 10, 0, 1)[..., None]
+    blended = source * (1 - opacity) + coloured(share) * opacity
+    result: NDArray[np.uint8] = np.round(blended).astype(np.uint8)
+    result[_outline(saliency, picture.sector)] = _CONTOUR_COLOUR
+    return result
+
+
+def _shown(picture: ViewPicture) -> NDArray[np.float32]:
+    finite = np.nan_to_num(picture.saliency, nan=0.0, posinf=0.0, neginf=0.0)
+    masked: NDArray[np.float32] = np.where(picture.sector, np.clip(finite, 0, 1), 0).astype(np.float32)
+    return masked
+
+
+def _outline(saliency: NDArray[np.float32], sector: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    inside = saliency >= CONTOUR
+    thick = max(1, round(min(saliency.shape) / 300))
+    edge: NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside, iterations=thick)
+    # along the sector's own border the line would only repeat it
+    within: NDArray[np.bool_] = ndimage.binary_erosion(sector, iterations=thick + 1)
+    return edge & within
+
+
+def _panel_size(rows: int, columns: int) -> tuple[int, int]:
+    longest, width = max(rows, columns), columns
+    if longest > _LARGEST:
+        factor = _LARGEST / longest
+    elif width < _NARROWEST:
+        factor = min(_NARROWEST / width, _LARGEST / longest)
+    else:
+        return rows, columns
+    return max(1, round(rows * factor)), max(1, round(columns * factor))
+
+
+def _title(canvas: Canvas, page: HeatmapPage) -> None:
+    y = BANNER_HEIGHT + 31
+    weight = "" if page.view.weight is None else f"Weight {page.view.weight:.2f}"
+    canvas.text(UNITS - MARGIN, y, weight, size=TITLE - 4, anchor="rm")
+    room = UNITS - 3 * MARGIN - canvas.width_of(weight, TITLE - 4)
+    title = f"View {page.number} of {page.count}: {view_name(page.view.view)}"
+    canvas.text(MARGIN, y, canvas.fitted(title, TITLE, room), size=TITLE, bold=True, anchor="lm")
+
+
+def _legend(canvas: Canvas, page: HeatmapPage, *, left: float, right: float, width: float, y: float) -> None:
+    row = y + 24
+    frame = f", frame {page.picture.frame}" if page.picture.frame > 1 else ""
+    caption = canvas.fitted(f"Source, unchanged{frame}", SMALL, width)
+    canvas.text(left, row, caption, size=SMALL, colour=MUTED, anchor="lm")
+    low, high = "low", "high"
+    bar_left = right + canvas.width_of(low, SMALL) + 12
+    bar_right = right + width - canvas.width_of(high, SMALL) - 12
+    canvas.text(right, row, low, size=SMALL, colour=MUTED, anchor="lm")
+    canvas.text(right + width, row, high, size=SMALL, colour=MUTED, anchor="rm")
+    _colour_bar(canvas, bar_left, row - 13, bar_right, row + 13)
+    canvas.text(right + width, row + 42, "relative, this image only", size=SMALL, colour=MUTED, anchor="rm")
+    canvas.line(MARGIN, y + 96, UNITS - MARGIN, y + 96, colour=RULE, width=2)
+    canvas.text(MARGIN, y + 132, CAPTION, size=BODY + 3, bold=True, anchor="lm")
+    lines = [f"Line: half of the maximum. Nothing shown below {FLOOR:.0%}.", _result(page.score)]
+    for offset, text in zip((176, 216), lines, strict=True):
+        canvas.text(MARGIN, y + offset, canvas.fitted(text, SMALL, UNITS - 2 * MARGIN), size=SMALL, anchor="lm")
+
+
+def _colour_bar(canvas: Canvas, x0: float, y0: float, x1: float, y1: float) -> None:
+    width, height = max(2, canvas.px(x1) - canvas.px(x0)), canvas.px(y1) - canvas.px(y0)
+    shown = np.linspace(0, 255, width).round().astype(np.uint8)
+    canvas.paste(canvas.px(x0), canvas.px(y0), np.repeat(colour_table()[shown][None], height, axis=0))
+
+
+def _result(score: StudyScore | None) -> str:
+    if score is None:
+        return ""
+    low, high = score.fat_fraction_interval
+    return (
+        f"Study: {score.grade} ({GRADE_WORDS[score.grade]}), fat fraction {score.fat_fraction_percent:.1f} % "
+        f"({low:.1f} to {high:.1f}), estimate"
+    )

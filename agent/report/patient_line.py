@@ -1,0 +1,45 @@
+"""Whose examination a picture shows, drawn only in letters that the font has: never in boxes."""
+
+from __future__ import annotations
+
+import warnings
+
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+
+from agent.report.canvas import is_drawable
+from agent.report.evidence import SourceHeader
+
+UNDRAWABLE: str = "Patient: see the viewer's own header"
+
+
+def patient_line(header: SourceHeader) -> str:
+    """Say name, ID, date and accession number; what has no glyphs is left out, the ID stands alone if need be."""
+    name = ", ".join(part for part in decoded(header, "PatientName").split("=")[0].split("^")[:2] if part)
+    identity = [name if is_drawable(name) else "", _labelled("ID", header, "PatientID")]
+    if not any(identity):
+        identity = [UNDRAWABLE]
+    exam = [_day(header.identity.get("StudyDate", b"")), _labelled("Acc.", header, "AccessionNumber")]
+    return "   ".join(part for part in (*identity, *exam) if part)
+
+
+def decoded(header: SourceHeader, name: str) -> str:
+    """Decode an identity attribute by the source's character set, for drawing only."""
+    delimiters = PN_DELIMS if name == "PatientName" else TEXT_VR_DELIMS
+    terms = [term.strip() for term in header.character_set.decode("ascii", "replace").split("\\")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a source's wrong set is no news here, and must not stop its report
+        try:
+            return decode_bytes(header.identity.get(name, b""), convert_encodings(terms), delimiters)
+        except LookupError:
+            return ""
+
+
+def _labelled(label: str, header: SourceHeader, name: str) -> str:
+    text = decoded(header, name)
+    return f"{label} {text}" if is_drawable(text) else ""
+
+
+def _day(value: bytes) -> str:
+    text = value.decode("ascii", "replace")
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if text else ""

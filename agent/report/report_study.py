@@ -1,0 +1,132 @@
+"""From the score of a study to the finished objects of its result: the one way into this room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import agent
+from agent.domain.results import Predecessor, ResultKind, ResultObject
+from agent.domain.score import ScoreOutcome, ViewUse
+from agent.report import codes
+from agent.report.envelope import ReportedStudy
+from agent.report.errors import EvidenceError, ReportRequestError
+from agent.report.evidence import Evidence, read_evidence
+from agent.report.gate import check
+from agent.report.heatmap import HeatmapPage, draw_heatmap
+from agent.report.judgement import used_views
+from agent.report.patient_line import patient_line
+from agent.report.secondary_capture import Capture, Source, build_capture
+from agent.report.structured_report import build_structured_report
+from agent.report.summary import draw_summary
+from agent.report.words import CAPTION, no_score_sentence, view_name
+from agent.store.result_files import ViewPicture
+
+MOST_SOURCES: int = 64
+"""Images that a refusal's summary names as looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """Everything a report is made of; the same request always gives the same bytes."""
+
+    result_key: str
+    outcome: ScoreOutcome
+    pictures: tuple[ViewPicture, ...]
+    """In the order of the used views; empty for a refusal."""
+    evidence: tuple[Path, ...]
+    """Part 10 files of all instances that may be scored, or of all received where none may; in any order."""
+    content_at: datetime
+    """Timezone-aware, from the ledger."""
+    predecessor: Predecessor | None
+    study_instance_uid: str
+    """The study that the result is filed in; evidence of other studies is named as such (patient-day)."""
+    station_name: str = "STEATOSIS"
+    agent_version: str = agent.__version__
+
+
+def build_report(request: ReportRequest) -> tuple[ResultObject, ...]:
+    """Build one Structured Report, one summary picture, and one heatmap for each used view.
+
+    Raises
+    ------
+    EvidenceError
+        An instance cannot be read, or a used view is not among the evidence.
+    ReportRequestError
+        Outcome and pictures disagree.
+    GateError
+        A finished object breaks one of our rules.
+    """
+    _check(request)
+    evidence = read_evidence(request.evidence, request.study_instance_uid)
+    study = ReportedStudy(
+        result_key=request.result_key,
+        outcome=request.outcome,
+        evidence=evidence,
+        content_at=request.content_at,
+        predecessor=request.predecessor,
+        station_name=request.station_name,
+        agent_version=request.agent_version,
+    )
+    sources = [_source(evidence, view) for view in used_views(request.outcome.views)]
+    made = (build_structured_report(study), *_captures(study, request.pictures, sources))
+    for one in made:
+        check(study, one)
+    return made
+
+
+def _captures(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]) -> Iterator[ResultObject]:
+    yield build_capture(study, _summary(study, pictures, sources))
+    views = used_views(study.outcome.views)
+    for index, (view, picture, source) in enumerate(zip(views, pictures, sources, strict=True)):
+        page = HeatmapPage(picture=picture, view=view, number=index + 1, count=len(views), score=study.outcome.score)
+        capture = Capture(
+            kind=ResultKind.HEATMAP,
+            index=index,
+            instance_number=index + 2,
+            pixels=draw_heatmap(page),
+            sources=[source],
+            comment=f"{view_name(view.view)}. {CAPTION}",
+            derivation="Grad-CAM saliency blended over the source beside the source itself; relative to this image.",
+            derivation_code=codes.GRAD_CAM,
+            names_patient=False,
+        )
+        yield build_capture(study, capture)
+
+
+def _summary(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]) -> Capture:
+    refusal = study.outcome.refusal
+    looked_at = [Source(header=header) for header in study.evidence.headers if header.is_image][:MOST_SOURCES]
+    return Capture(
+        kind=ResultKind.SUMMARY,
+        index=0,
+        instance_number=1,
+        pixels=draw_summary(study.outcome, pictures, patient_line(study.evidence.reference)),
+        sources=sources if refusal is None else looked_at,
+        comment="Summary of the hepatic steatosis estimate." if refusal is None else no_score_sentence(refusal),
+        derivation="Page drawn from the result, with reduced copies of the views used.",
+        derivation_code=None,
+        names_patient=True,
+    )
+
+
+def _source(evidence: Evidence, view: ViewUse) -> Source:
+    header = evidence.find(view.sop_instance_uid)
+    if header is None:
+        raise EvidenceError(f"instance {view.sop_instance_uid} was used but is not among the evidence")
+    return Source(header=header, frame=view.frame)
+
+
+def _check(request: ReportRequest) -> None:
+    outcome = request.outcome
+    if (outcome.score is None) == (outcome.refusal is None):
+        raise ReportRequestError("an outcome has either a score or a refusal")
+    if request.content_at.tzinfo is None:
+        raise ReportRequestError("content_at must say its time zone")
+    used = [(view.sop_instance_uid, view.frame or 1) for view in used_views(outcome.views)]
+    if outcome.refusal is not None and (used or request.pictures):
+        raise ReportRequestError("a refusal uses no view and has no pictures")
+    if used != [(picture.sop_instance_uid, picture.frame) for picture in request.pictures]:
+        raise ReportRequestError("the pictures are not those of the used views, in their order")

@@ -1,0 +1,114 @@
+"""Pictures as Secondary Capture Image Storage (PS3.3 A.8.1): derived, marked, and tied to their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, SecondaryCaptureImageStorage
+
+from agent.domain.results import ResultKind, ResultObject
+from agent.report import codes
+from agent.report.envelope import ReportedStudy, finished, new_object
+from agent.report.evidence import SourceHeader
+from agent.report.lossy import LossyCompression, worst
+from agent.report.words import RESEARCH_STATEMENT, plain
+
+SOP_CLASS: Final = UID(SecondaryCaptureImageStorage)
+_UNSTATED: Final = " The source does not state how it was compressed; ratio and method are not known."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An image that a picture was made from; `frame` is None for all of it."""
+
+    header: SourceHeader
+    frame: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    """A drawn picture and what must be said of it."""
+
+    kind: ResultKind
+    index: int
+    instance_number: int
+    pixels: NDArray[np.uint8]
+    """[h, w, 3] RGB."""
+    sources: Sequence[Source]
+    comment: str
+    derivation: str
+    derivation_code: Code | None
+    names_patient: bool
+    """Whether the patient was drawn into it."""
+
+
+def build_capture(study: ReportedStudy, capture: Capture) -> ResultObject:
+    """Encode a picture as one single-frame RGB object."""
+    made = new_object(study, kind=capture.kind, index=capture.index, series="pictures", sop_class=SOP_CLASS)
+    made.Modality, made.ConversionType = "OT", "WSD"
+    made.BodyPartExamined = "LIVER"
+    made.AnatomicRegionSequence = [codes.code_item(codes.LIVER)]
+    made.InstanceNumber = capture.instance_number
+    made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    made.PatientOrientation = None  # Type 2C: the picture is a page, it has no direction in the patient
+    made.ImageComments = plain(f"{capture.comment} {RESEARCH_STATEMENT}", 10240)
+    made.RecognizableVisualFeatures = "NO"
+    _add_derivation(made, capture)
+    _add_burned_in(made, capture)
+    _add_pixels(made, capture.pixels)
+    return finished(study, made, kind=capture.kind, index=capture.index)
+
+
+def _add_derivation(made: Dataset, capture: Capture) -> None:
+    inherited = worst([source.header.lossy for source in capture.sources])
+    unstated = _UNSTATED if inherited is not None and inherited.unstated else ""
+    made.DerivationDescription = plain(f"{capture.derivation} {RESEARCH_STATEMENT}{unstated}", 1024)
+    if capture.derivation_code is not None:
+        made.DerivationCodeSequence = [codes.code_item(capture.derivation_code)]
+    if capture.sources:
+        made.SourceImageSequence = [_source_item(source) for source in capture.sources]
+    if inherited is not None:
+        _add_lossy(made, inherited)
+
+
+def _add_lossy(made: Dataset, compression: LossyCompression) -> None:
+    made.LossyImageCompression = "01" if compression.lossy else "00"
+    if compression.lossy:
+        made.LossyImageCompressionRatio = list(compression.ratios)
+        made.LossyImageCompressionMethod = list(compression.methods)
+
+
+def _source_item(source: Source) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = source.header.sop_class_uid
+    item.ReferencedSOPInstanceUID = source.header.sop_instance_uid
+    if source.frame is not None and source.header.frames > 1:
+        item.ReferencedFrameNumber = source.frame
+    item.PurposeOfReferenceCodeSequence = [codes.code_item(codes.SOURCE_FOR_PROCESSING)]
+    item.SpatialLocationsPreserved = "NO"  # panels on a page: no pixel stands where it stood
+    return item
+
+
+def _add_burned_in(made: Dataset, capture: Capture) -> None:
+    """YES where we draw the patient or a source may; NO only where every source says so; else not stated."""
+    stated = {source.header.burned_in for source in capture.sources}
+    if capture.names_patient or "YES" in stated:
+        made.BurnedInAnnotation = "YES"
+    elif stated <= {"NO"}:
+        made.BurnedInAnnotation = "NO"
+
+
+def _add_pixels(made: Dataset, pixels: NDArray[np.uint8]) -> None:
+    made.Rows, made.Columns = pixels.shape[:2]
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
+    made.BitsAllocated = made.BitsStored = 8
+    made.HighBit, made.PixelRepresentation = 7, 0
+    encoded = pixels.tobytes()
+    made.PixelData = encoded + b"\0" * (len(encoded) % 2)
+    made["PixelData"].VR = "OB"

@@ -1,0 +1,222 @@
+"""The summary page: one square picture, read in five seconds (order: result-pictures.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.domain.score import GRADES, Refusal, ScoreOutcome, StudyScore, ViewUse
+from agent.report.canvas import (
+    AMBER,
+    BACKGROUND,
+    BODY,
+    LINE,
+    MARGIN,
+    MUTED,
+    RULE,
+    SMALL,
+    TEXT,
+    UNITS,
+    Canvas,
+    Colour,
+    as_rgb,
+    resized,
+)
+from agent.report.judgement import borderline, has_cut_offs, reasons_not_used, used_views
+from agent.report.words import GRADE_WORDS, REFUSAL_WORDS, view_name
+from agent.store.result_files import ViewPicture
+
+SIDE: Final = 1024
+"""Pixels and units: in a 512 px cell every text keeps a cap height of 10 px."""
+_WIDTH: Final = UNITS - 2 * MARGIN
+_HEADLINE: Final = 118
+_BANDS: Final[tuple[tuple[Colour, Colour], ...]] = (
+    ((38, 62, 92), TEXT),
+    ((86, 98, 118), TEXT),
+    ((150, 146, 118), BACKGROUND),
+    ((222, 198, 92), BACKGROUND),
+)
+"""Fill and text of the four grades on the scale: lighter is more, also in grey (after cividis)."""
+_SCALE_TOP: Final = 40.0
+"""Percent at the right end of the scale unless the estimate needs more."""
+_FOOTER_TOP: Final = SIDE - 88
+
+
+def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient: str) -> NDArray[np.uint8]:
+    """Draw the page of a score or of a refusal as [1024, 1024, 3] RGB.
+
+    Parameters
+    ----------
+    pictures
+        In the order of the used views.
+    patient
+        The patient and exam line, drawable.
+    """
+    canvas = Canvas(SIDE, SIDE)
+    canvas.banner()
+    canvas.text(MARGIN, 96, canvas.fitted(patient, SMALL, _WIDTH), size=SMALL, colour=MUTED, anchor="lm")
+    if outcome.score is not None:
+        y = _headline(canvas, outcome.score)
+        y = _scale(canvas, outcome.score, y)
+        y = _statements(canvas, outcome, outcome.score, y)
+        _thumbnails(canvas, used_views(outcome.views), pictures, y)
+    elif outcome.refusal is not None:
+        _refusal(canvas, outcome, outcome.refusal)
+    _footer(canvas, outcome)
+    return canvas.pixels
+
+
+def _headline(canvas: Canvas, score: StudyScore) -> float:
+    base, middle = 228.0, UNITS / 2 + 8
+    canvas.text(MARGIN, base, score.grade, size=_HEADLINE, bold=True, anchor="ls")
+    after = MARGIN + canvas.width_of(score.grade, _HEADLINE) + 22
+    canvas.text(after, base, GRADE_WORDS[score.grade], size=60, bold=True, anchor="ls")
+    canvas.text(MARGIN, base + 40, "hepatic steatosis", size=BODY, anchor="ls")
+    canvas.text(MARGIN, base + 80, "PDFF-equivalent grade", size=SMALL, colour=MUTED, anchor="ls")
+    number = f"{score.fat_fraction_percent:.1f}"
+    canvas.text(middle, base, number, size=_HEADLINE, bold=True, anchor="ls")
+    canvas.text(middle + canvas.width_of(number, _HEADLINE) + 16, base, "%", size=60, bold=True, anchor="ls")
+    low, high = score.fat_fraction_interval
+    canvas.text(middle, base + 40, "fat fraction, estimated", size=BODY, anchor="ls")
+    interval = f"{score.interval_coverage:.0%} interval {low:.1f} to {high:.1f} %"
+    canvas.text(middle, base + 80, interval, size=SMALL, anchor="ls")
+    return base + 96
+
+
+def _scale(canvas: Canvas, score: StudyScore, y: float) -> float:
+    """Draw the fat-fraction axis with its cut-offs, and interval and estimate on it."""
+    low, high = score.fat_fraction_interval
+    top = max(_SCALE_TOP, 10.0 * math.ceil(max(high, score.fat_fraction_percent) / 10))
+
+    def at(percent: float) -> float:
+        return MARGIN + _WIDTH * min(max(percent, 0.0), top) / top
+
+    bar, depth = y + 54, 46
+    if has_cut_offs(score):
+        edges = (0.0, *score.cut_offs, top)
+        for grade, (fill, ink), start, end in zip(GRADES, _BANDS, edges[:-1], edges[1:], strict=True):
+            canvas.rectangle(at(start), bar, at(end), bar + depth, fill=fill, outline=BACKGROUND)
+            canvas.text((at(start) + at(end)) / 2, bar + depth / 2, grade, size=SMALL, colour=ink, anchor="mm")
+    else:
+        canvas.rectangle(MARGIN, bar, MARGIN + _WIDTH, bar + depth, fill=_BANDS[0][0], outline=RULE)
+    _interval(canvas, at(low), at(score.fat_fraction_percent), at(high), bar)
+    _axis(canvas, [(at(cut_off), f"{cut_off:.1f}") for cut_off in score.cut_offs if cut_off > 0], bar + depth, top)
+    source = (
+        f"Cut-offs: {score.cut_offs_source or 'set not named'}" if has_cut_offs(score) else "No cut-offs in the model"
+    )
+    line = bar + depth + 66
+    canvas.text(MARGIN, line, canvas.fitted(source, SMALL, _WIDTH), size=SMALL, colour=MUTED, anchor="lm")
+    return line + 30
+
+
+def _interval(canvas: Canvas, low: float, value: float, high: float, bar: float) -> None:
+    height = bar - 20
+    canvas.line(low, height, high, height, width=5)
+    for end in (low, high):
+        canvas.line(end, height - 11, end, height + 11, width=5)
+    corners = [(value, bar - 1), (value - 17, bar - 39), (value + 17, bar - 39)]
+    canvas.polygon(corners, fill=AMBER, outline=BACKGROUND)
+
+
+def _axis(canvas: Canvas, ticks: Sequence[tuple[float, str]], y: float, top: float) -> None:
+    """Label the cut-offs; labels that would touch move apart."""
+    centres: list[float] = []
+    for x, text in ticks:
+        canvas.line(x, y, x, y + 9, width=3)
+        room = canvas.width_of(text, SMALL) + 12
+        centres.append(max(x, centres[-1] + room) if centres else x)
+        canvas.text(centres[-1], y + 26, text, size=SMALL, anchor="mm")
+    canvas.text(MARGIN, y + 26, "0", size=SMALL, colour=MUTED, anchor="lm")
+    canvas.text(UNITS - MARGIN, y + 26, f"{top:.0f} %", size=SMALL, colour=MUTED, anchor="rm")
+
+
+def _statements(canvas: Canvas, outcome: ScoreOutcome, score: StudyScore, y: float) -> float:
+    """Write what qualifies the headline: borderline, probabilities, quality, limits."""
+    blocks = [
+        (f"BORDERLINE: {'; '.join(phrases)}" if (phrases := borderline(score)) else "", AMBER, 2),
+        (_probabilities(score), TEXT, 1),
+        (_quality(outcome, score), TEXT, 1),
+        (f"LIMITED: {'; '.join(score.limits)}" if score.limits else "", AMBER, 2),
+    ]
+    for text, colour, lines in blocks:
+        for line in canvas.wrapped(text, SMALL, _WIDTH, lines):
+            canvas.text(MARGIN, y + SMALL / 2, line, size=SMALL, colour=colour, bold=colour == AMBER, anchor="lm")
+            y += SMALL * LINE
+    return y + 8
+
+
+def _probabilities(score: StudyScore) -> str:
+    each = "   ".join(f"{grade} {_share(p)}" for grade, p in score.probabilities.items())
+    return f"Probability: {each}   (S1 or more: {_share(score.steatosis_probability)})"
+
+
+def _share(probability: float) -> str:
+    """In whole percent, never 0 or 100: a model is not certain."""
+    if probability < 0.005:
+        return "<1 %"
+    return ">99 %" if probability > 0.995 else f"{100 * probability:.0f} %"
+
+
+def _quality(outcome: ScoreOutcome, score: StudyScore) -> str:
+    used = len(used_views(outcome.views))
+    views = f"{used} of {outcome.expected_views} views" if used <= outcome.expected_views else f"{used} views"
+    return f"{views} used; quality {score.quality}; models differ by {score.fat_fraction_spread:.1f} points"
+
+
+def _thumbnails(canvas: Canvas, views: Sequence[ViewUse], pictures: Sequence[ViewPicture], y: float) -> None:
+    height = _FOOTER_TOP - 14 - y
+    if not pictures or height < 80:
+        return
+    rows = 1 if len(pictures) <= 4 or height < 260 else 2
+    columns = -(-len(pictures) // rows)
+    cell_width, cell_height = _WIDTH / columns, height / rows
+    for index, (view, picture) in enumerate(zip(views, pictures, strict=True)):
+        x, top = MARGIN + (index % columns) * cell_width, y + (index // columns) * cell_height
+        _thumbnail(canvas, view, picture, x=x, y=top, width=cell_width - 12, height=cell_height - 6)
+
+
+def _thumbnail(
+    canvas: Canvas, view: ViewUse, picture: ViewPicture, *, x: float, y: float, width: float, height: float
+) -> None:
+    source = as_rgb(picture.source)
+    room = height - SMALL * LINE
+    factor = min(width / source.shape[1], room / source.shape[0])
+    shown = resized(source, max(1, round(source.shape[1] * factor)), max(1, round(source.shape[0] * factor)))
+    canvas.paste(round(x + (width - shown.shape[1]) / 2), round(y), shown)
+    weight = "" if view.weight is None else f" {view.weight:.2f}"
+    name = canvas.fitted(view_name(view.view), SMALL, width - canvas.width_of(weight, SMALL))
+    canvas.text(x + width / 2, y + height - SMALL / 2, name + weight, size=SMALL, colour=MUTED, anchor="mm")
+
+
+def _refusal(canvas: Canvas, outcome: ScoreOutcome, refusal: Refusal) -> None:
+    canvas.rectangle(MARGIN, 150, UNITS - MARGIN, 400, outline=AMBER)
+    canvas.text(UNITS / 2, 236, "NO AI SCORE", size=108, bold=True, anchor="mm")
+    canvas.text(UNITS / 2, 340, "not a negative result", size=60, colour=AMBER, bold=True, anchor="mm")
+    y = 450.0
+    paragraphs = [
+        (f"Reason: {REFUSAL_WORDS[refusal]}", 42, TEXT, 2),
+        (outcome.detail, BODY, TEXT, 3),
+        *((f"{count} × {reason}", SMALL, MUTED, 1) for reason, count in reasons_not_used(outcome.views)[:5]),
+        ("Hepatic steatosis was neither found nor excluded.", BODY, TEXT, 2),
+    ]
+    for text, size, colour, lines in paragraphs:
+        for line in canvas.wrapped(text, size, _WIDTH, lines):
+            canvas.text(MARGIN, y + size / 2, line, size=size, colour=colour, anchor="lm")
+            y += size * LINE
+        y += 12 if text else 0
+
+
+def _footer(canvas: Canvas, outcome: ScoreOutcome) -> None:
+    model = outcome.model
+    canvas.line(MARGIN, _FOOTER_TOP - 2, UNITS - MARGIN, _FOOTER_TOP - 2, colour=RULE, width=2)
+    identity = f"{model.name} {model.version} ({model.digest[:8]}), {model.backend} {model.precision}"
+    lines = [identity, "Unverified estimate from B-mode, not a measurement by MRI."]
+    if outcome.synthetic:
+        lines[1] = "SYNTHETIC IMAGES. " + lines[1]
+    for index, line in enumerate(lines):
+        text = canvas.fitted(line, SMALL, _WIDTH)
+        canvas.text(MARGIN, _FOOTER_TOP + 24 + index * 37, text, size=SMALL, colour=MUTED, anchor="lm")
