@@ -38,12 +38,15 @@ class Finding:
     message: str
     """What was found, or the true cause."""
     remedy: str = ""
-    needed: bool = True
-    """False: an offer that the agent can do without."""
 
 
-def probe_archive(archive: Archive, scu: ScuConfig) -> tuple[Finding, ...]:
+def probe_archive(archive: Archive, scu: ScuConfig, *, retrieve: bool = False) -> tuple[Finding, ...]:
     """Try what delivery and retrieval need of an archive; nothing is stored there.
+
+    Parameters
+    ----------
+    retrieve
+        Studies are fetched from it (`archive.query`): without C-MOVE and C-GET that is a fault.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def probe_archive(archive: Archive, scu: ScuConfig) -> tuple[Finding, ...]:
     connected = _tcp(archive, scu)
     findings.append(connected)
     if connected.ok:
-        findings.extend(_association(archive, scu))
+        findings.extend(_association(archive, scu, retrieve))
     return tuple(findings)
 
 
@@ -74,7 +77,7 @@ def _tcp(archive: Archive, scu: ScuConfig) -> Finding:
     return Finding(subject=subject, ok=True, message=f"connected in {seconds * 1000:.0f} ms")
 
 
-def _association(archive: Archive, scu: ScuConfig) -> Iterator[Finding]:
+def _association(archive: Archive, scu: ScuConfig, retrieve: bool) -> Iterator[Finding]:
     contexts = [
         Context(_VERIFICATION, _PLAIN),
         FIND_CONTEXT,
@@ -88,11 +91,7 @@ def _association(archive: Archive, scu: ScuConfig) -> Iterator[Finding]:
         with associate(archive, scu, contexts) as association:
             findings.append(Finding(subject=f"{archive} association", ok=True, message=f"accepted for {scu.ae_title}"))
             findings += [_storage(association, sop_class, what) for sop_class, what in _OURS]
-            findings += [
-                _offer(association, _MOVE, "C-MOVE", "fetching studies by C-MOVE"),
-                _offer(association, _GET, "C-GET", "fetching studies by C-GET"),
-                _offer(association, _STORAGE_COMMITMENT, "storage commitment", "C-FIND proves delivery instead"),
-            ]
+            findings += [_retrieval(association, retrieve), _commitment(association)]
             findings.append(_tried(archive, "C-ECHO", lambda: _echo(association)))
             findings.append(_tried(archive, "C-FIND", lambda: _find(association)))
     except AgentError as error:
@@ -112,10 +111,23 @@ def _storage(association: OpenAssociation, sop_class: str, what: str) -> Finding
     raise AssertionError("a context that is not accepted is refused")
 
 
-def _offer(association: OpenAssociation, sop_class: str, name: str, use: str) -> Finding:
-    offered = bool(association.accepted_syntaxes(sop_class))
-    message = "offered" if offered else f"not offered ({use})"
-    return Finding(subject=f"{association.archive} {name}", ok=offered, message=message, needed=False)
+def _retrieval(association: OpenAssociation, needed: bool) -> Finding:
+    offered = [name for name, model in (("C-GET", _GET), ("C-MOVE", _MOVE)) if association.accepted_syntaxes(model)]
+    return Finding(
+        subject=f"{association.archive} retrieval",
+        ok=bool(offered) or not needed,
+        message=f"by {' and '.join(offered)}" if offered else "neither C-GET nor C-MOVE is accepted",
+        remedy="" if offered else "allow Study Root C-MOVE or C-GET at the archive, to replay from it",
+    )
+
+
+def _commitment(association: OpenAssociation) -> Finding:
+    offered = bool(association.accepted_syntaxes(_STORAGE_COMMITMENT))
+    return Finding(
+        subject=f"{association.archive} storage commitment",
+        ok=True,
+        message="offered" if offered else "not offered: C-FIND proves delivery",
+    )
 
 
 def _tried(archive: Archive, name: str, action: Callable[[], str]) -> Finding:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ MOST_CONTEXTS: Final = 128
 """Presentation context ids are the odd numbers to 255 (PS3.8 section 9.3.2.2)."""
 _ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8 Table 9-26
 _QUICK_ACKNOWLEDGE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+_JOIN_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.0005  # of pynetdicom's reactor; its default of 1 ms doubles the time of small objects
 
 
@@ -141,15 +144,43 @@ def associate(
     proposed = list(contexts)
     witness = _Witness(scu, answer_seconds or scu.timeouts.answer)
     raw = _requested(archive, scu, proposed, witness, on_store)
+    with _reactor_held(raw):
+        try:
+            yield OpenAssociation(archive, raw, witness)
+        except BaseException:
+            raw.abort()
+            raise
+        raw.release()  # aborts by itself where the archive does not answer
+
+
+@contextmanager
+def _reactor_held(raw: Association) -> Iterator[None]:
+    """Keep pynetdicom's reactor thread out of the way for the whole association.
+
+    It is meant to pause while a request waits for its response, but between two requests in quick succession it may
+    take one more look at the messages and swallow the second response; the request then times out. As requestors we
+    need nothing that it does: an abort or a closed connection also ends the wait for a response.
+    """
+    checkpoint = raw._reactor_checkpoint  # cleared by `_Entity` before the thread began
+    while raw.is_alive() and not raw._is_paused:
+        time.sleep(_PAUSE_SECONDS)
+    raw._reactor_checkpoint = _Held()
     try:
-        yield OpenAssociation(archive, raw, witness)
-    except BaseException:
-        raw.abort()
-        raise
-    with contextlib.suppress(RuntimeError):
-        raw.release()
-    if raw.is_alive() and not raw.is_released:
-        raw.abort()  # an archive that does not answer A-RELEASE-RQ must not leave threads behind
+        yield
+    finally:
+        raw._kill = True
+        checkpoint.set()
+        raw.join(_JOIN_SECONDS)
+
+
+class _Held(threading.Event):
+    """A checkpoint that pynetdicom may set and clear to no effect."""
+
+    def set(self) -> None:
+        """Do nothing."""
+
+    def clear(self) -> None:
+        """Do nothing."""
 
 
 def _requested(
@@ -242,11 +273,12 @@ class _Witness:
     def cause_of(self, archive: str, request: str, seconds: float | None = None) -> AssociationGoneError:
         if self._abort_source is not None:
             source = _ABORT_SOURCES.get(self._abort_source, "an unknown source")
-            return AbortedError(f"{archive} aborted the association ({source}) on {request}")
+            return AbortedError(f"{archive} aborted the association ({source}) on {request}", remedy="see its log")
         if self._aborted_by_us:
             waited = seconds or self.answer_seconds
-            return AssociationGoneError(f"{archive} gave no valid answer to {request} within {waited:g} s")
-        return AbortedError(f"{archive} closed the connection on {request}")
+            cause = f"{archive} gave no valid answer to {request} within {waited:g} s"
+            return AssociationGoneError(cause, remedy="is it a DICOM archive, and not overloaded?")
+        return AbortedError(f"{archive} closed the connection on {request}", remedy="see its log")
 
 
 class _Entity(ApplicationEntity):
@@ -262,6 +294,7 @@ class _Entity(ApplicationEntity):
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
         assoc.dul._run_loop_delay = _PAUSE_SECONDS
+        assoc._reactor_checkpoint.clear()  # see `_reactor_held`
         made = _Socket(assoc, address=address)
         made.witness = self._witness
         made.tls_args = tls_args

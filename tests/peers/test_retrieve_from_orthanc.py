@@ -102,7 +102,7 @@ def test_c_move_to_a_listener_out_of_reach(tmp_path: Path) -> None:
     with Orthanc(tmp_path, options=options) as orthanc:
         orthanc.store(ultrasound(STUDY, SERIES, f"{SERIES}.1"))
         spool = make_spool(tmp_path, STUDY)
-        with pytest.raises(ArchiveError, match="destination STEATOSIS.*let it reach our listener"):
+        with pytest.raises(ArchiveError, match=r"destination STEATOSIS.*let it reach our listener"):
             retrieve_study(spool.context, archive(orthanc), spool.item, spool.retrieval_id)
 
 
