@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,8 @@ from inference.quality import colour_fraction, frame_quality, representative_fra
 
 _MOST_LOOKED_AT: Final = 16
 """Frames of a cine that are decoded."""
-_MOST_OF_A_CINE: Final = 2
-"""Frames of a cine that may be scored: the rest would only repeat them."""
+_MOST_OF_A_CINE: Final = 3
+"""Frames of a cine that may be scored, by quality and by difference: the rest would only repeat them."""
 _COLOURED: Final = 0.01
 """Share of coloured pixels in the sector from which a frame counts as colour flow."""
 _LEAST_QUALITY: Final = 0.05
@@ -38,6 +38,8 @@ class Candidate:
     crop: NDArray[np.uint8]
     """The pixels that were prepared, as decoded: [h, w] or [h, w, 3]."""
     quality: float
+    rank: int = 0
+    """Its place among the chosen frames of its cine; 0 is the best, and the only one of a single image."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -146,13 +148,13 @@ def _representative(candidates: list[Candidate]) -> list[Candidate]:
         return candidates
     sectors = [candidate.prepared.sector for candidate in candidates]
     chosen = representative_frames([candidate.crop for candidate in candidates], sectors, _MOST_OF_A_CINE)
-    return [candidates[index] for index in sorted(chosen)]
+    return [replace(candidates[index], rank=rank) for rank, index in enumerate(chosen)]
 
 
 def _view(
     instance: Instance, index: int, candidate: Candidate | None, reason: str | None, kept: list[Candidate]
 ) -> ViewUse:
-    chosen = candidate is not None and candidate in kept
+    chosen = candidate is not None and candidate.key in {one.key for one in kept}
     return ViewUse(
         sop_instance_uid=instance.sop_instance_uid,
         frame=index + 1,

@@ -102,18 +102,26 @@ def _choose(
     first = _predict(candidates, predictor)
     liver = [i for i, logit in enumerate(first.liver_logits) if logit >= predictor.bundle.liver_logit_minimum]
     reasons = {candidate.key: _NOT_LIVER for i, candidate in enumerate(candidates) if i not in set(liver)}
-    picked = _spread_over_views([candidates[i] for i in liver], [first.view_names[i] for i in liver], limits.max_views)
-    chosen = sorted(picked, key=_by_name)
-    reasons |= {candidates[i].key: _BETTER for i in liver if candidates[i] not in picked}
+    named = [(candidates[i], first.view_names[i]) for i in liver]
+    chosen = sorted(_picked(named, predictor.bundle.expected_views, limits.max_views), key=_by_name)
+    taken = {candidate.key for candidate in chosen}
+    reasons |= {candidate.key: _BETTER for candidate, _ in named if candidate.key not in taken}
     if not chosen:
         return [], None, reasons
     return chosen, first if len(chosen) == len(candidates) else _predict(chosen, predictor), reasons
 
 
-def _spread_over_views(candidates: list[Candidate], names: list[str], most: int) -> list[Candidate]:
+def _picked(named: list[tuple[Candidate, str]], expected: int, most: int) -> list[Candidate]:
+    """Take one frame of each image or cine; further frames of cines only fill up what the model was made for."""
+    best = _spread_over_views([pair for pair in named if pair[0].rank == 0], most)
+    further = _spread_over_views([pair for pair in named if pair[0].rank > 0], most)
+    return [*best, *further[: max(0, min(expected, most) - len(best))]]
+
+
+def _spread_over_views(named: list[tuple[Candidate, str]], most: int) -> list[Candidate]:
     """Take the best frame of each view, then the second best of each, up to `most`."""
     of_view: dict[str, list[Candidate]] = {}
-    for candidate, name in sorted(zip(candidates, names, strict=True), key=lambda pair: _by_quality(pair[0])):
+    for candidate, name in sorted(named, key=lambda pair: _by_quality(pair[0])):
         of_view.setdefault(name, []).append(candidate)
     picked: list[Candidate] = []
     for rank in range(max(map(len, of_view.values()), default=0)):

@@ -60,7 +60,7 @@ def run_worker(settings: Settings, queue: str) -> None:
     _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
     log.info("worker ready", owner=owner)
     options = ("--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle", "--without-heartbeat")
-    app.worker_main(["worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options])
+    app.worker_main(["--quiet", "worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options])
     stop.set()
 
 
