@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +10,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPE
 
 from agent.domain.errors import AgentError
 from agent.domain.identifiers import Archive
-from agent.scu.association import Context, OpenAssociation, associate
+from agent.scu.association import Context, NoConnectionError, OpenAssociation, associate
 from agent.scu.config import ScuConfig
 from agent.scu.find import FIND_CONTEXT, STUDY_ROOT_FIND, find
 
@@ -26,6 +24,14 @@ _OURS: Final = (
     ("1.2.840.10008.5.1.4.1.1.7", "our heatmaps and summaries"),  # Secondary Capture Image Storage
 )
 _SYNTAXES: Final = (*_PLAIN, JPEGBaseline8Bit, JPEG2000Lossless)
+_CONTEXTS: Final = (
+    Context(_VERIFICATION, _PLAIN),
+    FIND_CONTEXT,
+    Context(_GET, _PLAIN),
+    Context(_MOVE, _PLAIN),
+    Context(_STORAGE_COMMITMENT, _PLAIN),
+    *(Context(sop_class, (syntax,)) for sop_class, _ in _OURS for syntax in _SYNTAXES),
+)
 _NOWHERE: Final = "2.25.0"  # a UID that names nothing: the archive must answer with no match
 
 
@@ -53,50 +59,26 @@ def probe_archive(archive: Archive, scu: ScuConfig, *, retrieve: bool = False) -
     tuple of Finding
         In the order of trying; it ends early where nothing further can be tried. Never raises an AgentError.
     """
-    findings: list[Finding] = []
-    connected = _tcp(archive, scu)
-    findings.append(connected)
-    if connected.ok:
-        findings.extend(_association(archive, scu, retrieve))
-    return tuple(findings)
-
-
-def _tcp(archive: Archive, scu: ScuConfig) -> Finding:
-    """Connect only: tells a wall or a wrong port from an archive that does not like us."""
-    subject, started = f"{archive} TCP", time.monotonic()
+    connection = f"{archive} connection"
     try:
-        with socket.create_connection((archive.host, archive.port), scu.timeouts.connect):
-            seconds = time.monotonic() - started
-    except OSError as error:
-        cause = (
-            f"no connection within {scu.timeouts.connect:g} s" if isinstance(error, TimeoutError) else error.strerror
-        )
-        return Finding(
-            subject=subject, ok=False, message=f"{cause}", remedy="is the archive running, and host and port right?"
-        )
-    return Finding(subject=subject, ok=True, message=f"connected in {seconds * 1000:.0f} ms")
-
-
-def _association(archive: Archive, scu: ScuConfig, retrieve: bool) -> Iterator[Finding]:
-    contexts = [
-        Context(_VERIFICATION, _PLAIN),
-        FIND_CONTEXT,
-        Context(_GET, _PLAIN),
-        Context(_MOVE, _PLAIN),
-        Context(_STORAGE_COMMITMENT, _PLAIN),
-        *(Context(sop_class, (syntax,)) for sop_class, _ in _OURS for syntax in _SYNTAXES),
-    ]
-    findings: list[Finding] = []
-    try:
-        with associate(archive, scu, contexts) as association:
-            findings.append(Finding(subject=f"{archive} association", ok=True, message=f"accepted for {scu.ae_title}"))
-            findings += [_storage(association, sop_class, what) for sop_class, what in _OURS]
-            findings += [_retrieval(association, retrieve), _commitment(association)]
-            findings.append(_tried(archive, "C-ECHO", lambda: _echo(association)))
-            findings.append(_tried(archive, "C-FIND", lambda: _find(association)))
+        with associate(archive, scu, _CONTEXTS) as association:
+            found = tuple(_association(association, scu, retrieve))
+    except NoConnectionError as error:
+        return (_fault(connection, error),)
     except AgentError as error:
-        findings.append(_fault(f"{archive} association", error))
-    yield from findings
+        found = (_fault(f"{archive} association", error),)
+    return (Finding(subject=connection, ok=True, message="TLS" if scu.tls_cert else "TCP, not encrypted"), *found)
+
+
+def _association(association: OpenAssociation, scu: ScuConfig, retrieve: bool) -> Iterator[Finding]:
+    archive = association.archive
+    yield Finding(subject=f"{archive} association", ok=True, message=f"accepted from {scu.ae_title}")
+    for sop_class, what in _OURS:
+        yield _storage(association, sop_class, what)
+    yield _retrieval(association, retrieve)
+    yield _commitment(association)
+    yield _tried(archive, "C-ECHO", lambda: _echo(association))
+    yield _tried(archive, "C-FIND", lambda: _find(association))
 
 
 def _storage(association: OpenAssociation, sop_class: str, what: str) -> Finding:

@@ -40,6 +40,10 @@ _JOIN_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.0005  # of pynetdicom's reactor; its default of 1 ms doubles the time of small objects
 
 
+class NoConnectionError(ArchiveError):
+    """TCP or TLS did not come about."""
+
+
 class AssociationGoneError(ArchiveError):
     """The association is of no more use: a request got no valid answer in time, and we aborted it."""
 
@@ -207,7 +211,7 @@ def _requested(
             tls_args=None if tls is None else (tls, archive.host),
         )
     except socket.gaierror as error:
-        raise ArchiveError(
+        raise NoConnectionError(
             f"the name {archive.host} of {archive} cannot be resolved: {error.strerror}", remedy="check the host name"
         ) from error
     if raw.is_established:
@@ -246,11 +250,11 @@ _CONNECT_WORDS: Final[tuple[tuple[type[OSError], str], ...]] = (
 )
 
 
-def _no_connection(archive: Archive, scu: ScuConfig, error: OSError) -> ArchiveError:
+def _no_connection(archive: Archive, scu: ScuConfig, error: OSError) -> NoConnectionError:
     words = next((words for kind, words in _CONNECT_WORDS if isinstance(error, kind)), error.strerror or str(error))
     detail = f" ({error.reason})" if isinstance(error, ssl.SSLError) and error.reason else ""
     cause = words.format(seconds=scu.timeouts.connect)
-    return ArchiveError(f"{cause} by {archive}{detail}", remedy="is the archive running, and host and port right?")
+    return NoConnectionError(f"{cause} by {archive}{detail}", remedy="is the archive running, and host and port right?")
 
 
 class _Witness:
