@@ -17,13 +17,13 @@ from training.fit import read_member  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 
 TINY = Experiment(
-    data=Data(seed=7, size=96, train_patients=160, calibration_patients=40, test_patients=60, negatives=24),
+    data=Data(seed=7, size=96, train_patients=112, calibration_patients=24, test_patients=40, negatives=24),
     fit=Fit(
         members=1,
         seed=2,
         folds=5,
         frozen_blocks=5,
-        epochs=6,
+        epochs=5,
         batch_studies=16,
         learning_rate=2e-3,
         weight_decay=0.02,
