@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from agent.report.words import BANNER
+from agent.report.words import BANNER, spelt
 
 Colour = tuple[int, int, int]
 
@@ -33,6 +33,8 @@ RULE: Final[Colour] = (70, 78, 90)
 TEXT: Final[Colour] = (240, 243, 246)
 MUTED: Final[Colour] = (176, 185, 196)
 AMBER: Final[Colour] = (255, 196, 61)
+BANNER_FILL: Final[Colour] = (56, 42, 8)
+"""Dark: a bright bar would blind a reader in a dark room to the tissue below it."""
 """Every pair with BACKGROUND has a contrast of at least 4.5:1; a test computes it."""
 
 _NO_GLYPH: Final = "\U0010ffff"
@@ -59,6 +61,11 @@ def has_glyph(sign: str) -> bool:
     """Whether the font can draw a character, rather than the box that stands for a missing one."""
     face = font(SMALL)
     return sign.isspace() or bytes(face.getmask(sign)) != bytes(face.getmask(_NO_GLYPH))
+
+
+def drawable(text: str) -> str:
+    """Spell in ASCII what has no glyph: other people's words must not turn into boxes either."""
+    return "".join(sign if has_glyph(sign) and sign.isprintable() else spelt(sign) for sign in text)
 
 
 def is_drawable(text: str) -> bool:
@@ -97,6 +104,7 @@ class Canvas:
 
     def fitted(self, text: str, size: float, width: float) -> str:
         """Cut `text` with an ellipsis so that it is at most `width` units wide."""
+        text = drawable(text)
         if self.width_of(text, size) <= width:
             return text
         kept = len(text)
@@ -127,13 +135,13 @@ class Canvas:
         bold: bool = False,
         anchor: str = "la",
     ) -> None:
-        """Draw one line; `anchor` as Pillow has it. Bold is a stroke: the font has one weight."""
-        face = font(self.px(size))
-        stroke = max(1, round(self.px(size) / 32)) if bold else 0
-        self._draw.text(
-            (self.px(x), self.px(y)), text, fill=colour, font=face, anchor=anchor, stroke_width=stroke,
-            stroke_fill=colour,
-        )  # fmt: skip
+        """Draw one line; `anchor` as Pillow has it. The font has one weight: bold is a stroke, or struck twice."""
+        pixels = self.px(size)
+        face, stroke = font(pixels), pixels // 48 if bold else 0
+        strikes = (0, 1) if bold and stroke == 0 else (0,)
+        for shift in strikes:
+            corner = (self.px(x) + shift, self.px(y))
+            self._draw.text(corner, drawable(text), fill=colour, font=face, anchor=anchor, stroke_width=stroke)
 
     def rectangle(
         self, x0: float, y0: float, x1: float, y1: float, *, fill: Colour | None = None, outline: Colour | None = None
@@ -158,8 +166,9 @@ class Canvas:
 
     def banner(self) -> None:
         """Draw the investigational marking over the whole width."""
-        self.rectangle(0, 0, UNITS, BANNER_HEIGHT, fill=AMBER)
-        self.text(UNITS / 2, BANNER_HEIGHT / 2, BANNER, size=36, colour=BACKGROUND, bold=True, anchor="mm")
+        self.rectangle(0, 0, UNITS, BANNER_HEIGHT, fill=BANNER_FILL)
+        self.line(0, BANNER_HEIGHT, UNITS, BANNER_HEIGHT, colour=AMBER, width=4)
+        self.text(UNITS / 2, BANNER_HEIGHT / 2, BANNER, size=36, colour=AMBER, bold=True, anchor="mm")
 
 
 def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -212,7 +212,7 @@ def _group(
         tracking_identifier=sr.TrackingIdentifier(uid=study.uid("tracking", index), identifier=plain(name)),
         finding_type=finding,
         finding_sites=[sr.FindingSite(codes.LIVER)] if finding is not None else None,
-        algorithm_id=_algorithm(study),
+        algorithm_id=_algorithm(study, with_parameters=index == 0),
         source_images=list(images) or None,
         measurements=list(measurements),
         qualitative_evaluations=list(evaluations),
@@ -221,20 +221,21 @@ def _group(
     return group
 
 
-def _algorithm(study: ReportedStudy) -> sr.AlgorithmIdentification:
+def _algorithm(study: ReportedStudy, *, with_parameters: bool) -> sr.AlgorithmIdentification:
     model = study.outcome.model
+    parameters = [
+        f"bundle sha256 {plain(model.digest)}",
+        f"backend {plain(model.backend)}",
+        f"precision {plain(model.precision)}",
+        f"views expected {study.outcome.expected_views}",
+        f"agent version {plain(study.agent_version)}",
+    ]
     return sr.AlgorithmIdentification(
         name=algorithm_name(model),
         version=algorithm_version(model),
         manufacturer=MANUFACTURER,
         family=codes.ARTIFICIAL_INTELLIGENCE,
-        parameters=[
-            f"bundle sha256 {plain(model.digest)}",
-            f"backend {plain(model.backend)}",
-            f"precision {plain(model.precision)}",
-            f"views expected {study.outcome.expected_views}",
-            f"agent version {plain(study.agent_version)}",
-        ],
+        parameters=parameters if with_parameters else None,
     )
 
 

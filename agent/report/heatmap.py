@@ -38,6 +38,8 @@ _NARROWEST: Final = 480
 _LARGEST: Final = 1024
 """Panel sides in pixels between which a source is shown pixel for pixel."""
 _GAP: Final = 16
+_SHORTEST_BAR: Final = 90
+"""Units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +61,15 @@ def draw_heatmap(page: HeatmapPage) -> NDArray[np.uint8]:
     """
     source = as_rgb(page.picture.source)
     height, width = _panel_size(source.shape[0], source.shape[1])
-    gap = _GAP
+    gap = max(_GAP, width // 32)
     total = max(UNITS, 2 * width + 3 * gap)
-    top, below = BANNER_HEIGHT + 62.0, 260.0
+    top, below = BANNER_HEIGHT + 66.0, 226.0
     canvas = Canvas(total, top + below + height * UNITS / total)
     canvas.banner()
-    _title(canvas, page)
     y = canvas.px(top)
     left = (total - 2 * width - gap) // 2
     right = left + width + gap
+    _title(canvas, page, min(left / canvas.scale, MARGIN))
     canvas.paste(left, y, resized(source, width, height))
     canvas.paste(right, y, resized(overlaid(page.picture), width, height))
     _legend(canvas, page, left=left / canvas.scale, right=right / canvas.scale, width=width / canvas.scale,
@@ -115,32 +117,38 @@ def _panel_size(rows: int, columns: int) -> tuple[int, int]:
     return max(1, round(rows * factor)), max(1, round(columns * factor))
 
 
-def _title(canvas: Canvas, page: HeatmapPage) -> None:
-    y = BANNER_HEIGHT + 31
+def _title(canvas: Canvas, page: HeatmapPage, left: float) -> None:
+    y = BANNER_HEIGHT + 33
     weight = "" if page.view.weight is None else f"Weight {page.view.weight:.2f}"
-    canvas.text(UNITS - MARGIN, y, weight, size=TITLE - 4, anchor="rm")
-    room = UNITS - 3 * MARGIN - canvas.width_of(weight, TITLE - 4)
+    canvas.text(UNITS - left, y, weight, size=TITLE - 4, anchor="rm")
+    room = UNITS - 2 * left - MARGIN - canvas.width_of(weight, TITLE - 4)
     title = f"View {page.number} of {page.count}: {view_name(page.view.view)}"
-    canvas.text(MARGIN, y, canvas.fitted(title, TITLE, room), size=TITLE, bold=True, anchor="lm")
+    canvas.text(left, y, canvas.fitted(title, TITLE, room), size=TITLE, bold=True, anchor="lm")
 
 
 def _legend(canvas: Canvas, page: HeatmapPage, *, left: float, right: float, width: float, y: float) -> None:
     row = y + 24
+    canvas.text(left, row, canvas.fitted(_source(page), SMALL, width), size=SMALL, colour=MUTED, anchor="lm")
+    words = "relative, this image only"
+    bar_right = right + width - canvas.width_of(words, SMALL) - 14
+    canvas.text(right + width, row, words, size=SMALL, colour=MUTED, anchor="rm")
+    if bar_right - right < _SHORTEST_BAR:  # narrow panels: the bar has a row of its own under the words
+        row, bar_right = row + 36, right + width
+    _colour_bar(canvas, right, row - 13, bar_right, row + 13)
+    edge = min(left, MARGIN)
+    canvas.line(edge, y + 74, UNITS - edge, y + 74, colour=RULE, width=2)
+    canvas.text(edge, y + 110, CAPTION, size=BODY + 3, bold=True, anchor="lm")
+    line = f"White line: half of the maximum. Below {100 * FLOOR:.0f} % nothing is shown."
+    for offset, text in ((154, line), (194, _result(page.score))):
+        canvas.text(edge, y + offset, canvas.fitted(text, SMALL, UNITS - 2 * edge), size=SMALL, anchor="lm")
+
+
+def _source(page: HeatmapPage) -> str:
+    rows, columns = page.picture.source.shape[:2]
+    shown = _panel_size(rows, columns)[1]
+    how = "unchanged" if shown == columns else "enlarged" if shown > columns else "reduced"
     frame = f", frame {page.picture.frame}" if page.picture.frame > 1 else ""
-    caption = canvas.fitted(f"Source, unchanged{frame}", SMALL, width)
-    canvas.text(left, row, caption, size=SMALL, colour=MUTED, anchor="lm")
-    low, high = "low", "high"
-    bar_left = right + canvas.width_of(low, SMALL) + 12
-    bar_right = right + width - canvas.width_of(high, SMALL) - 12
-    canvas.text(right, row, low, size=SMALL, colour=MUTED, anchor="lm")
-    canvas.text(right + width, row, high, size=SMALL, colour=MUTED, anchor="rm")
-    _colour_bar(canvas, bar_left, row - 13, bar_right, row + 13)
-    canvas.text(right + width, row + 42, "relative, this image only", size=SMALL, colour=MUTED, anchor="rm")
-    canvas.line(MARGIN, y + 96, UNITS - MARGIN, y + 96, colour=RULE, width=2)
-    canvas.text(MARGIN, y + 132, CAPTION, size=BODY + 3, bold=True, anchor="lm")
-    lines = [f"Line: half of the maximum. Nothing shown below {FLOOR:.0%}.", _result(page.score)]
-    for offset, text in zip((176, 216), lines, strict=True):
-        canvas.text(MARGIN, y + offset, canvas.fitted(text, SMALL, UNITS - 2 * MARGIN), size=SMALL, anchor="lm")
+    return f"Source, {how}{frame}"
 
 
 def _colour_bar(canvas: Canvas, x0: float, y0: float, x1: float, y1: float) -> None:

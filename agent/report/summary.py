@@ -38,12 +38,13 @@ _BANDS: Final[tuple[tuple[Colour, Colour], ...]] = (
     ((38, 62, 92), TEXT),
     ((86, 98, 118), TEXT),
     ((150, 146, 118), BACKGROUND),
-    ((222, 198, 92), BACKGROUND),
+    ((208, 184, 90), BACKGROUND),
 )
 """Fill and text of the four grades on the scale: lighter is more, also in grey (after cividis)."""
 _SCALE_TOP: Final = 40.0
 """Percent at the right end of the scale unless the estimate needs more."""
 _FOOTER_TOP: Final = SIDE - 88
+_GAP: Final = 12
 
 
 def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient: str) -> NDArray[np.uint8]:
@@ -75,16 +76,16 @@ def _headline(canvas: Canvas, score: StudyScore) -> float:
     canvas.text(MARGIN, base, score.grade, size=_HEADLINE, bold=True, anchor="ls")
     after = MARGIN + canvas.width_of(score.grade, _HEADLINE) + 22
     canvas.text(after, base, GRADE_WORDS[score.grade], size=60, bold=True, anchor="ls")
-    canvas.text(MARGIN, base + 40, "hepatic steatosis", size=BODY, anchor="ls")
-    canvas.text(MARGIN, base + 80, "PDFF-equivalent grade", size=SMALL, colour=MUTED, anchor="ls")
+    canvas.text(MARGIN, base + 44, "hepatic steatosis", size=BODY, anchor="ls")
+    canvas.text(MARGIN, base + 84, "PDFF-equivalent grade", size=SMALL, colour=MUTED, anchor="ls")
     number = f"{score.fat_fraction_percent:.1f}"
     canvas.text(middle, base, number, size=_HEADLINE, bold=True, anchor="ls")
     canvas.text(middle + canvas.width_of(number, _HEADLINE) + 16, base, "%", size=60, bold=True, anchor="ls")
     low, high = score.fat_fraction_interval
-    canvas.text(middle, base + 40, "fat fraction, estimated", size=BODY, anchor="ls")
-    interval = f"{score.interval_coverage:.0%} interval {low:.1f} to {high:.1f} %"
-    canvas.text(middle, base + 80, interval, size=SMALL, anchor="ls")
-    return base + 96
+    canvas.text(middle, base + 44, "fat fraction, estimated", size=BODY, anchor="ls")
+    interval = f"{100 * score.interval_coverage:.0f} % interval {low:.1f} to {high:.1f} %"
+    canvas.text(middle, base + 84, interval, size=SMALL, anchor="ls")
+    return base + 98
 
 
 def _scale(canvas: Canvas, score: StudyScore, y: float) -> float:
@@ -100,7 +101,10 @@ def _scale(canvas: Canvas, score: StudyScore, y: float) -> float:
         edges = (0.0, *score.cut_offs, top)
         for grade, (fill, ink), start, end in zip(GRADES, _BANDS, edges[:-1], edges[1:], strict=True):
             canvas.rectangle(at(start), bar, at(end), bar + depth, fill=fill, outline=BACKGROUND)
-            canvas.text((at(start) + at(end)) / 2, bar + depth / 2, grade, size=SMALL, colour=ink, anchor="mm")
+            if grade == score.grade:
+                canvas.rectangle(at(start), bar - 2, at(end), bar + depth + 2, outline=TEXT)
+            if at(end) - at(start) > canvas.width_of(grade, SMALL) + 6:
+                canvas.text((at(start) + at(end)) / 2, bar + depth / 2, grade, size=SMALL, colour=ink, anchor="mm")
     else:
         canvas.rectangle(MARGIN, bar, MARGIN + _WIDTH, bar + depth, fill=_BANDS[0][0], outline=RULE)
     _interval(canvas, at(low), at(score.fat_fraction_percent), at(high), bar)
@@ -150,21 +154,20 @@ def _statements(canvas: Canvas, outcome: ScoreOutcome, score: StudyScore, y: flo
 
 
 def _probabilities(score: StudyScore) -> str:
-    each = "   ".join(f"{grade} {_share(p)}" for grade, p in score.probabilities.items())
-    return f"Probability: {each}   (S1 or more: {_share(score.steatosis_probability)})"
+    each = ", ".join(f"{grade} {_share(p)}" for grade, p in score.probabilities.items())
+    return f"Probability: {each} (S1 or more: {_share(score.steatosis_probability)})"
 
 
 def _share(probability: float) -> str:
     """In whole percent, never 0 or 100: a model is not certain."""
-    if probability < 0.005:
-        return "<1 %"
-    return ">99 %" if probability > 0.995 else f"{100 * probability:.0f} %"
+    whole = f"{100 * probability:.0f}"
+    return {"0": "<1 %", "100": ">99 %"}.get(whole, f"{whole} %")
 
 
 def _quality(outcome: ScoreOutcome, score: StudyScore) -> str:
     used = len(used_views(outcome.views))
     views = f"{used} of {outcome.expected_views} views" if used <= outcome.expected_views else f"{used} views"
-    return f"{views} used; quality {score.quality}; models differ by {score.fat_fraction_spread:.1f} points"
+    return f"{views} used; quality {score.quality}; ensemble spread {score.fat_fraction_spread:.1f} points"
 
 
 def _thumbnails(canvas: Canvas, views: Sequence[ViewUse], pictures: Sequence[ViewPicture], y: float) -> None:
@@ -173,23 +176,37 @@ def _thumbnails(canvas: Canvas, views: Sequence[ViewUse], pictures: Sequence[Vie
         return
     rows = 1 if len(pictures) <= 4 or height < 260 else 2
     columns = -(-len(pictures) // rows)
-    cell_width, cell_height = _WIDTH / columns, height / rows
-    for index, (view, picture) in enumerate(zip(views, pictures, strict=True)):
-        x, top = MARGIN + (index % columns) * cell_width, y + (index // columns) * cell_height
-        _thumbnail(canvas, view, picture, x=x, y=top, width=cell_width - 12, height=cell_height - 6)
+    width, depth = (_WIDTH - _GAP * (columns - 1)) / columns, (height - _GAP * (rows - 1)) / rows
+    room = depth - SMALL * LINE
+    for row in range(rows):
+        cells = range(row * columns, min((row + 1) * columns, len(pictures)))
+        shown = [_reduced(pictures[index], width, room) for index in cells]
+        top = y + row * (depth + _GAP)
+        tallest = max(one.shape[0] for one in shown)
+        for column, (index, one) in enumerate(zip(cells, shown, strict=True)):
+            centre = MARGIN + column * (width + _GAP) + width / 2
+            canvas.paste(round(centre - one.shape[1] / 2), round(top + (tallest - one.shape[0]) / 2), one)
+            label = _label(canvas, views[index], index + 1, width)
+            canvas.text(centre, top + tallest + SMALL * 0.75, label, size=SMALL, colour=MUTED, anchor="mm")
 
 
-def _thumbnail(
-    canvas: Canvas, view: ViewUse, picture: ViewPicture, *, x: float, y: float, width: float, height: float
-) -> None:
+def _reduced(picture: ViewPicture, width: float, height: float) -> NDArray[np.uint8]:
     source = as_rgb(picture.source)
-    room = height - SMALL * LINE
-    factor = min(width / source.shape[1], room / source.shape[0])
-    shown = resized(source, max(1, round(source.shape[1] * factor)), max(1, round(source.shape[0] * factor)))
-    canvas.paste(round(x + (width - shown.shape[1]) / 2), round(y), shown)
-    weight = "" if view.weight is None else f" {view.weight:.2f}"
-    name = canvas.fitted(view_name(view.view), SMALL, width - canvas.width_of(weight, SMALL))
-    canvas.text(x + width / 2, y + height - SMALL / 2, name + weight, size=SMALL, colour=MUTED, anchor="mm")
+    factor = min(width / source.shape[1], height / source.shape[0])
+    return resized(source, max(1, round(source.shape[1] * factor)), max(1, round(source.shape[0] * factor)))
+
+
+def _label(canvas: Canvas, view: ViewUse, number: int, width: float) -> str:
+    """Write number, name and weight, as many as fit: the number leads to the heatmap, "View 1 of 3"."""
+    name, weight = view_name(view.view), "" if view.weight is None else f"{view.weight:.2f}"
+    wordings = (
+        f"{number} {name}, weight {weight}",
+        f"{number} {name} {weight}",
+        f"{number} {name}",
+        f"{number}: {weight}",
+        f"{number}",
+    )
+    return next((text for text in wordings if canvas.width_of(text, SMALL) <= width), f"{number}")
 
 
 def _refusal(canvas: Canvas, outcome: ScoreOutcome, refusal: Refusal) -> None:
@@ -200,8 +217,8 @@ def _refusal(canvas: Canvas, outcome: ScoreOutcome, refusal: Refusal) -> None:
     paragraphs = [
         (f"Reason: {REFUSAL_WORDS[refusal]}", 42, TEXT, 2),
         (outcome.detail, BODY, TEXT, 3),
-        *((f"{count} × {reason}", SMALL, MUTED, 1) for reason, count in reasons_not_used(outcome.views)[:5]),
         ("Hepatic steatosis was neither found nor excluded.", BODY, TEXT, 2),
+        *((f"{count} x {reason}", SMALL, MUTED, 1) for reason, count in reasons_not_used(outcome.views)[:5]),
     ]
     for text, size, colour, lines in paragraphs:
         for line in canvas.wrapped(text, size, _WIDTH, lines):
@@ -214,9 +231,9 @@ def _footer(canvas: Canvas, outcome: ScoreOutcome) -> None:
     model = outcome.model
     canvas.line(MARGIN, _FOOTER_TOP - 2, UNITS - MARGIN, _FOOTER_TOP - 2, colour=RULE, width=2)
     identity = f"{model.name} {model.version} ({model.digest[:8]}), {model.backend} {model.precision}"
-    lines = [identity, "Unverified estimate from B-mode, not a measurement by MRI."]
-    if outcome.synthetic:
-        lines[1] = "SYNTHETIC IMAGES. " + lines[1]
+    nature = "Estimate from B-mode, not MRI." if outcome.score is not None else "For research use only."
+    synthetic = "SYNTHETIC IMAGES. " if outcome.synthetic else ""
+    lines = [identity, f"{synthetic}Unverified. {nature}"]
     for index, line in enumerate(lines):
         text = canvas.fitted(line, SMALL, _WIDTH)
         canvas.text(MARGIN, _FOOTER_TOP + 24 + index * 37, text, size=SMALL, colour=MUTED, anchor="lm")

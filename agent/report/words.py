@@ -57,13 +57,18 @@ def view_name(view: str | None) -> str:
     return VIEW_NAMES.get(view, view.replace("-", " ").capitalize())
 
 
+def spelt(sign: str) -> str:
+    """Spell one character in printable ASCII where that is known, else `?`."""
+    if sign in _SIGNS:
+        return _SIGNS[sign]
+    folded = "".join(part for part in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(part))
+    return folded if folded.isascii() and folded.isprintable() else "?"
+
+
 def plain(text: str, limit: int | None = None) -> str:
     """Write `text` in printable ASCII without backslash and tilde, at most `limit` characters."""
-    signed = "".join(_SIGNS.get(sign, sign) for sign in text)
-    folded = unicodedata.normalize("NFKD", signed)
-    kept = "".join(sign for sign in folded if not unicodedata.combining(sign))
-    shown = "".join(sign if " " <= sign < "\x7f" else " " if sign < " " else "?" for sign in kept)
-    safe = " ".join(shown.split())
+    spoken = "".join(" " if sign.isspace() else spelt(sign) for sign in text)
+    safe = " ".join(spoken.split())
     if limit is None or len(safe) <= limit:
         return safe
     return safe[: limit - 3].rstrip() + "..."
