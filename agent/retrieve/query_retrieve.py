@@ -129,8 +129,10 @@ class _Retrieval:
         An archive may accept the C-GET context and then fail or abort: Orthanc does where its settings forbid C-GET.
         """
         fault: AgentError | None = None
+        answered = False
         try:
-            if self._get(listed, self.missing(wanted)) and not self.missing(wanted):
+            answered = self._get(listed, self.missing(wanted))
+            if answered and not self.missing(wanted):
                 return "C-GET"
         except (ArchiveError, ArchiveRefusedError) as error:
             self.log.warning("C-GET failed", cause=error.cause)
@@ -138,6 +140,8 @@ class _Retrieval:
         try:
             self._move(listed, self.missing(wanted))
         except (ArchiveError, ArchiveRefusedError) as error:
+            if answered:
+                return "C-GET"  # the caller counts what it left out
             raise _both(fault, error) from error
         self._wait_for(wanted)
         return "C-MOVE"
