@@ -1,0 +1,110 @@
+"""Killed anywhere, it loses nothing and reports every study once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.demo.patients import make_study
+from agent.demo.sender import send_study
+from agent.domain.errors import ArchiveError
+from tests.acceptance.conftest import WHEN, Hospital
+from tests.support.agent_process import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.peers]
+
+KILLS = int(os.environ.get("TEST_KILLS", "3"))
+STUDIES = int(os.environ.get("TEST_STUDIES", "4"))
+
+
+def _push(hospital: Hospital, studies: list[Any], acknowledged: set[str], until: float) -> list[Any]:
+    """Push studies until a moment comes; return those that are not acknowledged whole."""
+    left = list(studies)
+    while left and time.monotonic() < until:
+        instances = left[0]
+        try:
+            send_study(instances, host="127.0.0.1", port=hospital.agent.dicom_port)
+        except (ArchiveError, OSError, RuntimeError, AttributeError):
+            return left
+        acknowledged.update(str(ds.SOPInstanceUID) for ds in instances)
+        left.pop(0)
+    return left
+
+
+def _reports(hospital: Hospital) -> Counter[str]:
+    """Count the reports of each study in the archive."""
+    counted: Counter[str] = Counter()
+    for instance in hospital.orthanc.instance_ids():
+        tags = hospital.orthanc.rest(f"/instances/{instance}/simplified-tags")
+        if tags["Modality"] == "SR":
+            counted[tags["StudyInstanceUID"]] += 1
+    return counted
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fault", ["kill", "kill and empty broker", "archive down"])
+def test_every_study_is_reported_once(hospital: Hospital, fault: str) -> None:
+    agent, rng = hospital.agent, random.Random(fault)
+    made = [make_study(number, seed=11, when=WHEN) for number in range(1, STUDIES + 1)]
+    agent.environment["AGENT_STUDY__QUIET_SECONDS"] = "3"
+    if fault == "archive down":
+        hospital.orthanc.stop()
+    left, acknowledged = [study.instances for study in made], set[str]()
+    agent.start(ready=False)
+    for _ in range(1 if fault == "archive down" else KILLS):
+        wait_until(lambda: agent.get("/healthz"), 60, "the page answers")
+        left = _push(hospital, left, acknowledged, until=time.monotonic() + rng.uniform(0.0, 6.0))
+        time.sleep(rng.uniform(0.0, 3.0))
+        if fault != "archive down":
+            agent.kill()
+            if fault == "kill and empty broker":
+                shutil.rmtree(agent.home / "var/broker")
+            agent.start(ready=False)
+            assert _echoes_within(hospital, 10.0)
+    wait_until(agent.is_ready, 60, "ready")
+    while left:
+        left = _push(hospital, left, acknowledged, until=time.monotonic() + 60)
+    if fault == "archive down":
+        time.sleep(5)
+        hospital.orthanc.start()
+    for study in made:
+        shown = agent.await_state(study.study_instance_uid, seconds=120)
+        have = {instance["sop_instance_uid"] for instance in shown["instances"]}
+        assert {str(ds.SOPInstanceUID) for ds in study.instances} <= have
+        stored = {instance["sha256"] for instance in shown["instances"]}
+        assert all((agent.home / f"var/instances/{name[:2]}/{name}.dcm").exists() for name in stored)
+    finished = [item for item in agent.get("/api/worklist") if item["state"] == "COMPLETED"]
+    newest = {item["study_instance_uid"]: item for item in reversed(finished)}
+    counted = _reports(hospital)
+    assert set(counted) == {study.study_instance_uid for study in made}
+    for uid in counted:
+        of_study = [item for item in finished if item["study_instance_uid"] == uid]
+        keys = {item["result_key"] for item in of_study}
+        assert counted[uid] == len(keys), "one report for each set of instances that was complete"
+        assert newest[uid]["replaces_key"] is None or newest[uid]["replaces_key"] in keys
+    Path(agent.home / "outcome.json").write_text(json.dumps(counted))
+
+
+def _echoes_within(hospital: Hospital, seconds: float) -> bool:
+    from pynetdicom import AE
+
+    ae = AE(ae_title="ECHO")
+    ae.add_requested_context("1.2.840.10008.1.1")
+
+    def echo() -> bool:
+        association = ae.associate("127.0.0.1", hospital.agent.dicom_port, ae_title="STEATOSIS")
+        if not association.is_established:
+            return False
+        answered = association.send_c_echo().get("Status") == 0
+        association.release()
+        return answered
+
+    return bool(wait_until(echo, seconds, "C-ECHO after restart"))
