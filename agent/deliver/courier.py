@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from agent.deliver.away import SLOW_SECONDS, leave_alone
 from agent.deliver.backoff import gives_up, wait_seconds
 from agent.deliver.proof import prove
 from agent.deliver.storage_scu import PartTenFile, storage_contexts, store
@@ -73,7 +74,7 @@ class Courier:
         LostLeaseError
             The work item is no longer ours.
         """
-        tray = _Tray.of(rows)
+        tray, started = _Tray.of(rows), self.now()
         wait = wait_seconds(max(row.attempts for row in tray.rest) + 1, self.age, self.random)
         while tray.rest:
             try:
@@ -86,6 +87,8 @@ class Courier:
                 # one object that makes the archive abort must not hold back the others
                 self._postpone([culprit], error, wait, archive)
             except ArchiveError as error:
+                if self.now() - started > SLOW_SECONDS:
+                    leave_alone(self.ledger, archive, self.owner, now=self.now(), seconds=wait)
                 self._postpone(tray.rest, error, wait, archive)
                 return
             except ArchiveRefusedError as error:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from agent.deliver.away import left_alone
 from agent.deliver.courier import Courier
 from agent.deliver.kept_objects import KeptBytesError, kept_files
 from agent.deliver.storage_scu import ScuConfig
@@ -27,6 +28,9 @@ from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
 __all__ = ["DeliveryOutcome", "KeptBytesError", "deliver_result"]
+
+_LOOK_AGAIN_SECONDS: Final = (1.0, 5.0)
+"""When to look again at rows whose archive is left alone; drawn between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,9 @@ def deliver_result(
         The ledger is away; the step is repeated.
     """
     rows = outbox.deliveries(ledger, item.id)
-    due = [row for row in rows if outbox.is_open(row) and row.not_before <= now()]
+    ready = [row for row in rows if outbox.is_open(row) and row.not_before <= now()]
+    away = left_alone(ledger, now()) if ready else frozenset()
+    due = [row for row in ready if row.destination not in away]
     try:
         if due:
             files = kept_files(layout, item.result_key, due)
@@ -80,7 +86,8 @@ def deliver_result(
                 log=log,
             )
             _deliver_everywhere(courier, due)
-        return _settle(ledger, item, owner, now)
+        skipped = random.uniform(*_LOOK_AGAIN_SECONDS) if len(due) < len(ready) else 0.0
+        return _settle(ledger, item, owner, now, earliest=now() + skipped)
     except LostLeaseError as error:
         log.info("delivery given up", cause=error.cause)
         return DeliveryOutcome()
@@ -96,13 +103,16 @@ def _deliver_everywhere(courier: Courier, due: list[Delivery]) -> None:
         done.result()
 
 
-def _settle(ledger: Ledger, item: WorkItem, owner: str, now: Callable[[], float]) -> DeliveryOutcome:
+def _settle(
+    ledger: Ledger, item: WorkItem, owner: str, now: Callable[[], float], *, earliest: float
+) -> DeliveryOutcome:
     rows = outbox.deliveries(ledger, item.id)
     open_rows = [row for row in rows if outbox.is_open(row)]
     if open_rows:
         first = min(open_rows, key=lambda row: row.not_before)
-        work_items.give_back(ledger, item.id, owner, now=now(), not_before=first.not_before, error=first.last_error)
-        return DeliveryOutcome(retry_at=first.not_before)
+        retry_at = max(first.not_before, earliest)
+        work_items.give_back(ledger, item.id, owner, now=now(), not_before=retry_at, error=first.last_error)
+        return DeliveryOutcome(retry_at=retry_at)
     state, reason = results.finish_delivery(ledger, item, owner, failed_because=_failure(rows), now=now())
     return DeliveryOutcome(state=state, reason=reason)
 

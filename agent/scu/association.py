@@ -241,20 +241,28 @@ def _not_established(archive: Archive, scu: ScuConfig, raw: Association, witness
     return witness.cause_of(str(archive), "A-ASSOCIATE-RQ", scu.timeouts.negotiate)
 
 
-_CONNECT_WORDS: Final[tuple[tuple[type[OSError], str], ...]] = (
-    (ConnectionRefusedError, "connection refused"),
-    (ssl.SSLCertVerificationError, "the TLS certificate is not trusted"),
-    (ssl.SSLError, "TLS failed"),
-    (TimeoutError, "no connection within {seconds:g} s"),
-    (ConnectionResetError, "connection reset"),
+_RUNNING: Final = "is the archive running, and host and port right?"
+_CONNECT_FAULTS: Final[tuple[tuple[type[OSError], str, str], ...]] = (
+    (ConnectionRefusedError, "connection refused by {archive}", _RUNNING),
+    (
+        ssl.SSLCertVerificationError,
+        "we do not trust the TLS certificate of {archive}",
+        "the authority in dicom.tls_ca must have signed it",
+    ),
+    (ssl.SSLError, "TLS with {archive} failed", "does the archive speak TLS, and trust our certificate?"),
+    (TimeoutError, "no connection to {archive} within {seconds:g} s", _RUNNING),
+    (ConnectionResetError, "connection reset by {archive}", _RUNNING),
+    (OSError, "no connection to {archive}", _RUNNING),
 )
 
 
 def _no_connection(archive: Archive, scu: ScuConfig, error: OSError) -> NoConnectionError:
-    words = next((words for kind, words in _CONNECT_WORDS if isinstance(error, kind)), error.strerror or str(error))
-    detail = f" ({error.reason})" if isinstance(error, ssl.SSLError) and error.reason else ""
-    cause = words.format(seconds=scu.timeouts.connect)
-    return NoConnectionError(f"{cause} by {archive}{detail}", remedy="is the archive running, and host and port right?")
+    sentence, remedy = next((words, remedy) for kind, words, remedy in _CONNECT_FAULTS if isinstance(error, kind))
+    detail = error.reason if isinstance(error, ssl.SSLError) else None
+    if type(error) is OSError:
+        detail = error.strerror
+    cause = sentence.format(archive=archive, seconds=scu.timeouts.connect)
+    return NoConnectionError(cause + (f" ({detail})" if detail else ""), remedy=remedy)
 
 
 class _Witness:

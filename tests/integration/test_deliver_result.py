@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind
 
+from agent.deliver.away import leave_alone, left_alone
 from agent.deliver.deliver_result import DeliveryOutcome, KeptBytesError, deliver_result
 from agent.domain.results import DeliveryState, Proof
 from agent.domain.score import Refusal
@@ -242,6 +244,33 @@ def test_one_archive_down_never_blocks_another(tmp_path: Path) -> None:
         assert outcome.retry_at is not None
         assert deliver(desk, now=outcome.retry_at + 1, claim=True).state is State.COMPLETED
     assert len(works.received) == 3
+
+
+def test_an_archive_that_hangs_holds_up_nobody_else(tmp_path: Path) -> None:
+    with WaywardArchive() as hangs, WaywardArchive() as works:
+        hangs.manners.hang_association = 1.5
+        desk = make_desk(tmp_path, (hangs.name, works.name))
+        leave_alone(desk.ledger, hangs.archive, "another/worker-1", now=time.time(), seconds=10)
+        outcome = deliver(desk)
+        assert (hangs.associations, works.associations) == (0, 1)
+        assert outcome.retry_at is not None
+        assert 0 < outcome.retry_at - time.time() < 5
+        hangs.manners.hang_association = 0.0
+        assert deliver(desk, now=time.time() + 11, claim=True).state is State.COMPLETED
+
+
+def test_a_slow_fault_is_remembered(tmp_path: Path) -> None:
+    slow = replace(SCU, timeouts=replace(SCU.timeouts, negotiate=1.2))
+    with WaywardArchive() as pacs:
+        pacs.manners.hang_association = 2.0
+        desk = make_desk(tmp_path, (pacs.name,))
+        deliver_result(desk.ledger, desk.layout, desk.item, OWNER, slow, time.time, Latest(), LOG)
+        assert left_alone(desk.ledger, time.time()) == {pacs.name}
+
+
+class Latest(random.Random):
+    def uniform(self, a: float, b: float) -> float:
+        return b
 
 
 def test_failed_for_good_at_one_of_two(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -57,7 +58,9 @@ class WaywardArchive:
         SOP classes that it does not accept.
     """
 
-    def __init__(self, *, refused: tuple[str, ...] = (), port: int | None = None) -> None:
+    def __init__(
+        self, *, refused: tuple[str, ...] = (), port: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.manners = Manners()
         self.port = port or _free_port()
         self.stored: dict[str, bytes] = {}
@@ -67,6 +70,7 @@ class WaywardArchive:
         self.finds = 0
         self.associations = 0
         self._refused = refused
+        self._tls = tls
         self._server: Any = None
         self._lock = threading.Lock()
 
@@ -97,7 +101,10 @@ class WaywardArchive:
             (evt.EVT_C_FIND, self._on_find),
         ]
         self._server = entity.make_server(
-            ("127.0.0.1", self.port), evt_handlers=handlers, server_class=ThreadedAssociationServer
+            ("127.0.0.1", self.port),
+            evt_handlers=handlers,
+            server_class=ThreadedAssociationServer,
+            ssl_context=self._tls,
         )
         entity._servers.append(self._server)
         # `start_server` polls every half second, and so long would each test wait for its end
