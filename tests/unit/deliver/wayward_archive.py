@@ -58,11 +58,9 @@ class WaywardArchive:
         SOP classes that it does not accept.
     """
 
-    def __init__(
-        self, *, refused: tuple[str, ...] = (), port: int | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, *, refused: tuple[str, ...] = (), tls: ssl.SSLContext | None = None) -> None:
         self.manners = Manners()
-        self.port = port or _free_port()
+        self.port = _free_port()
         self.stored: dict[str, bytes] = {}
         self.where: dict[str, tuple[str, str, str]] = {}
         """Study, series and SOP class by SOP Instance UID."""
