@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-_DCMTK = ["storescu", "findscu", "movescu", "getscu", "echoscu", "storescp", "dsrdump", "dsr2html", "dcmdump", "dcmconv"]
+_DCMTK = ("dcmdump", "dsr2html", "dsrdump", "echoscu", "findscu", "getscu", "movescu", "storescp", "storescu")
 _WHERE = {name: (f"/usr/bin/{name}",) for name in _DCMTK} | {"Orthanc": ("/usr/sbin/Orthanc", "/usr/bin/Orthanc")}
 _IN_VENV = ("dciodvfy", "dcentvfy")
 

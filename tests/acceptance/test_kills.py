@@ -19,7 +19,12 @@ from agent.domain.errors import ArchiveError
 from tests.acceptance.conftest import WHEN, Hospital
 from tests.support.agent_process import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.peers]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.peers,
+    # pynetdicom leaves the socket of a connection that was refused or cut to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 KILLS = int(os.environ.get("TEST_KILLS", "3"))
 STUDIES = int(os.environ.get("TEST_STUDIES", "4"))

@@ -1,0 +1,1 @@
+"""The worklist page, the study page, the JSON API, health and metrics. Nothing here changes anything."""
