@@ -6,7 +6,6 @@ and the PDUs, so that each becomes an error of ours which says what happened and
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import threading
@@ -18,38 +17,38 @@ from typing import Any, Final
 
 from pydicom.uid import UID
 from pynetdicom import _config, evt
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.presentation import PresentationContext, build_context, build_role
-from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive
 from agent.scu.config import ScuConfig, tls_context
 from agent.scu.outcomes import CONTEXT_RESULTS, Verdict, rejection
+from agent.scu.transport import (
+    PAUSE_SECONDS,
+    AbortedError,
+    AssociationGoneError,
+    Entity,
+    NoConnectionError,
+    Witness,
+)
 
 _config.LOG_REQUEST_IDENTIFIERS = False  # patient data never enters a log (pynetdicom#911)
 _config.LOG_RESPONSE_IDENTIFIERS = False
 
+__all__ = [
+    "MOST_CONTEXTS",
+    "AbortedError",
+    "AssociationGoneError",
+    "Context",
+    "NoConnectionError",
+    "OpenAssociation",
+    "associate",
+]
+
 MOST_CONTEXTS: Final = 128
 """Presentation context ids are the odd numbers to 255 (PS3.8 section 9.3.2.2)."""
-_ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8 Table 9-26
-_QUICK_ACKNOWLEDGE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 _JOIN_SECONDS: Final = 2.0
-_PAUSE_SECONDS: Final = 0.0005  # of pynetdicom's reactor; its default of 1 ms doubles the time of small objects
-
-
-class NoConnectionError(ArchiveError):
-    """TCP or TLS did not come about."""
-
-
-class AssociationGoneError(ArchiveError):
-    """The association is of no more use: a request got no valid answer in time, and we aborted it."""
-
-
-class AbortedError(AssociationGoneError):
-    """The archive ended the association while something was under way; a new one may succeed."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class OpenAssociation:
         What was seen on the wire.
     """
 
-    def __init__(self, archive: Archive, raw: Association, witness: _Witness) -> None:
+    def __init__(self, archive: Archive, raw: Association, witness: Witness) -> None:
         self.archive = archive
         self.raw = raw
         self._witness = witness
@@ -146,7 +145,7 @@ def associate(
         The TLS files cannot be used.
     """
     proposed = list(contexts)
-    witness = _Witness(scu, answer_seconds or scu.timeouts.answer)
+    witness = Witness(scu, answer_seconds or scu.timeouts.answer)
     raw = _requested(archive, scu, proposed, witness, on_store)
     with _reactor_held(raw):
         try:
@@ -165,9 +164,9 @@ def _reactor_held(raw: Association) -> Iterator[None]:
     take one more look at the messages and swallow the second response; the request then times out. As requestors we
     need nothing that it does: an abort or a closed connection also ends the wait for a response.
     """
-    checkpoint = raw._reactor_checkpoint  # cleared by `_Entity` before the thread began
+    checkpoint = raw._reactor_checkpoint  # cleared by `Entity` before the thread began
     while raw.is_alive() and not raw._is_paused:
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS)
     raw._reactor_checkpoint = _Held()
     try:
         yield
@@ -191,10 +190,10 @@ def _requested(
     archive: Archive,
     scu: ScuConfig,
     proposed: list[Context],
-    witness: _Witness,
+    witness: Witness,
     on_store: Callable[[evt.Event], int] | None,
 ) -> Association:
-    entity = _Entity(scu, witness)
+    entity = Entity(scu, witness)
     tls = tls_context(scu)
     handlers: list[Any] = [(evt.EVT_PDU_RECV, witness.received), (evt.EVT_PDU_SENT, witness.sent)]
     if on_store is not None:
@@ -219,7 +218,7 @@ def _requested(
     raise _not_established(archive, scu, raw, witness)
 
 
-def _not_established(archive: Archive, scu: ScuConfig, raw: Association, witness: _Witness) -> AgentError:
+def _not_established(archive: Archive, scu: ScuConfig, raw: Association, witness: Witness) -> AgentError:
     answer = raw.acceptor.primitive
     if witness.connect_error is not None:
         return _no_connection(archive, scu, witness.connect_error)
@@ -263,110 +262,6 @@ def _no_connection(archive: Archive, scu: ScuConfig, error: OSError) -> NoConnec
         detail = error.strerror
     cause = sentence.format(archive=archive, seconds=scu.timeouts.connect)
     return NoConnectionError(cause + (f" ({detail})" if detail else ""), remedy=remedy)
-
-
-class _Witness:
-    """What was seen of one association, in the order that decides whose fault it was."""
-
-    def __init__(self, scu: ScuConfig, answer_seconds: float) -> None:
-        self.scu = scu
-        self.answer_seconds = answer_seconds
-        self.connect_error: OSError | None = None
-        self._abort_source: int | None = None
-        self._aborted_by_us = False
-
-    def received(self, event: evt.Event) -> None:
-        if isinstance(event.pdu, A_ABORT_RQ) and self._abort_source is None and not self._aborted_by_us:
-            self._abort_source = event.pdu.source
-
-    def sent(self, event: evt.Event) -> None:
-        self._aborted_by_us = self._aborted_by_us or isinstance(event.pdu, A_ABORT_RQ)
-
-    def cause_of(self, archive: str, request: str, seconds: float | None = None) -> AssociationGoneError:
-        if self._abort_source is not None:
-            source = _ABORT_SOURCES.get(self._abort_source, "an unknown source")
-            return AbortedError(f"{archive} aborted the association ({source}) on {request}", remedy="see its log")
-        if self._aborted_by_us:
-            waited = seconds or self.answer_seconds
-            cause = f"{archive} gave no valid answer to {request} within {waited:g} s"
-            return AssociationGoneError(cause, remedy="is it a DICOM archive, and not overloaded?")
-        return AbortedError(f"{archive} closed the connection on {request}", remedy="see its log")
-
-
-class _Entity(ApplicationEntity):
-    """pynetdicom's application entity with our time-outs and socket."""
-
-    def __init__(self, scu: ScuConfig, witness: _Witness) -> None:
-        super().__init__(scu.ae_title)
-        self._witness = witness
-        self.connection_timeout = scu.timeouts.connect
-        self.acse_timeout = scu.timeouts.negotiate
-        self.dimse_timeout = witness.answer_seconds
-        self.network_timeout = witness.answer_seconds + scu.timeouts.negotiate
-
-    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
-        assoc.dul._run_loop_delay = _PAUSE_SECONDS
-        assoc._reactor_checkpoint.clear()  # see `_reactor_held`
-        made = _Socket(assoc, address=address)
-        made.witness = self._witness
-        made.tls_args = tls_args
-        return made
-
-
-class _Socket(AssociationSocket):
-    """A socket that keeps the reason why it could not connect, never waits for ever, and sends at once."""
-
-    witness: _Witness
-
-    def connect(self, primitive: T_CONNECT) -> None:
-        """Connect, and TLS, as `AssociationSocket.connect` does.
-
-        Without TCP_NODELAY Nagle's algorithm holds back the last piece of each object for the peer's delayed
-        acknowledgement, 40 ms. Without a time-out a peer that stops reading would hold the sending thread for ever.
-        """
-        try:
-            self._connect(primitive.address_info.as_tuple)
-        except OSError as error:
-            self.witness.connect_error = error
-            self._shutdown_socket()
-            self.socket = None
-            primitive.result = "Evt17"  # transport connection closed
-        else:
-            self._is_connected = True
-            primitive.result = "Evt2"  # transport connection confirmed
-        self.provider_queue.put(primitive)
-        self._ready.set()
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Receive, acknowledging at once.
-
-        DCMTK and Orthanc write the head and the body of a PDU apart and leave Nagle's algorithm on: with our kernel's
-        delayed acknowledgement each response would take 40 ms. Linux forgets the option, so it is set each time.
-        """
-        if _QUICK_ACKNOWLEDGE is not None and self.socket is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGE, 1)
-        return super().recv(nr_bytes)
-
-    def _shutdown_socket(self) -> None:
-        """Close in any case: pynetdicom leaves the descriptor open where the peer has closed before us."""
-        connection = self.socket
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-    def _connect(self, address: Any) -> None:
-        connection = self.socket
-        if connection is None:
-            raise ValueError("a socket connects once")
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.tls_args:
-            context, host = self.tls_args
-            connection = self.socket = context.wrap_socket(connection, server_hostname=host)
-        connection.settimeout(self.assoc.connection_timeout)
-        connection.connect(address)
-        connection.settimeout(self.assoc.network_timeout)
-        self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
 
 
 def _contexts(proposed: list[Context]) -> list[PresentationContext]:

@@ -1,0 +1,146 @@
+"""Below an association: a socket that remembers why it failed, and a witness of what crossed the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any, Final
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+from agent.domain.errors import ArchiveError
+from agent.scu.config import ScuConfig
+
+PAUSE_SECONDS: Final = 0.0005
+"""Of pynetdicom's reactors; its default of 1 ms doubles the time of small objects."""
+_ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8 Table 9-26
+_QUICK_ACKNOWLEDGE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+
+
+class NoConnectionError(ArchiveError):
+    """TCP or TLS did not come about."""
+
+
+class AssociationGoneError(ArchiveError):
+    """The association is of no more use: a request got no valid answer in time, and we aborted it."""
+
+
+class AbortedError(AssociationGoneError):
+    """The archive ended the association while something was under way; a new one may succeed."""
+
+
+class Witness:
+    """What was seen of one association, in the order that decides whose fault it was."""
+
+    def __init__(self, scu: ScuConfig, answer_seconds: float) -> None:
+        self.scu = scu
+        self.answer_seconds = answer_seconds
+        self.connect_error: OSError | None = None
+        self._abort_source: int | None = None
+        self._aborted_by_us = False
+
+    def received(self, event: evt.Event) -> None:
+        """Note an A-ABORT of the peer's, unless ours was first."""
+        if isinstance(event.pdu, A_ABORT_RQ) and self._abort_source is None and not self._aborted_by_us:
+            self._abort_source = event.pdu.source
+
+    def sent(self, event: evt.Event) -> None:
+        """Note an A-ABORT of ours: pynetdicom sends one when an answer is late or invalid."""
+        self._aborted_by_us = self._aborted_by_us or isinstance(event.pdu, A_ABORT_RQ)
+
+    def cause_of(self, archive: str, request: str, seconds: float | None = None) -> AssociationGoneError:
+        """Make the error of a request that got no answer.
+
+        Parameters
+        ----------
+        seconds
+            How long was waited, where it is not `answer_seconds`.
+        """
+        if self._abort_source is not None:
+            source = _ABORT_SOURCES.get(self._abort_source, "an unknown source")
+            return AbortedError(f"{archive} aborted the association ({source}) on {request}", remedy="see its log")
+        if self._aborted_by_us:
+            waited = seconds or self.answer_seconds
+            cause = f"{archive} gave no valid answer to {request} within {waited:g} s"
+            return AssociationGoneError(cause, remedy="is it a DICOM archive, and not overloaded?")
+        return AbortedError(f"{archive} closed the connection on {request}", remedy="see its log")
+
+
+class Entity(ApplicationEntity):
+    """pynetdicom's application entity with our time-outs and socket."""
+
+    def __init__(self, scu: ScuConfig, witness: Witness) -> None:
+        super().__init__(scu.ae_title)
+        self._witness = witness
+        self.connection_timeout = scu.timeouts.connect
+        self.acse_timeout = scu.timeouts.negotiate
+        self.dimse_timeout = witness.answer_seconds
+        self.network_timeout = witness.answer_seconds + scu.timeouts.negotiate
+
+    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
+        assoc.dul._run_loop_delay = PAUSE_SECONDS
+        assoc._reactor_checkpoint.clear()  # see `association._reactor_held`
+        made = _Socket(assoc, address=address)
+        made.witness = self._witness
+        made.tls_args = tls_args
+        return made
+
+
+class _Socket(AssociationSocket):
+    """A socket that keeps the reason why it could not connect, never waits for ever, and sends at once."""
+
+    witness: Witness
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connect, and TLS, as `AssociationSocket.connect` does.
+
+        Without TCP_NODELAY Nagle's algorithm holds back the last piece of each object for the peer's delayed
+        acknowledgement, 40 ms. Without a time-out a peer that stops reading would hold the sending thread for ever.
+        """
+        try:
+            self._connect(primitive.address_info.as_tuple)
+        except OSError as error:
+            self.witness.connect_error = error
+            self._shutdown_socket()
+            self.socket = None
+            primitive.result = "Evt17"  # transport connection closed
+        else:
+            self._is_connected = True
+            primitive.result = "Evt2"  # transport connection confirmed
+        self.provider_queue.put(primitive)
+        self._ready.set()
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Receive, acknowledging at once.
+
+        DCMTK and Orthanc write the head and the body of a PDU apart and leave Nagle's algorithm on: with our kernel's
+        delayed acknowledgement each response would take 40 ms. Linux forgets the option, so it is set each time.
+        """
+        if _QUICK_ACKNOWLEDGE is not None and self.socket is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGE, 1)
+        return super().recv(nr_bytes)
+
+    def _shutdown_socket(self) -> None:
+        """Close in any case: pynetdicom leaves the descriptor open where the peer has closed before us."""
+        connection = self.socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _connect(self, address: Any) -> None:
+        connection = self.socket
+        if connection is None:
+            raise ValueError("a socket connects once")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls_args:
+            context, host = self.tls_args
+            connection = self.socket = context.wrap_socket(connection, server_hostname=host)
+        connection.settimeout(self.assoc.connection_timeout)
+        connection.connect(address)
+        connection.settimeout(self.assoc.network_timeout)
+        self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
