@@ -21,7 +21,9 @@ from agent.report.words import GRADE_WORDS, RESEARCH_STATEMENT, no_score_sentenc
 Group = sr.MeasurementsAndQualitativeEvaluations
 
 MOST_UNUSED_GROUPS: Final = 32
-"""Groups for frames that were not used; the rest is counted in a comment, so that a long cine stays readable."""
+"""Groups for frames that were not used; comments count them all, so that a long cine stays readable."""
+MOST_REASONS: Final = 12
+"""Reasons counted one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,8 @@ def refusal_group(study: ReportedStudy, refusal: Refusal) -> Group:
     evaluation = sr.QualitativeEvaluation(codes.NO_SCORE_NAME, codes.REFUSAL[refusal])
     group = _group(study, index=0, name="No AI score", finding=None, evaluations=[evaluation])
     detail = (f"Detail: {study.outcome.detail}",) if study.outcome.detail else ()
-    counted = tuple(f"Not used: {count} x {reason}" for reason, count in reasons_not_used(study.outcome.views))
-    return _with_comments(group, (no_score_sentence(refusal), *detail, *counted, RESEARCH_STATEMENT))
+    comments = (no_score_sentence(refusal), *detail, *_reasons(study.outcome.views), RESEARCH_STATEMENT)
+    return _with_comments(group, comments)
 
 
 def view_groups(study: ReportedStudy) -> list[Group]:
@@ -83,7 +85,14 @@ def _study_comments(study: ReportedStudy, score: StudyScore) -> Iterable[str]:
     if has_cut_offs(score):
         first, second, third = score.cut_offs
         yield f"Cut-offs S1, S2, S3: {first:.1f}, {second:.1f}, {third:.1f} % ({score.cut_offs_source or 'unnamed'})."
-    yield from (f"Not used: {count} x {reason}" for reason, count in reasons_not_used(study.outcome.views))
+    yield from _reasons(study.outcome.views)
+
+
+def _reasons(views: Sequence[ViewUse]) -> Iterable[str]:
+    counted = reasons_not_used(views)
+    yield from (f"Not used: {count} x {reason}" for reason, count in counted[:MOST_REASONS])
+    if rest := sum(count for _, count in counted[MOST_REASONS:]):
+        yield f"Not used: {rest} for {len(counted) - MOST_REASONS} reasons more"
 
 
 def _fat_fraction(score: StudyScore) -> list[sr.Measurement]:

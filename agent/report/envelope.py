@@ -6,6 +6,7 @@ No clock is read: every date comes from the ledger, so that building again gives
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
@@ -170,8 +171,10 @@ def _encoded(made: Dataset) -> bytes:
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     made.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    # pydicom writes raw elements as they are only where data set and file have the same encoding and character set
-    made.set_original_encoding(False, True, made._character_set)
     buffer = io.BytesIO()
-    dcmwrite(buffer, made, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a source's unknown character set is kept; our own text is ASCII
+        # pydicom writes raw elements as they are only where data set and file have the same encoding and character set
+        made.set_original_encoding(False, True, made._character_set)
+        dcmwrite(buffer, made, enforce_file_format=True)
     return buffer.getvalue()

@@ -204,7 +204,6 @@ def _label(canvas: Canvas, view: ViewUse, number: int, width: float) -> str:
         f"{number} {name} {weight}",
         f"{number} {name}",
         f"{number}: {weight}",
-        f"{number}",
     )
     return next((text for text in wordings if canvas.width_of(text, SMALL) <= width), f"{number}")
 
