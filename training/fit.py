@@ -58,8 +58,9 @@ def fit_member(index: int, fit: Fit, trunk: Trunk, features: Features, path: Pat
         torch.manual_seed(hash((fit.seed, index, epoch)))
         loss = _epoch(member, fit, features, own, rng, optimiser, schedule)
         _keep(path, fit, epoch + 1, member, optimiser, schedule)
-        check, took = _check(member, fit, features, left_out), time.monotonic() - started
-        print(f"member {index} epoch {epoch + 1}/{fit.epochs}: loss {loss:.3f}, {check}, {took:.0f} s", flush=True)
+        took = time.monotonic() - started
+        print(f"member {index} epoch {epoch + 1}/{fit.epochs}: loss {loss:.3f}, {took:.0f} s", flush=True)
+    print(f"member {index}: {_check(member, fit, features, left_out)}", flush=True)
     return member.eval()
 
 
