@@ -219,17 +219,11 @@ def _requested(
 
 
 def _not_established(archive: Archive, scu: ScuConfig, raw: Association, witness: Witness) -> AgentError:
-    answer = raw.acceptor.primitive
     if witness.connect_error is not None:
         return _no_connection(archive, scu, witness.connect_error)
-    if raw.is_rejected and answer is not None:
-        return rejection(
-            str(archive),
-            scu.ae_title,
-            result=answer.result or 0,
-            source=answer.result_source or 0,
-            reason=answer.diagnostic or 0,
-        )
+    if witness.rejection is not None:
+        result, source, reason = witness.rejection
+        return rejection(str(archive), scu.ae_title, result=result, source=source, reason=reason)
     if raw.rejected_contexts and not raw.accepted_contexts:
         refused = {context.result or 0 for context in raw.rejected_contexts}
         results = [CONTEXT_RESULTS.get(result, (Verdict.FAILED, "it did not say why")) for result in sorted(refused)]

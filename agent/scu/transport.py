@@ -9,7 +9,7 @@ from typing import Any, Final
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 from agent.domain.errors import ArchiveError
@@ -40,11 +40,17 @@ class Witness:
         self.scu = scu
         self.answer_seconds = answer_seconds
         self.connect_error: OSError | None = None
+        self.rejection: tuple[int, int, int] | None = None
+        """Result, source and reason of A-ASSOCIATE-RJ as it was on the wire. Where an archive rejects and closes faster
+        than pynetdicom's other thread looks, pynetdicom itself takes it for a failed connection.
+        """
         self._abort_source: int | None = None
         self._aborted_by_us = False
 
     def received(self, event: evt.Event) -> None:
-        """Note an A-ABORT of the peer's, unless ours was first."""
+        """Note a rejection, and an A-ABORT of the peer's unless ours was first."""
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            self.rejection = (event.pdu.result or 0, event.pdu.source or 0, event.pdu.reason_diagnostic or 0)
         if isinstance(event.pdu, A_ABORT_RQ) and self._abort_source is None and not self._aborted_by_us:
             self._abort_source = event.pdu.source
 

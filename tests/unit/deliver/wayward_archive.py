@@ -127,7 +127,10 @@ class WaywardArchive:
         if self.manners.reject is not None:
             event.assoc.acse.send_reject(*self.manners.reject)
             event.assoc.is_rejected = True
-            time.sleep(0.1)  # else pynetdicom closes the socket before its other thread has sent the PDU
+            # pynetdicom would close the socket before its other thread has sent the PDU
+            end = time.monotonic() + 5
+            while event.assoc.dul.state_machine.current_state in ("Sta2", "Sta3") and time.monotonic() < end:
+                time.sleep(0.005)
 
     def _on_store(self, event: evt.Event) -> int:
         manners, request = self.manners, event.request
