@@ -6,6 +6,7 @@ Sizes are in units of a page 1024 units wide, so that text keeps its size on the
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import lru_cache
 from typing import Final
 
@@ -107,19 +108,17 @@ class Canvas:
         text = drawable(text)
         if self.width_of(text, size) <= width:
             return text
-        kept = len(text)
-        while kept and self.width_of(text[:kept].rstrip() + ELLIPSIS, size) > width:
-            kept -= 1
-        return text[:kept].rstrip() + ELLIPSIS
+        kept = bisect_right(range(len(text)), width, key=lambda n: self.width_of(text[:n].rstrip() + ELLIPSIS, size))
+        return text[: max(0, kept - 1)].rstrip() + ELLIPSIS
 
     def wrapped(self, text: str, size: float, width: float, lines: int) -> list[str]:
         """Break `text` at spaces into at most `lines` lines; what is left over ends in an ellipsis."""
         broken: list[str] = []
         rest = text.split()
         while rest and len(broken) < lines - 1:
-            count = len(rest)
-            while count > 1 and self.width_of(" ".join(rest[:count]), size) > width:
-                count -= 1
+            count = 1
+            while count < len(rest) and self.width_of(" ".join(rest[: count + 1]), size) <= width:
+                count += 1
             broken.append(self.fitted(" ".join(rest[:count]), size, width))
             rest = rest[count:]
         return [*broken, self.fitted(" ".join(rest), size, width)] if rest else broken

@@ -42,7 +42,6 @@ IDENTITY_TYPE_2: Final = (
 IDENTITY_TYPE_3: Final = ("IssuerOfPatientID", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight")
 """Left out where the source lacks them."""
 _STATED: Final = (
-    "SpecificCharacterSet",
     "TimezoneOffsetFromUTC",
     "BurnedInAnnotation",
     "LossyImageCompression",
@@ -54,7 +53,7 @@ _STATED: Final = (
 )
 _UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _SIZES: Final = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated")
-_WANTED: Final = [*_UIDS, *_STATED, *IDENTITY_TYPE_2, *IDENTITY_TYPE_3, *_SIZES]
+_WANTED: Final = ["SpecificCharacterSet", *_UIDS, *_STATED, *IDENTITY_TYPE_2, *IDENTITY_TYPE_3, *_SIZES]
 _LAST_NEEDED: Final = 0x0020000E  # Series Instance UID: the last of what every instance must have
 _LONGEST_VALUE: Final = 1024
 """Bytes; PS3.5 section 6.2 allows 64 characters in each of three groups of a PN, at most 4 bytes each."""
@@ -160,7 +159,7 @@ def read_header(path: Path) -> SourceHeader:
             native_bytes=rows * columns * samples * bits * frames // 8,
             encoded_bytes=encoded_bytes,
         ),
-        character_set=_character_set(values["SpecificCharacterSet"]),
+        character_set=_character_set(elements),
         identity=_identity(values),
     )
 
@@ -219,10 +218,16 @@ def _integer(text: str, default: int) -> int:
         return default
 
 
-def _character_set(value: bytes) -> bytes:
-    """Spell the terms as PS3.3 C.12.1.1.2 does; some machines write ISO-IR 100 or ISO 2022-IR 87."""
-    spelt = re.sub(rb"ISO[ _-]2022[ _-]IR[ _-]", b"ISO 2022 IR ", value)
-    return re.sub(rb"ISO[ _-]IR[ _-]", b"ISO_IR ", spelt)
+def _character_set(elements: Dataset) -> bytes:
+    """Spell the terms as PS3.3 C.12.1.1.2 does; some machines write ISO-IR 100 or ISO 2022-IR 87.
+
+    The one element that pydicom decodes while it reads.
+    """
+    stated = elements.get("SpecificCharacterSet") or ""
+    terms = [stated] if isinstance(stated, str) else stated
+    spelt = "\\".join(str(term).strip() for term in terms)
+    spelt = re.sub(r"ISO[ _-]2022[ _-]IR[ _-]", "ISO 2022 IR ", spelt)
+    return re.sub(r"ISO[ _-]IR[ _-]", "ISO_IR ", spelt).encode("ascii", "replace")
 
 
 def _identity(values: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -68,9 +68,9 @@ def check(study: ReportedStudy, made: ResultObject) -> None:
     GateError
         Naming the first rule that it breaks.
     """
-    finished = Finished(study=study, made=made, read=dcmread(io.BytesIO(made.encoded)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a source's unknown character set
+        finished = Finished(study=study, made=made, read=dcmread(io.BytesIO(made.encoded)))
         for name, rule in RULES.items():
             cause = rule(finished)
             if cause is not None:

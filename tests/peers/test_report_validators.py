@@ -1,0 +1,161 @@
+"""dicom3tools and DCMTK hold every kind of object against the standard."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from agent.domain.results import Predecessor, ResultObject
+from agent.domain.score import Refusal
+from agent.report.evidence import IDENTITY_TYPE_2
+from agent.report.report_study import ReportRequest, build_report
+from tests.unit.report.report_sources import (
+    OTHER_STUDY,
+    STUDY,
+    outcome,
+    picture,
+    refusal_request,
+    request,
+    source,
+)
+
+pytestmark = pytest.mark.peers
+
+Tool = Callable[[str], Path]
+Make = Callable[[Path], ReportRequest]
+PREDECESSOR = Predecessor(
+    study_instance_uid=STUDY,
+    series_instance_uid="2.25.7",
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+    sop_instance_uid="2.25.8",
+)
+OPTIONAL = (*IDENTITY_TYPE_2, "IssuerOfPatientID", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight",
+            "BurnedInAnnotation", "LossyImageCompression")  # fmt: skip
+
+
+def without(*names: str) -> Make:
+    def change(ds: Dataset) -> None:
+        for name in names:
+            if name in ds:
+                del ds[name]
+
+    return lambda folder: request(folder, change=change)
+
+
+def having(**values: object) -> Make:
+    def change(ds: Dataset) -> None:
+        for name, value in values.items():
+            setattr(ds, name, value)
+
+    return lambda folder: request(folder, change=change)
+
+
+def synthetic(folder: Path) -> ReportRequest:
+    made = request(folder)
+    return replace(made, outcome=replace(made.outcome, synthetic=True))
+
+
+def eight_views(folder: Path) -> ReportRequest:
+    made = request(folder, [source(1, jpeg=True, frames=8)])
+    uids = [(made.outcome.views[0].sop_instance_uid, frame) for frame in range(1, 9)]
+    pictures = tuple(picture(uid, frame, frame) for uid, frame in uids)
+    return replace(made, outcome=outcome(uids), pictures=pictures)
+
+
+def partly_unused(folder: Path) -> ReportRequest:
+    made = request(folder)
+    first, *rest = made.outcome.views
+    unused = (
+        replace(rest[1], used=False, reason="colour flow", weight=None),
+        replace(rest[0], used=False, reason="text"),
+    )
+    return replace(made, outcome=replace(made.outcome, views=(first, *unused)), pictures=made.pictures[:1])
+
+
+def refused(refusal: Refusal) -> Make:
+    return lambda folder: refusal_request(folder, refusal)
+
+
+CASES: dict[str, Make] = {
+    "standard": request,
+    "one grey view": lambda folder: request(folder, [source(1)]),
+    "one colour view": lambda folder: request(folder, [source(2, colour=True)]),
+    "one lossy view": lambda folder: request(folder, [source(3, jpeg=True)]),
+    "eight frames of a cine": eight_views,
+    "frames not used": partly_unused,
+    "replacing": lambda folder: request(folder, predecessor=PREDECESSOR),
+    "synthetic": synthetic,
+    "patient-day": lambda folder: request(folder, [source(1), source(2, study=OTHER_STUDY)]),
+    "zero size and weight": having(PatientSize="0.0", PatientWeight="0"),
+    "lossy without ratio": having(LossyImageCompression="01"),
+    "lossy twice": having(
+        LossyImageCompression="01", LossyImageCompressionRatio=["3", "5"],
+        LossyImageCompressionMethod=["ISO_10918_1", "ISO_15444_1"],
+    ),
+    "burned in": having(BurnedInAnnotation="YES"),
+    "other time zone": having(TimezoneOffsetFromUTC="-0330"),
+    "latin": having(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg"),
+    "unicode": having(SpecificCharacterSet="ISO_IR 192", PatientName="Wang^XiaoDong=王^小东"),
+    "cyrillic": having(SpecificCharacterSet="ISO_IR 144", PatientName="Люкceмбypг"),
+    "greek": having(SpecificCharacterSet="ISO_IR 126", PatientName="Διονυσιος"),
+    "japanese": having(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    "korean": having(SpecificCharacterSet=["", "ISO 2022 IR 149"], PatientName="Hong^Gildong=洪^吉洞=홍^길동"),
+    "chinese": having(SpecificCharacterSet="GB18030", PatientName="Wang^XiaoDong=王^小东"),
+    "no character set": without("SpecificCharacterSet"),
+    "nothing optional": without(*OPTIONAL),
+    **{f"without {name}": without(name) for name in OPTIONAL},
+    **{f"refused: {refusal}": refused(refusal) for refusal in Refusal},
+}  # fmt: skip
+
+
+def written(folder: Path, made: Sequence[ResultObject]) -> list[Path]:
+    paths = []
+    for one in made:
+        path = folder / f"{one.kind}-{one.index}.dcm"
+        path.write_bytes(one.encoded)
+        paths.append(path)
+    return paths
+
+
+def told(*command: str | Path) -> list[str]:
+    """Run a tool; dicom3tools tells everything on standard error."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, timeout=60)
+    return (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dciodvfy_finds_no_error(tmp_path: Path, peer_tool: Tool, case: str) -> None:
+    tool = peer_tool("dciodvfy")
+    for path in written(tmp_path, build_report(CASES[case](tmp_path))):
+        said = told(tool, "-new", path)
+        assert said, "dciodvfy names the IOD it recognised"
+        assert [line for line in said if line.startswith(("Error", "Abort"))] == []
+
+
+def test_dcentvfy_finds_sources_and_results_consistent(tmp_path: Path, peer_tool: Tool) -> None:
+    asked = request(tmp_path)
+    said = told(peer_tool("dcentvfy"), *asked.evidence, *written(tmp_path, build_report(asked)))
+    assert [line for line in said if "Error" in line] == []
+
+
+@pytest.mark.parametrize("case", ["standard", "refused: not-liver", "japanese", "replacing"])
+def test_dcmtk_reads_the_report(tmp_path: Path, peer_tool: Tool, case: str) -> None:
+    report, *_ = written(tmp_path, build_report(CASES[case](tmp_path)))
+    said = told(peer_tool("dsrdump"), "+Pl", report)
+    assert not [line for line in said if line.startswith(("E:", "F:"))]
+    expected = "NO AI SCORE: not a negative result." if case.startswith("refused") else "PDFF-equivalent grade S2"
+    assert any(expected in line for line in said)
+    assert any("RESEARCH USE ONLY" in line for line in said)
+
+
+def test_dcmtk_renders_the_report_as_a_page(tmp_path: Path, peer_tool: Tool) -> None:
+    report, *_ = written(tmp_path, build_report(request(tmp_path)))
+    page = tmp_path / "report.html"
+    said = told(peer_tool("dsr2html"), report, page)
+    assert not [line for line in said if line.startswith(("E:", "F:"))]
+    assert "Fat fraction" in page.read_text("latin-1")

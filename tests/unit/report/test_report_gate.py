@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from agent.domain.results import Predecessor, ResultKind, ResultObject
+from agent.report import codes, report_study
+from agent.report.envelope import ReportedStudy
+from agent.report.errors import GateError
+from agent.report.evidence import read_evidence
+from agent.report.gate import RULES, check
+from tests.unit.report.report_sources import STUDY, request
+
+REPORT, SUMMARY, HEATMAP = ResultKind.STRUCTURED_REPORT, ResultKind.SUMMARY, ResultKind.HEATMAP
+PREDECESSOR = Predecessor(
+    study_instance_uid=STUDY, series_instance_uid="2.25.7", sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+    sop_instance_uid="2.25.8",
+)  # fmt: skip
+
+
+def set_to(name: str, value: object) -> Callable[[Dataset], None]:
+    return lambda ds: setattr(ds, name, value)
+
+
+def drop(name: str) -> Callable[[Dataset], None]:
+    def change(ds: Dataset) -> None:
+        del ds[name]
+
+    return change
+
+
+def purpose(sequence: str) -> Callable[[Dataset], None]:
+    def change(ds: Dataset) -> None:
+        ds[sequence].value[0].PurposeOfReferenceCodeSequence = [codes.code_item(codes.REPLACED_REPORT)]
+
+    return change
+
+
+def wrong_predecessor_purpose(ds: Dataset) -> None:
+    item = ds.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    item.PurposeOfReferenceCodeSequence = []
+
+
+def wrong_meaning(ds: Dataset) -> None:
+    ds.ConceptNameCodeSequence[0].CodeMeaning = "Imaging Report"
+
+
+def unknown_private_code(ds: Dataset) -> None:
+    ds.ContentSequence[-1].ConceptNameCodeSequence[0].CodingSchemeDesignator = "99STEATOSIS"
+
+
+def without_scheme(ds: Dataset) -> None:
+    ds.CodingSchemeIdentificationSequence = []
+
+
+def other_algorithm(ds: Dataset) -> None:
+    ds.ContributingEquipmentSequence[0].ManufacturerModelName = "another"
+
+
+def other_observer(ds: Dataset) -> None:
+    next(i for i in ds.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121012").UID = "1.2.3"
+
+
+def missing_reference(ds: Dataset) -> None:
+    ds.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+def other_class(ds: Dataset) -> None:
+    ds.SourceImageSequence[0].ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def impossible_frame(ds: Dataset) -> None:
+    ds.SourceImageSequence[0].ReferencedFrameNumber = 7
+
+
+def forgotten_evidence(ds: Dataset) -> None:
+    series = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    series.ReferencedSOPSequence = list(series.ReferencedSOPSequence)[1:]
+
+
+def says(text: str) -> Callable[[Dataset], None]:
+    return lambda ds: setattr(ds, "ImageComments", f"{text} RESEARCH USE ONLY")
+
+
+def without_marking(ds: Dataset) -> None:
+    for group in ds.ContentSequence[-1].ContentSequence:
+        group.ContentSequence = [one for one in group.ContentSequence if "RESEARCH" not in str(one.get("TextValue"))]
+
+
+BREAKS: list[tuple[str, ResultKind, Callable[[Dataset], None]]] = [
+    ("identity", REPORT, set_to("SOPInstanceUID", "1.2.3")),
+    ("identity", HEATMAP, set_to("StudyInstanceUID", "1.2.3")),
+    ("identity", SUMMARY, set_to("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7.4")),
+    ("source-identity", REPORT, set_to("PatientID", "ID-2")),
+    ("source-identity", HEATMAP, drop("AccessionNumber")),
+    ("research-marking", REPORT, without_marking),
+    ("research-marking", SUMMARY, set_to("ContentQualification", "PRODUCT")),
+    ("research-marking", HEATMAP, set_to("SeriesDescription", "AI")),
+    ("research-marking", HEATMAP, drop("DerivationDescription")),
+    ("synthetic-data", SUMMARY, set_to("SyntheticData", "YES")),
+    ("flags", REPORT, set_to("VerificationFlag", "VERIFIED")),
+    ("codes", REPORT, wrong_meaning),
+    ("codes", REPORT, unknown_private_code),
+    ("codes", REPORT, without_scheme),
+    ("purposes", HEATMAP, purpose("SourceImageSequence")),
+    ("purposes", SUMMARY, purpose("ContributingEquipmentSequence")),
+    ("purposes", REPORT, wrong_predecessor_purpose),
+    ("predecessor", REPORT, drop("PredecessorDocumentsSequence")),
+    ("algorithm-identity", HEATMAP, other_algorithm),
+    ("algorithm-identity", REPORT, other_observer),
+    ("lossy-compression", HEATMAP, drop("LossyImageCompressionMethod")),
+    ("lossy-compression", HEATMAP, set_to("LossyImageCompression", "00")),
+    ("references", HEATMAP, missing_reference),
+    ("references", HEATMAP, other_class),
+    ("references", HEATMAP, impossible_frame),
+    ("references", HEATMAP, drop("SourceImageSequence")),
+    ("evidence", REPORT, forgotten_evidence),
+    ("orientation", HEATMAP, set_to("PatientOrientation", ["L", "F"])),
+    ("orientation", SUMMARY, set_to("ImageType", ["ORIGINAL", "PRIMARY"])),
+    ("burned-in", SUMMARY, set_to("BurnedInAnnotation", "NO")),
+    ("sizes", HEATMAP, set_to("Rows", 5000)),
+    ("sizes", SUMMARY, set_to("Columns", 1023)),
+    ("value-lengths", SUMMARY, set_to("StationName", "seventeen letters")),
+    ("words", HEATMAP, says("MASLD")),
+    ("words", SUMMARY, says("a diagnosis")),
+    ("words", SUMMARY, says("über")),
+]
+"""Rule, the kind of object that breaks it, and how. The heatmap is that of the lossy cine."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportedStudy, dict[ResultKind, ResultObject]]:
+    asked = request(tmp_path_factory.mktemp("sources"), predecessor=PREDECESSOR)
+    study = ReportedStudy(
+        result_key=asked.result_key,
+        outcome=asked.outcome,
+        evidence=read_evidence(asked.evidence, STUDY),
+        content_at=asked.content_at,
+        predecessor=PREDECESSOR,
+        station_name=asked.station_name,
+        agent_version=asked.agent_version,
+    )
+    return study, {one.kind: one for one in report_study.build_report(asked)}
+
+
+@pytest.mark.parametrize(("rule", "kind", "change"), BREAKS)
+@pytest.mark.filterwarnings("ignore")
+def test_each_rule_stops_what_breaks_it(
+    built: tuple[ReportedStudy, dict[ResultKind, ResultObject]],
+    rule: str,
+    kind: ResultKind,
+    change: Callable[[Dataset], None],
+) -> None:
+    study, made = built
+    read = dcmread(io.BytesIO(made[kind].encoded))
+    change(read)
+    buffer = io.BytesIO()
+    read.save_as(buffer)
+    with pytest.raises(GateError) as raised:
+        check(study, replace(made[kind], encoded=buffer.getvalue()))
+    assert raised.value.rule == rule
+    assert rule in str(raised.value)
+
+
+def test_every_rule_has_something_that_breaks_it() -> None:
+    assert {rule for rule, _, _ in BREAKS} == set(RULES)
+
+
+def test_what_was_built_passes(built: tuple[ReportedStudy, dict[ResultKind, ResultObject]]) -> None:
+    study, made = built
+    for one in made.values():
+        check(study, one)
+
+
+def test_nothing_leaves_without_passing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(report_study, "check", lambda _study, one: seen.append(one.sop_instance_uid))
+    made = report_study.build_report(request(tmp_path))
+    assert seen == [one.sop_instance_uid for one in made]
