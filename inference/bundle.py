@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from inference.contract import GRADES, OUTPUTS, VIEWS
-from inference.preprocess import InputGeometry
+from inference.geometry import InputGeometry
 
 FORMAT: Final = 1
 DESCRIPTION: Final = "bundle.json"
@@ -91,7 +91,7 @@ class Bundle:
             folder=folder,
             name=str(description["name"]),
             version=str(description["version"]),
-            digest=hashlib.sha256(_canonical(description)).hexdigest(),
+            digest=canonical_digest(description),
             geometry=_geometry(description["input"]),
             members=members,
             calibration=_calibration(description["calibration"]),
@@ -104,6 +104,17 @@ class Bundle:
             golden=folder / golden["file"],
             description=description,
         )
+
+
+def read_digest(folder: Path) -> str:
+    """Digest of a bundle by its description alone, without reading its members.
+
+    Raises
+    ------
+    BundleError
+        The description is missing or of another format.
+    """
+    return canonical_digest(_description(folder))
 
 
 def canonical_digest(description: Mapping[str, Any]) -> str:

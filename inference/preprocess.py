@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from inference.geometry import Box, InputGeometry
 from inference.sector import find_sector, luma
-
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels, the end excluded."""
 
 _LOW_PERCENTILE: Final = 2.0
 _HIGH_PERCENTILE: Final = 99.5
@@ -21,17 +19,6 @@ _BRIGHTEST: Final = 1.2
 """Normalised values are cut here, so that a saturated mark cannot outweigh tissue."""
 _LEAST_RANGE: Final = 16.0
 """Grey levels; a flatter picture is not stretched to full contrast."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputGeometry:
-    """What a member takes: channels, height and width in pixels, and the normalisation of a channel."""
-
-    channels: int
-    height: int
-    width: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,16 +19,10 @@ class Rebuilt:
 
     rows: int
     unreadable: int
-    stale: int
-    """Temporary files removed."""
 
 
 def rebuild(ledger: Ledger, files: InstanceFiles, *, group_by: GroupBy, now: float) -> Rebuilt:
-    """Record every file without a row, and remove what was being received when the last process died.
-
-    Only for one who holds the lock of the data folder.
-    """
-    stale = files.collect_all()
+    """Record every file without a row. Listeners may receive meanwhile: recording twice changes nothing."""
     known, rows, unreadable = arrivals.known_digests(ledger), 0, 0
     for sha256 in files.digests():
         if sha256 in known:
@@ -41,4 +35,4 @@ def rebuild(ledger: Ledger, files: InstanceFiles, *, group_by: GroupBy, now: flo
             continue
         arrivals.record_instance(ledger, stored, association_id=None, group_by=group_by, now=now)
         rows += 1
-    return Rebuilt(rows=rows, unreadable=unreadable, stale=stale)
+    return Rebuilt(rows=rows, unreadable=unreadable)

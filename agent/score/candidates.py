@@ -15,7 +15,8 @@ from agent.domain.score import ViewUse
 from agent.domain.study import Instance
 from agent.score.frames import LEAST_SIDE, FramePlan, NotScorableError, candidate_frames, plan_frames
 from agent.score.pixels import DECODING_ERRORS, read_frames
-from inference.preprocess import InputGeometry, PreparedView, prepare_view
+from inference.geometry import InputGeometry
+from inference.preprocess import PreparedView, prepare_view
 from inference.quality import colour_fraction, frame_quality, representative_frames
 
 _MOST_LOOKED_AT: Final = 16

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
-from inference.preprocess import Box, clamped
+from inference.geometry import Box
+from inference.preprocess import clamped
 
 LEAST_SIDE: Final = 128
 """Pixels on the short side of a region that may be scored (design, section 3)."""

@@ -121,7 +121,7 @@ def _eight_bits(frame: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
         return np.asarray(frame, np.uint8)
     low, high = _display_range(frame, header)
     scaled = (frame.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
 def _display_range(frame: NDArray[Any], header: Dataset) -> tuple[float, float]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.domain.errors import SettingsError
 from agent.settings import Settings
-from inference.bundle import Bundle, BundleError
-from inference.predictor import Predictor
+from inference.bundle import Bundle, BundleError, read_digest
+
+if TYPE_CHECKING:  # it loads an inference engine, which most processes never need
+    from inference.predictor import Predictor
 
 
 def bundle_of(folder: Path) -> Bundle:
@@ -28,8 +31,25 @@ def bundle_of(folder: Path) -> Bundle:
         ) from error
 
 
+def bundle_digest_of(folder: Path) -> str:
+    """Digest of a bundle, without reading its members.
+
+    Raises
+    ------
+    SettingsError
+        It is missing or no bundle.
+    """
+    try:
+        return read_digest(folder)
+    except BundleError as error:
+        raise SettingsError(
+            f"the model bundle {folder} cannot be used: {error}", remedy="set model.bundle to an intact bundle"
+        ) from error
+
+
 def predictors_of(settings: Settings) -> Callable[[str | None], Predictor]:
     """Make the loader of predictors: each bundle is loaded and warmed once a process."""
+    from inference.predictor import Predictor
 
     @cache
     def predictor(folder: str | None) -> Predictor:

@@ -44,6 +44,7 @@ def children_of(settings: Settings, role: str, config: Path | None) -> list[Chil
             name=name,
             command=[sys.executable, "-m", "agent.serve.children", name, *arguments],
             environment=shared,
+            first=name in listeners,
         )
         for name in wanted
     ]
@@ -54,7 +55,9 @@ def _broker(settings: Settings) -> ChildSpec:
     from agent.serve.broker import broker_command, socket_path
 
     folder = layout_of(settings).broker
-    return ChildSpec(name="broker", command=broker_command(folder), last=True, must_exist=socket_path(folder))
+    return ChildSpec(
+        name="broker", command=broker_command(folder), first=True, last=True, must_exist=socket_path(folder)
+    )
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from agent.domain.errors import AgentError, NotFoundError
 from agent.domain.work_item import CANCELED_BY_OPERATOR, Cause, State, WorkItem
-from agent.serve.bundles import bundle_of
+from agent.serve.bundles import bundle_digest_of
 from agent.serve.context import layout_of, ledger_of
 from agent.settings import Settings
 from agent.worklist import reading, replay, work_items
@@ -55,7 +55,7 @@ def replay_studies(
     """
     ledger = ledger_of(settings)
     studies = dict.fromkeys(request.studies or _received_since(ledger, request.since))
-    digest = bundle_of(request.bundle or settings.model.bundle).digest
+    digest = bundle_digest_of(request.bundle or settings.model.bundle)
     entries, status = [], 0
     for number, study in enumerate(studies, 1):
         if len(studies) > 1:

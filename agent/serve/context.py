@@ -45,7 +45,7 @@ def ledger_of(settings: Settings) -> Ledger:
     else:
         layout_of(settings)
         ledger = Ledger.in_folder(Layout(settings.storage.data_dir).ledger)
-    ledger.migrate()
+    ledger.prepare()
     return ledger
 
 

@@ -88,7 +88,7 @@ def _worklist(settings: Settings) -> Iterator[Finding]:
 def _archives(settings: Settings) -> Iterator[Finding]:
     query = () if settings.archive.query is None else (settings.archive.query,)
     for archive in dict.fromkeys((*settings.results.destinations, *query)):
-        for found in probe_archive(archive, scu_of(settings)):
+        for found in probe_archive(archive, scu_of(settings), retrieve=archive in query):
             yield _finding(found.subject, found.ok, found.message, found.remedy)
     if not settings.results.destinations:
         yield _finding("archive", True, "no destination: results are kept here only")

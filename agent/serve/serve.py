@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
 import structlog
 
-from agent.serve.bundles import bundle_of
+from agent.domain.errors import SettingsError
+from agent.serve.bundles import bundle_digest_of
 from agent.serve.children import children_of
 from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
 from agent.serve.supervisor import Supervisor, lock_folder
@@ -23,18 +25,19 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
     Raises
     ------
     SettingsError
-        Something is set so that it cannot run: another `serve` has the folder, the bundle is not whole, …
+        Something is set so that it cannot run: another `serve` has the folder, the port is taken, …
     """
     log = structlog.get_logger("serve")
     specs = children_of(settings, role, config)
     check_tls(settings)
-    bundle_of(settings.model.bundle)
+    bundle_digest_of(settings.model.bundle)
     layout = layout_of(settings)
     lock = lock_folder(layout.lock, alone=role == "all")
+    if role in ("all", "listener"):
+        check_port(settings.dicom.host, settings.dicom.port)
     ledger = ledger_of(settings)
     if role == "all":
-        _recover(settings, ledger)
-    ledger.close()
+        _take_back(settings, ledger)
     log.info(
         "serving",
         role=role,
@@ -45,18 +48,50 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
         notice="for research use only",
     )
     try:
-        return Supervisor(specs).run()
+        return Supervisor(specs, lambda: _rebuild(settings, ledger, role)).run()
     finally:
         os.close(lock)
 
 
-def _recover(settings: Settings, ledger: Ledger) -> None:
-    """Take back what processes of a killed `serve` still held; the folder's lock says that they are dead."""
-    from agent.receive.rebuild import rebuild
-    from agent.serve.dicom import files_of
-
-    log, ours, now = structlog.get_logger("serve"), installation_of(settings), time.time()
+def _take_back(settings: Settings, ledger: Ledger) -> None:
+    """Free what processes of a killed `serve` still held; the folder's lock says that they are dead."""
+    ours, now = installation_of(settings), time.time()
     freed = work_items.release_leases(ledger, ours, now)
     lost = arrivals.close_lost_associations(ledger, now, owner_prefix=ours)
-    rebuilt = rebuild(ledger, files_of(settings), group_by=settings.study.group_by, now=now)
-    log.info("recovered", work_items=freed, lost_associations=lost, rebuilt=str(rebuilt))
+    for path in layout_of(settings).incoming.glob("*.part"):
+        path.unlink(missing_ok=True)
+    structlog.get_logger("serve").info("taken back", work_items=freed, lost_associations=lost)
+
+
+def _rebuild(settings: Settings, ledger: Ledger, role: str) -> None:
+    """Make rows again for files that a power cut left without one; listeners may receive meanwhile."""
+    from agent.receive.rebuild import rebuild  # slow to load: the listeners have been started before
+    from agent.serve.dicom import files_of
+
+    if role == "all":
+        rebuilt = rebuild(ledger, files_of(settings), group_by=settings.study.group_by, now=time.time())
+        if rebuilt.rows or rebuilt.unreadable:
+            structlog.get_logger("serve").warning(
+                "rows rebuilt from files", rows=rebuilt.rows, unreadable=rebuilt.unreadable
+            )
+    ledger.close()
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that somebody else listens on: listeners share theirs, and would share it with a stranger too.
+
+    Raises
+    ------
+    SettingsError
+        The port is taken or the address is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                remedy="choose a free port with dicom.port, or stop what uses it",
+            ) from error

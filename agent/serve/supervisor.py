@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,8 @@ class ChildSpec:
 
     Parameters
     ----------
+    first
+        Started before the others: who must answer soonest after a restart.
     last
         Ended after all others: the broker, on which the others lean while they finish.
     must_exist
@@ -47,6 +49,7 @@ class ChildSpec:
     name: str
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    first: bool = False
     last: bool = False
     must_exist: Path | None = None
 
@@ -61,9 +64,16 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps children running until it is told to stop."""
+    """Keeps children running until it is told to stop.
 
-    def __init__(self, specs: list[ChildSpec]) -> None:
+    Parameters
+    ----------
+    meanwhile
+        Done once, between the start of the first children and the start of the others.
+    """
+
+    def __init__(self, specs: list[ChildSpec], meanwhile: Callable[[], None]) -> None:
+        self._meanwhile = meanwhile
         self._children = [_Child(spec) for spec in specs]
         self._stopping = False
         self._log = structlog.get_logger("serve")
@@ -73,6 +83,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         status = 0
+        for child in self._children:
+            if child.spec.first:
+                self._start(child)
+        self._meanwhile()
         while not self._stopping and status == 0:
             for child in self._children:
                 status = status or self._look_after(child)

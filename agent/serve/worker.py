@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 
 from agent.domain.errors import AgentError
 from agent.domain.work_item import Step
-from agent.serve.bundles import bundle_of, predictors_of
+from agent.serve.bundles import bundle_digest_of, predictors_of
 from agent.serve.context import broker_of, layout_of, ledger_of, owner_of, patience_of
 from agent.serve.readiness import say_ready
 from agent.settings import Settings
@@ -35,7 +35,7 @@ def run_worker(settings: Settings, queue: str) -> None:
     waker = _waker(app, log)
     steps = _STEPS_OF[queue](settings, ledger, owner, waker)
     runner = Runner(ledger=ledger, owner=owner, queue=queue, steps=steps, wake=waker, now=time.time)
-    digest = bundle_of(settings.model.bundle).digest
+    digest = bundle_digest_of(settings.model.bundle)
 
     @app.task(name=WAKE)  # type: ignore[untyped-decorator]
     def wake_up(work_item_id: int) -> None:
@@ -60,7 +60,9 @@ def run_worker(settings: Settings, queue: str) -> None:
     _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
     log.info("worker ready", owner=owner)
     options = ("--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle", "--without-heartbeat")
-    app.worker_main(["--quiet", "worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options])
+    app.worker_main(
+        ["--quiet", "worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options]
+    )
     stop.set()
 
 

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import psutil
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from agent.domain.errors import LedgerError, SettingsError
 
+HEAD_REVISION: Final = "0001"
+"""Newest migration in `migrations/versions`; a test holds that."""
 _BUSY_MILLISECONDS: Final = 15_000
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"})
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -69,8 +69,19 @@ class Ledger:
         with _named_errors(), self._reader.begin() as connection:
             yield connection
 
+    def prepare(self) -> None:
+        """Bring the tables to this version's shape if they are not; a look that costs a millisecond if they are."""
+        with self.read() as connection:
+            known = sa.inspect(connection).has_table("alembic_version")
+            revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if known else None
+        if revision != HEAD_REVISION:
+            self.migrate()
+
     def migrate(self) -> None:
-        """Bring the tables to this version's shape."""
+        """Run the migrations."""
+        from alembic import command  # here, because it is slow to load and needed once a release
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         with self.write() as connection:
