@@ -1,0 +1,62 @@
+"""The ledger's own promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from agent.domain.errors import LedgerError, SettingsError
+from agent.worklist import ledger as module
+from agent.worklist.ledger import HEAD_REVISION, Ledger
+from agent.worklist.tables import metadata
+from tests.unit.worklist.conftest import Scene
+
+
+def test_migrations_make_the_tables(scene: Scene) -> None:
+    with scene.ledger.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_head_revision_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD_REVISION
+
+
+def test_preparing_twice_changes_nothing(scene: Scene) -> None:
+    scene.arrive()
+    scene.ledger.prepare()
+    scene.ledger.migrate()
+    assert scene.arrive().new is False
+
+
+def test_every_connection_has_the_settings_that_durability_needs(tmp_path: Path) -> None:
+    ledger = Ledger.in_folder(tmp_path / "ledger.sqlite")
+    for _ in range(2):
+        with ledger.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    ledger.close()
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = type("Part", (), {"mountpoint": str(tmp_path), "fstype": "nfs4"})
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: [part])
+    with pytest.raises(SettingsError, match="network file system"):
+        Ledger.in_folder(tmp_path / "ledger.sqlite")
+
+
+def test_an_error_rolls_back_and_is_named(scene: Scene) -> None:
+    with pytest.raises(LedgerError), scene.ledger.write() as connection:
+        connection.exec_driver_sql("INSERT INTO leases (name, owner, until) VALUES ('x', 'y', 1)")
+        connection.exec_driver_sql("INSERT INTO leases (name, owner, until) VALUES ('x', 'y', 1)")
+    with scene.ledger.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM leases").scalar() == 0
