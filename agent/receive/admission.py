@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +15,8 @@ from agent.domain.identifiers import Archive, Peer
 PERMANENT, TRANSIENT = 1, 2  # result (PS3.8 Table 9-21)
 SERVICE_USER, SERVICE_PROVIDER_PRESENTATION = 1, 3  # source
 CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = 3, 7  # diagnostics of source 1
-LOCAL_LIMIT_EXCEEDED: Final = 2  # diagnostic of source 3
+TEMPORARY_CONGESTION, LOCAL_LIMIT_EXCEEDED = 1, 2  # diagnostics of source 3
+_LOOK_UP_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +62,41 @@ class Admission:
             return Rejection(result=TRANSIENT, source=source, diagnostic=LOCAL_LIMIT_EXCEEDED, cause=cause)
         return None
 
+    def is_archive(self, calling: str, host: str) -> bool:
+        """Whether the caller is one of our archives, calling from where we call it."""
+        return _among(self.archives, calling, host)
+
     def _known(self, calling: str, host: str) -> bool:
-        admitted: list[Peer | Archive] = [*self.peers, *self.archives]
-        return any(peer.ae_title == calling and host in _addresses(peer.host) for peer in admitted)
+        return _among(self.peers, calling, host) or self.is_archive(calling, host)
+
+
+def congestion(cause: str) -> Rejection:
+    """Reject for a fault of ours that may pass."""
+    source = SERVICE_PROVIDER_PRESENTATION
+    return Rejection(result=TRANSIENT, source=source, diagnostic=TEMPORARY_CONGESTION, cause=cause)
+
+
+def _among(entities: Sequence[Peer | Archive], calling: str, host: str) -> bool:
+    minute, address = int(time.monotonic() // _LOOK_UP_SECONDS), _plain(host)
+    titled = [entity for entity in entities if entity.ae_title == calling.strip()]
+    return any(address in _addresses(entity.host, minute) for entity in titled)
 
 
 @lru_cache(maxsize=256)
-def _addresses(host: str) -> frozenset[str]:
-    """Addresses of a configured host; looked up once, so that a name server cannot slow every association."""
+def _addresses(host: str, _minute: int) -> frozenset[str]:
+    """Addresses of a configured host; looked up once a minute, so that names follow and no association waits."""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError:
         found = set()
-    return frozenset({host, *found})
+    return frozenset(_plain(address) for address in {host, *found})
+
+
+def _plain(address: str) -> str:
+    """Write an IPv4 address that came through an IPv6 socket as IPv4."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)

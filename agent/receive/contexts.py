@@ -5,17 +5,22 @@ What cannot be decoded later is stored all the same and reported as not scorable
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext
-
-RETIRED_ULTRASOUND: Final = (
-    "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound Image Storage (retired)
-    "1.2.840.10008.5.1.4.1.1.3",  # Ultrasound Multi-frame Image Storage (retired)
-)
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import register_uid, uid_to_service_class
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
+_STORAGE_COMMITMENT_PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
+
+RETIRED_ULTRASOUND: Final = {
+    "1.2.840.10008.5.1.4.1.1.6": "RetiredUltrasoundImageStorage",
+    "1.2.840.10008.5.1.4.1.1.3": "RetiredUltrasoundMultiFrameImageStorage",
+}
+"""Without an entry in pynetdicom's dictionary; old carts still send them."""
 
 TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2",  # Implicit VR Little Endian
@@ -57,17 +62,24 @@ TRANSFER_SYNTAXES: Final = (
 
 
 def supported_contexts() -> list[PresentationContext]:
-    """Build the contexts that the listener accepts: verification and storage."""
-    contexts = [_context(str(cx.abstract_syntax)) for cx in AllStoragePresentationContexts]
-    contexts += [_context(uid) for uid in RETIRED_ULTRASOUND]
-    verification = PresentationContext()
-    verification.abstract_syntax = _VERIFICATION
-    verification.transfer_syntax = list(TRANSFER_SYNTAXES[:4])
-    return [verification, *contexts]
+    """Build the contexts that the listener accepts: verification, storage, and reports of storage commitment."""
+    for uid, keyword in RETIRED_ULTRASOUND.items():
+        if uid_to_service_class(uid) is not StorageServiceClass:
+            register_uid(uid, keyword, StorageServiceClass)
+    contexts = [_context(_VERIFICATION, TRANSFER_SYNTAXES[:4]), _commitment()]
+    contexts += [_context(str(cx.abstract_syntax), TRANSFER_SYNTAXES) for cx in AllStoragePresentationContexts]
+    return contexts + [_context(uid, TRANSFER_SYNTAXES) for uid in RETIRED_ULTRASOUND]
 
 
-def _context(sop_class_uid: str) -> PresentationContext:
+def _commitment() -> PresentationContext:
+    """Let an archive report on an association of its own, as SCP although it requests (PS3.4 J.3.3, PS3.7 D.3.3.4)."""
+    context = _context(_STORAGE_COMMITMENT_PUSH_MODEL, TRANSFER_SYNTAXES[:4])
+    context.scu_role = context.scp_role = True
+    return context
+
+
+def _context(abstract_syntax: str, transfer_syntaxes: Sequence[str]) -> PresentationContext:
     context = PresentationContext()
-    context.abstract_syntax = sop_class_uid
-    context.transfer_syntax = list(TRANSFER_SYNTAXES)
+    context.abstract_syntax = abstract_syntax
+    context.transfer_syntax = list(transfer_syntaxes)
     return context

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from pynetdicom import evt
+from pynetdicom.pdu_primitives import A_RELEASE
 
-from agent.domain.errors import AgentError, IdentifierError, MismatchError
+from agent.domain.errors import AgentError, IdentifierError, LedgerError, MismatchError
 from agent.domain.study import InstanceHeader
-from agent.receive.admission import Admission
+from agent.receive.admission import Admission, Rejection, congestion
+from agent.receive.commitment import CommitmentHandler, nobody_asked, report_of
+from agent.receive.connection import BoundedSocket
 from agent.receive.spooling import Arriving, SpoolingProvider
-from agent.receive.status import SUCCESS, status_of
+from agent.receive.status import PROCESSING_FAILURE, SUCCESS, status_of
 from agent.store.instance_files import IncomingFile, InstanceFiles, read_part_ten_header
 from agent.worklist import arrivals
 from agent.worklist.arrivals import Recorded
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
 
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
+
+
+@dataclass
+class _Open:
+    """An association that the ledger knows as open."""
+
+    row: int
+    released: bool = False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Handlers:
-    """The handlers of one listener. Each association carries its ledger row as `steatosis_row`."""
+    """The handlers of one listener, and which of its associations are open.
+
+    Handlers of one association run on two threads: pynetdicom's reactor and the association's own.
+    """
 
     ledger: Ledger
     files: InstanceFiles
     admission: Admission
     owner: str
     group_by: GroupBy
+    on_commitment: CommitmentHandler = nobody_asked
+    _open: dict[Any, _Open] = field(default_factory=dict, init=False, repr=False)
 
     def bound(self) -> list[Any]:
         """List the handlers as pynetdicom takes them."""
@@ -38,77 +55,89 @@ class Handlers:
             (evt.EVT_CONN_OPEN, self.on_connection),
             (evt.EVT_REQUESTED, self.on_request),
             (evt.EVT_ESTABLISHED, self.on_established),
+            (evt.EVT_ACSE_SENT, self.on_answer),
             (evt.EVT_RELEASED, self.on_released),
             (evt.EVT_ABORTED, self.on_aborted),
             (evt.EVT_CONN_CLOSE, self.on_closed),
             (evt.EVT_C_ECHO, self.on_echo),
             (evt.EVT_C_STORE, self.on_store),
+            (evt.EVT_N_EVENT_REPORT, self.on_event_report),
         ]
 
     def on_connection(self, event: Any) -> None:
-        """Write data sets to disk from the first byte on; answer small messages at once."""
+        """Put our bounds and our way to disk under the association, before its threads start."""
         event.assoc.dimse = SpoolingProvider(event.assoc, self.files)
-        connection = event.assoc.dul.socket.socket
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        event.assoc.dul.socket = BoundedSocket(event.assoc.dul.socket)
 
     def on_request(self, event: Any) -> None:
         """Admit or reject; the peer gets the standard's code, the log the true cause."""
         request, host = event.assoc.requestor.primitive, event.assoc.requestor.address
-        log = _log(event).bind(calling=str(request.calling_ae_title), host=host)
+        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
         try:
-            open_now = arrivals.count_associations(self.ledger, time.time())
-        except AgentError as error:
-            log.error("association aborted", cause=str(error))  # noqa: TRY400 - the cause says it all
-            event.assoc.abort()
-            return
-        rejection = self.admission.refuse(
-            called=str(request.called_ae_title), calling=str(request.calling_ae_title), host=host, open_now=open_now
-        )
+            rejection = self._admitted(event.assoc, calling, called, host)
+        except LedgerError as error:
+            rejection = congestion(str(error))
         if rejection is not None:
-            log.warning("association rejected", cause=rejection.cause)
+            self._log(event).warning("association rejected", cause=rejection.cause, calling=_shown(calling), host=host)
             event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
             event.assoc.kill()
 
     def on_established(self, event: Any) -> None:
-        """Record the association, so that studies wait while it sends."""
-        request, host = event.assoc.requestor.primitive, event.assoc.requestor.address
-        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
-        try:
-            row = arrivals.open_association(
-                self.ledger, owner=self.owner, calling=calling, called=called, host=host, now=time.time()
-            )
-        except AgentError as error:
-            _log(event).error("association aborted", cause=str(error))
-            event.assoc.abort()
-            return
-        event.assoc.steatosis_row = row
-        _log(event).info("association accepted", calling=calling, host=host)
+        """Say who sends."""
+        requestor = event.assoc.requestor
+        calling = str(requestor.primitive.calling_ae_title).strip()
+        self._log(event).info("association accepted", calling=_shown(calling), host=requestor.address)
+
+    def on_answer(self, event: Any) -> None:
+        """Note that we agree to a release: the connection may close before pynetdicom says that it is released."""
+        opened = self._open.get(event.assoc)
+        if opened is not None and isinstance(event.primitive, A_RELEASE) and event.primitive.result is not None:
+            opened.released = True
 
     def on_released(self, event: Any) -> None:
         """Note that the peer was done."""
-        self._ended(event, "released")
+        self._ended(event.assoc, "released")
 
     def on_aborted(self, event: Any) -> None:
         """Note that the peer or we broke off: studies that it was sending wait anew."""
-        self._ended(event, "aborted")
+        self._ended(event.assoc, "aborted")
 
     def on_closed(self, event: Any) -> None:
         """Clean up after a connection that is gone, in whatever way."""
-        provider = event.assoc.dimse
-        if isinstance(provider, SpoolingProvider):
-            provider.discard_all()
-        self._ended(event, "released" if event.assoc.is_released else "aborted")
+        self._clean(event.assoc)
+
+    def sweep(self) -> None:
+        """Clean up after associations whose threads ended without a word: their rows must not stay open."""
+        for association in tuple(self._open):
+            if not association.is_alive():
+                self._clean(association)
 
     def on_echo(self, _event: Any) -> int:
         """C-ECHO (PS3.4 Annex A)."""
         return SUCCESS
 
+    def on_event_report(self, event: Any) -> tuple[int, None]:
+        """Pass a report of storage commitment on (PS3.4 J.3.3)."""
+        try:
+            report = report_of(event)
+        except _UNREADABLE as error:
+            self._log(event).warning("report of storage commitment cannot be read", cause=type(error).__name__)
+            return PROCESSING_FAILURE, None
+        status = self.on_commitment(report)
+        self._log(event).info(
+            "storage commitment reported",
+            transaction=_shown(report.transaction_uid),
+            committed=len(report.committed),
+            failed=len(report.failed),
+            status=f"{status:04X}",
+        )
+        return status, None
+
     def on_store(self, event: Any) -> int:
         """Make an instance durable and recorded, then answer."""
-        arriving, started = event.request._dataset_file, time.monotonic()
-        log = _log(event)
+        started, log = time.monotonic(), self._log(event)
         try:
-            header, recorded, size = self._keep(event, arriving)
+            header, recorded, size = self._keep(event)
         except (AgentError, OSError) as error:
             status = status_of(error)
             cause = str(error) if isinstance(error, AgentError) else f"{type(error).__name__}: {error.strerror}"
@@ -126,20 +155,32 @@ class Handlers:
             log.warning("another version came first and is scored", instance=header.sop_instance_uid)
         return SUCCESS
 
-    def _keep(self, event: Any, arriving: Arriving | None) -> tuple[InstanceHeader, Recorded, int]:
+    def _admitted(self, association: Any, calling: str, called: str, host: str) -> Rejection | None:
+        """Judge a request and record the association, so that studies wait while it sends."""
+        now = time.time()
+        open_now = arrivals.count_associations(self.ledger, now)
+        rejection = self.admission.refuse(called=called, calling=calling, host=host, open_now=open_now)
+        if rejection is None:
+            row = arrivals.open_association(
+                self.ledger, owner=self.owner, calling=_shown(calling)[:16], called=called, host=host, now=now
+            )
+            self._open[association] = _Open(row)
+        return rejection
+
+    def _keep(self, event: Any) -> tuple[InstanceHeader, Recorded, int]:
         """Check and keep a data set. The order is the promise: synced file, then row, then Success."""
-        incoming = _incoming(arriving)
+        arriving, incoming = _arrived(event.request._dataset_file)
         self.files.check_space()
         header, _, _ = read_part_ten_header(incoming.path)
         _check_command(event, header)
         retrieval_id = self._retrieval(event, header)
         stored = self.files.keep(incoming, header)
-        if arriving is not None:
-            arriving.kept = True
+        arriving.kept = True
+        opened = self._open.get(event.assoc)
         recorded = arrivals.record_instance(
             self.ledger,
             stored,
-            association_id=getattr(event.assoc, "steatosis_row", None),
+            association_id=None if opened is None else opened.row,
             group_by=self.group_by,
             now=time.time(),
             retrieval_id=retrieval_id,
@@ -147,37 +188,55 @@ class Handlers:
         return header, recorded, stored.bytes
 
     def _retrieval(self, event: Any, header: InstanceHeader) -> int | None:
-        """Find the retrieval that a sub-operation of our C-MOVE belongs to."""
-        if event.request.MoveOriginatorMessageID is None:
+        """Find the retrieval that a sub-operation of our C-MOVE belongs to.
+
+        Tolerance: an archive that leaves the Move Originator out (PS3.7 Table 9.1-1 allows it) is known by its name.
+        """
+        requestor = event.assoc.requestor
+        is_archive = self.admission.is_archive(str(requestor.primitive.calling_ae_title), requestor.address)
+        if event.request.MoveOriginatorMessageID is None and not is_archive:
             return None
         return arrivals.open_retrieval(self.ledger, header.study_instance_uid)
 
-    def _ended(self, event: Any, outcome: str) -> None:
-        row = getattr(event.assoc, "steatosis_row", None)
-        if row is None:
+    def _clean(self, association: Any) -> None:
+        provider = association.dimse
+        if isinstance(provider, SpoolingProvider):
+            provider.discard_all()
+        opened = self._open.get(association)
+        released = association.is_released or (opened is not None and opened.released)
+        self._ended(association, "released" if released else "aborted")
+
+    def _ended(self, association: Any, outcome: str) -> None:
+        opened = self._open.pop(association, None)
+        if opened is None:
             return
-        event.assoc.steatosis_row = None
+        log = structlog.get_logger("receive").bind(association=opened.row)
         try:
-            arrivals.close_association(self.ledger, row, outcome=outcome, now=time.time())
-        except AgentError as error:
+            arrivals.close_association(self.ledger, opened.row, outcome=outcome, now=time.time())
+        except LedgerError as error:
             # its heartbeat ends with this process or with the ledger's absence; then it counts as lost
-            structlog.get_logger("receive").warning("association not closed", association=row, cause=str(error))
-        level = (
-            structlog.get_logger("receive").info if outcome == "released" else structlog.get_logger("receive").warning
-        )
-        level("association ended", association=row, outcome=outcome)
+            log.warning("association not closed", cause=str(error))
+        (log.info if outcome == "released" else log.warning)("association ended", outcome=outcome)
+
+    def _log(self, event: Any) -> Any:
+        opened = self._open.get(event.assoc)
+        return structlog.get_logger("receive").bind(association=None if opened is None else opened.row)
 
 
-def _incoming(arriving: Arriving | None) -> IncomingFile:
-    if arriving is None:
-        raise IdentifierError("the C-STORE came without a data set")
-    if arriving.error is not None:
+def _shown(text: str) -> str:
+    """Write a peer's text so that it cannot forge a line of a log."""
+    return ascii(text)[1:-1]
+
+
+def _arrived(arriving: Arriving | None) -> tuple[Arriving, IncomingFile]:
+    """Take what was spooled, or raise why it was not."""
+    if arriving is not None and arriving.error is not None:
         raise arriving.error
-    if arriving.incoming is None:
+    if arriving is None or arriving.incoming is None:
         raise IdentifierError("the C-STORE came without a data set")
     if arriving.incoming.error is not None:
         raise arriving.incoming.error
-    return arriving.incoming
+    return arriving, arriving.incoming
 
 
 def _check_command(event: Any, header: InstanceHeader) -> None:
@@ -189,7 +248,3 @@ def _check_command(event: Any, header: InstanceHeader) -> None:
     ):
         if said != found:
             raise MismatchError(f"{name} is {said!a} in the command and {found!a} in the data set")
-
-
-def _log(event: Any) -> Any:
-    return structlog.get_logger("receive").bind(association=getattr(event.assoc, "steatosis_row", None))

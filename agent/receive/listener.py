@@ -5,19 +5,22 @@ from __future__ import annotations
 import socket
 import socketserver
 import ssl
+import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
-from pynetdicom import AE
+from pynetdicom import AE, _config
 from pynetdicom.transport import ThreadedAssociationServer
 
-from agent.domain.errors import AgentError, SettingsError
+from agent.domain.errors import LedgerError, SettingsError
 from agent.domain.identifiers import Archive, Peer
 from agent.receive.admission import Admission
+from agent.receive.commitment import CommitmentHandler, nobody_asked
+from agent.receive.connection import MAXIMUM_PDU
 from agent.receive.contexts import supported_contexts
 from agent.receive.handlers import Handlers
 from agent.store.instance_files import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, InstanceFiles
@@ -25,11 +28,14 @@ from agent.worklist import arrivals
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
 
-_MAXIMUM_PDU: Final = 131_072
 _BEAT_SECONDS: Final = 5.0
 _ACSE_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 300.0
+_HANDSHAKE_SECONDS: Final = 10.0
+_ABORT_SECONDS: Final = 1.0
 _CIPHERS: Final = "ECDHE+AESGCM"  # PS3.15 B.12 (BCP 195); TLS 1.3 brings suites of its own
+
+_config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every message, for a log that we keep silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,25 @@ class _Server(ThreadedAssociationServer):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
+    def get_request(self) -> Any:
+        """Accept a connection, and leave its TLS handshake to its own thread: a silent caller must not stop others."""
+        connection, address = cast(socket.socket, self.socket).accept()
+        if self.ssl_context is not None:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Shake hands and hand over to pynetdicom."""
+        if isinstance(request, ssl.SSLSocket):
+            request.settimeout(_HANDSHAKE_SECONDS)
+            request.do_handshake()
+        super().finish_request(request, client_address)
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        """Say why a connection did not become an association."""
+        cause = repr(sys.exception())
+        structlog.get_logger("receive").warning("connection dropped", host=client_address[0], cause=cause)
+
     def shutdown(self) -> None:
         """Stop accepting and close the port; pynetdicom's own expects a server that its AE keeps."""
         socketserver.BaseServer.shutdown(self)
@@ -75,9 +100,21 @@ class _Server(ThreadedAssociationServer):
 
 
 class Listener:
-    """Receives until it is stopped."""
+    """Receives until it is stopped.
 
-    def __init__(self, config: ListenerConfig, ledger: Ledger, files: InstanceFiles) -> None:
+    Parameters
+    ----------
+    on_commitment
+        Takes reports of storage commitment that archives send on associations of their own.
+    """
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        ledger: Ledger,
+        files: InstanceFiles,
+        on_commitment: CommitmentHandler = nobody_asked,
+    ) -> None:
         self._config, self._ledger = config, ledger
         admission = Admission(
             ae_title=config.ae_title,
@@ -91,6 +128,7 @@ class Listener:
             admission=admission,
             owner=config.owner,
             group_by=config.group_by,
+            on_commitment=on_commitment,
         )
         self._stopped = threading.Event()
         self._server: Any = None
@@ -113,14 +151,15 @@ class Listener:
         ae = AE(ae_title=self._config.ae_title)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        ae.maximum_pdu_size = _MAXIMUM_PDU
+        ae.maximum_pdu_size = MAXIMUM_PDU
         ae.maximum_associations = 100_000  # the limit over all listeners is ours, in `Admission`
         ae.acse_timeout, ae.network_timeout = _ACSE_SECONDS, _IDLE_SECONDS
+        tls = self._tls()
         try:
             self._server = ae.make_server(
                 (self._config.host, self._config.port),
                 contexts=supported_contexts(),
-                ssl_context=self._tls(),
+                ssl_context=tls,
                 evt_handlers=self._handlers.bound(),
                 server_class=_Server,
             )
@@ -135,22 +174,23 @@ class Listener:
 
     def stop(self, timeout: float) -> None:
         """Refuse new associations, let running ones end, abort those that take longer than `timeout` seconds."""
-        running = self._server.active_associations
         self._server.shutdown()
-        deadline = time.monotonic() + timeout
-        while any(association.is_alive() for association in running) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for association in running:
-            if association.is_alive():
-                association.abort()
+        running = self._server.active_associations
+        _wait(running, timeout)
+        late = [association for association in running if association.is_alive()]
+        for association in late:
+            association.abort(block=False)
+        _wait(late, _ABORT_SECONDS)
         self._stopped.set()
-        self._log.info("listening ended", aborted=sum(association.is_alive() for association in running))
+        self._handlers.sweep()
+        self._log.info("listening ended", aborted=len(late))
 
     def _beat(self) -> None:
         while not self._stopped.wait(_BEAT_SECONDS):
+            self._handlers.sweep()
             try:
                 arrivals.beat(self._ledger, self._config.owner, time.time())
-            except AgentError as error:
+            except LedgerError as error:
                 self._log.warning("heartbeat not recorded", cause=str(error))
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -160,28 +200,20 @@ class Listener:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(_CIPHERS)
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-        if config.tls_ca is not None:
-            context.load_verify_locations(config.tls_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_cert_chain(config.tls_cert, config.tls_key)
+            if config.tls_ca is not None:
+                context.load_verify_locations(config.tls_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except OSError as error:
+            raise SettingsError(
+                f"TLS certificate {config.tls_cert}, its key or authority cannot be used: {error.strerror or error}",
+                remedy="check dicom.tls_cert, dicom.tls_key and dicom.tls_ca",
+            ) from error
         return context
 
 
-def check_port(host: str, port: int) -> None:
-    """Refuse a port that somebody else listens on: sharing it would split the senders between two agents.
-
-    Raises
-    ------
-    SettingsError
-        The port is taken or the address is not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}",
-                remedy="choose a free port with dicom.port, or stop what uses it",
-            ) from error
+def _wait(associations: list[Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(association.is_alive() for association in associations) and time.monotonic() < deadline:
+        time.sleep(0.02)

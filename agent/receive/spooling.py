@@ -3,24 +3,47 @@
 pynetdicom assembles a message in memory, or in a named temporary file that it places, writes and removes by its own
 rules. This provider gives each C-STORE message a file of ours to write to. It relies on `DIMSEMessage._data_set_file`,
 `Association.dimse` and one message per `DIMSEServiceProvider.message`; `tests/unit/receive` holds that they stand.
+
+It runs in pynetdicom's reactor thread, which any exception would end without an A-ABORT: what cannot be understood
+becomes event 19 of the state machine instead (PS3.8 Table 9-10: A-ABORT).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
 from typing import Any, Final
 
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.pdu_primitives import P_DATA
 
-from agent.domain.errors import IdentifierError
-from agent.domain.identifiers import checked_uid
+from agent.domain.errors import IdentifierError, MismatchError, StorageFullError
+from agent.domain.identifiers import checked_uid, is_uid
 from agent.store.instance_files import IncomingFile, InstanceFiles
 
-_PLACEHOLDER: Final = UID("2.25.0")
-"""Stands for a UID that pynetdicom would abort over; the answer is C000 in any case."""
+PLACEHOLDER_UID: Final = "2.25.0"
+"""Stands in the answer for an instance UID that pynetdicom would abort over; the status is C000 in any case."""
+_AFFECTED_SOP_CLASS_UID, _AFFECTED_SOP_INSTANCE_UID = 0x00000002, 0x00001000  # PS3.7 Annex E
+_COMMAND: Final = 1  # message control header (PS3.8 Annex E.2)
+_MOST_COMMAND_BYTES: Final = 1 << 16
+_MOST_OTHER_BYTES: Final = 1 << 24
+"""A data set of any message but C-STORE is held in memory: storage commitment names many instances."""
+_PRIORITIES: Final = (0, 1, 2)  # PS3.7 Annex E: medium, high, low
+_COMMAND_ERRORS: Final = (
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 class Arriving:
@@ -34,7 +57,7 @@ class Arriving:
         self.kept = False
 
     def write(self, data: bytes) -> None:
-        """Append a fragment; never raises, since that would end pynetdicom's reactor thread."""
+        """Append a fragment; never raises."""
         if self.incoming is not None:
             self.incoming.write(data)
 
@@ -54,52 +77,91 @@ class SpoolingProvider(DIMSEServiceProvider):
         super().__init__(association)
         self._files = files
         self._arriving: list[Arriving] = []
+        self._context_id = 0
+        self._held = 0
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take one P-DATA primitive, value by value, so that a file is there before the first data fragment."""
         for context_id, value in primitive.presentation_data_value_list:
-            if not value:
-                # an empty value has no message control header (PS3.8 E.2); pynetdicom would end its thread over it
+            if not self._may_follow(context_id, value) or not self._take(context_id, value):
                 self.dul.event_queue.put("Evt19")
                 return
-            part = P_DATA()
-            part.presentation_data_value_list = [[context_id, value]]  # type: ignore[list-item]  # it wants lists
-            super().receive_primitive(part)
-            message = self.message
-            if isinstance(message, C_STORE_RQ) and message._data_set_file is None:
-                message._data_set_file = self._begin(message, context_id)  # type: ignore[assignment]
 
     def discard_all(self) -> None:
         """Drop every data set that is not kept: the association has ended."""
-        for arriving in self._arriving:
+        for arriving in tuple(self._arriving):
             arriving.close()
         self._arriving.clear()
 
+    def _may_follow(self, context_id: int, value: bytes) -> bool:
+        """Whether a presentation data value fits what came before, and into memory (PS3.8 Annex E.1)."""
+        if not value:
+            return False  # not even a message control header
+        if self.message is None:
+            self._context_id, self._held = context_id, 0
+        if not isinstance(self.message, C_STORE_RQ):
+            self._held += len(value)
+        is_command, has_command = bool(value[0] & _COMMAND), type(self.message) not in (type(None), DIMSEMessage)
+        most = _MOST_OTHER_BYTES if has_command else _MOST_COMMAND_BYTES
+        return context_id == self._context_id and is_command != has_command and self._held <= most
+
+    def _take(self, context_id: int, value: bytes) -> bool:
+        part = P_DATA()
+        part.presentation_data_value_list = [[context_id, value]]  # type: ignore[list-item]  # it wants lists
+        try:
+            super().receive_primitive(part)
+        except _COMMAND_ERRORS:
+            return False
+        message = self.message
+        if isinstance(message, C_STORE_RQ) and message._data_set_file is None:
+            message._data_set_file = self._begin(message, context_id)  # type: ignore[assignment]
+        return True
+
     def _begin(self, message: C_STORE_RQ, context_id: int) -> Arriving:
-        self._arriving = [arriving for arriving in self._arriving if not arriving.kept]
-        arriving = _begun(message, lambda: self._syntax(context_id), self._files)
+        arriving = self._begun(message.command_set, context_id)
+        self._arriving = [other for other in self._arriving if not other.kept]
         self._arriving.append(arriving)
         return arriving
 
-    def _syntax(self, context_id: int) -> str:
-        return str(self.assoc._accepted_cx[context_id].transfer_syntax[0])
+    def _begun(self, command: Dataset, context_id: int) -> Arriving:
+        context = self.assoc._accepted_cx.get(context_id)
+        if context is None:
+            return Arriving(None, None)  # pynetdicom aborts over it when the message is whole
+        negotiated = str(context.abstract_syntax)
+        said, instance = _plain(command, _AFFECTED_SOP_CLASS_UID), _plain(command, _AFFECTED_SOP_INSTANCE_UID)
+        _make_answerable(command, negotiated, instance)
+        try:
+            sop_instance_uid = checked_uid(instance, "Affected SOP Instance UID")
+            _check_class(said, negotiated)
+            self._files.check_space()
+        except (IdentifierError, MismatchError, StorageFullError) as error:
+            return Arriving(None, error)
+        file = self._files.begin(
+            sop_class_uid=negotiated,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
+        )
+        return Arriving(file, file.error)
 
 
-def _begun(message: C_STORE_RQ, syntax: Callable[[], str], files: InstanceFiles) -> Arriving:
-    command = message.command_set
-    try:
-        sop_class_uid = checked_uid(str(command.get("AffectedSOPClassUID") or ""), "Affected SOP Class UID")
-        sop_instance_uid = checked_uid(str(command.get("AffectedSOPInstanceUID") or ""), "Affected SOP Instance UID")
-        transfer_syntax_uid = syntax()
-    except IdentifierError as error:
-        for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
-            if len(str(command.get(keyword) or "")) not in range(1, 65):
-                setattr(command, keyword, _PLACEHOLDER)
-        return Arriving(None, error)
-    except KeyError:
-        cause = IdentifierError("the presentation context of the C-STORE was not accepted")
-        return Arriving(None, cause)
-    file = files.begin(
-        sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid, transfer_syntax_uid=transfer_syntax_uid
-    )
-    return Arriving(file, file.error)
+def _check_class(said: str, negotiated: str) -> None:
+    if said != negotiated:
+        raise MismatchError(f"SOP Class UID is {said[:64]!a} in the command, {negotiated} was negotiated")
+
+
+def _plain(command: Dataset, tag: int) -> str:
+    """Read a value without pydicom's opinion of it, which is a warning or an error."""
+    found = command.get_item(tag)
+    value = b"" if found is None else found.value
+    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else str(value or "")
+
+
+def _make_answerable(command: Dataset, negotiated: str, instance: str) -> None:
+    """Let pynetdicom answer a C-STORE that it would abort over, or leave without an answer."""
+    for tag, uid in (
+        (_AFFECTED_SOP_CLASS_UID, negotiated),
+        (_AFFECTED_SOP_INSTANCE_UID, instance if is_uid(instance) else PLACEHOLDER_UID),
+    ):
+        command[tag] = DataElement(tag, "UI", UID(uid, IGNORE), already_converted=True)
+    if command.get("Priority") not in _PRIORITIES:
+        command.Priority = 0

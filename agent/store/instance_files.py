@@ -7,6 +7,7 @@ is never taken from a sender: it could make the file executable (CVE-2019-11687)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Final
 from agent.domain.errors import StorageFullError
 from agent.domain.identifiers import checked_uid
 from agent.domain.study import InstanceHeader, StoredFile
-from agent.store.durable import publish
+from agent.store.durable import publish, sync_directory
 from agent.store.header import read_header
 from agent.store.layout import Layout
 
@@ -75,7 +76,7 @@ class IncomingFile:
         self.size += len(data)
 
     def finish(self) -> str:
-        """Sync and close; returns the digest of the data set.
+        """Sync and close, once; returns the digest of the data set.
 
         Raises
         ------
@@ -94,8 +95,9 @@ class IncomingFile:
 
     def discard(self) -> None:
         """Close and remove, unless it has been given its final name; may be called at any time and again."""
-        self._close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a broken disk; start-up collects what stays
+            self._close()
+            self.path.unlink(missing_ok=True)
 
     def _write_all(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -104,8 +106,7 @@ class IncomingFile:
 
     def _fail(self, error: OSError) -> None:
         self.error = error
-        self._close()
-        self.path.unlink(missing_ok=True)
+        self.discard()
 
     def _close(self) -> None:
         with self._lock:
@@ -158,13 +159,30 @@ class InstanceFiles:
         """
         try:
             sha256 = incoming.finish()
-            publish(incoming.path, self._layout.instance(sha256))
+            self._publish(incoming, self._layout.instance(sha256))
         except OSError:
             incoming.discard()
             raise
         return StoredFile(
             sha256=sha256, bytes=incoming.size, transfer_syntax_uid=incoming.transfer_syntax_uid, header=header
         )
+
+    def missing(self, sha256: str) -> bool:
+        """Whether no file holds these bytes."""
+        return not self._layout.instance(sha256).is_file()
+
+    @staticmethod
+    def _publish(incoming: IncomingFile, final: Path) -> None:
+        """Give a synced file its name, unless one of the same bytes and length has it already.
+
+        The first stays: the ledger knows it by the transfer syntax that it came with. Its directory is synced again,
+        since whoever wrote it may have died before doing so.
+        """
+        if final.is_file() and final.stat().st_size == incoming.offset + incoming.size:
+            incoming.discard()
+            sync_directory(final.parent)
+        else:
+            publish(incoming.path, final)
 
     def collect_stale(self) -> int:
         """Remove temporary files that no living process can still be writing; returns how many."""

@@ -1,0 +1,81 @@
+"""The connection of an association: bounded in size and time, and acknowledged at once.
+
+pynetdicom buffers whatever length a PDU claims (up to 4 GiB), waits for ever for the rest of it, and reads 4,096 bytes
+at a time. Nothing of its protocol is changed here.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from typing import Final
+
+from pynetdicom.transport import AssociationSocket
+
+MAXIMUM_PDU: Final = 131_072
+"""Maximum Length that we negotiate (PS3.8 Annex D.1), bytes."""
+_MOST_ASSOCIATION_BYTES: Final = 1 << 20
+"""Longest association PDU: 128 contexts of all transfer syntaxes are 200 KB."""
+_PDU_SECONDS: Final = 60.0
+"""A PDU takes no longer than this from its first byte to its last: 2 KB/s at least."""
+_SEND_SECONDS: Final = 60.0
+_HEADER: Final = struct.Struct(">BBL")  # PS3.8 Table 9-11 and others: type, reserved, length
+_DATA: Final = 0x04
+_UNKNOWN: Final = 0x00
+
+
+class BoundedSocket(AssociationSocket):
+    """An `AssociationSocket` that takes over from pynetdicom's own before its threads start."""
+
+    def __init__(self, plain: AssociationSocket) -> None:
+        self.__dict__.update(plain.__dict__)
+        self._rest = 0
+        self._due = 0.0
+        if self.socket is None:
+            raise ConnectionError("the peer is gone already")
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.socket.settimeout(_SEND_SECONDS)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly `nr_bytes`, fewer only at the end of the stream.
+
+        pynetdicom asks for the six bytes of a PDU's header, then for its body. A PDU over our maximum reads as one of
+        unknown type, for which the state machine aborts (PS3.8 Table 9-10, event 19) before anything is allocated.
+
+        Raises
+        ------
+        TimeoutError
+            The PDU does not arrive in time.
+        """
+        is_body = self._rest == nr_bytes and nr_bytes > 0
+        if not is_body:
+            self._due = time.monotonic() + _PDU_SECONDS
+        received = self._received(nr_bytes)
+        self._rest = 0
+        if not is_body and len(received) == _HEADER.size == nr_bytes:
+            pdu_type, _, length = _HEADER.unpack(received)
+            if length > (MAXIMUM_PDU if pdu_type == _DATA else _MOST_ASSOCIATION_BYTES):
+                received[0] = _UNKNOWN
+            self._rest = length
+        return received
+
+    def _received(self, count: int) -> bytearray:
+        connection = self.socket
+        if connection is None:
+            raise ConnectionError("the connection is closed")
+        buffer = bytearray(count)
+        view, at = memoryview(buffer), 0
+        while at < count:
+            read = connection.recv_into(view[at:])
+            if not read:
+                break
+            at += read
+            if at < count and time.monotonic() > self._due:
+                raise TimeoutError(f"{at} of {count} bytes of a PDU after {_PDU_SECONDS:g} s")
+        view.release()
+        # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        del buffer[at:]
+        return buffer
