@@ -55,8 +55,8 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_an_error_rolls_back_and_is_named(scene: Scene) -> None:
+    twice = "INSERT INTO leases (name, owner, until) VALUES ('x', 'y', 1), ('x', 'y', 1)"
     with pytest.raises(LedgerError), scene.ledger.write() as connection:
-        connection.exec_driver_sql("INSERT INTO leases (name, owner, until) VALUES ('x', 'y', 1)")
-        connection.exec_driver_sql("INSERT INTO leases (name, owner, until) VALUES ('x', 'y', 1)")
+        connection.exec_driver_sql(twice)
     with scene.ledger.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM leases").scalar() == 0
