@@ -173,7 +173,7 @@ def _used_group(study: ReportedStudy, index: int, view: ViewUse) -> Group:
 
 
 def _unused_group(study: ReportedStudy, index: int, unused: _Unused) -> Group:
-    frames = sorted(set(unused.frames))
+    frames = sorted({frame for frame in unused.frames if unused.header.frame_number(frame) is not None})
     part = frames if 0 < len(frames) < unused.header.frames else None
     group = _group(
         study,
@@ -252,7 +252,8 @@ def _source(study: ReportedStudy, view: ViewUse) -> sr.SourceImageForMeasurement
     header = study.evidence.find(view.sop_instance_uid)
     if header is None:  # pragma: no cover - build_report refuses such a request
         raise KeyError(view.sop_instance_uid)
-    return _image(header, None if view.frame is None or header.frames == 1 else [view.frame])
+    number = header.frame_number(view.frame)
+    return _image(header, None if number is None else [number])
 
 
 def _image(header: SourceHeader, frames: Sequence[int] | None) -> sr.SourceImageForMeasurementGroup:

@@ -6,7 +6,6 @@ No clock is read: every date comes from the ledger, so that building again gives
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
@@ -24,6 +23,7 @@ from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, ScoreOutcome
 from agent.report import codes
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3, Evidence
+from agent.report.quiet import quiet_pydicom
 from agent.report.words import SERIES_DESCRIPTIONS, plain
 
 IMPLEMENTATION_CLASS_UID: Final = derived_uid(MANUFACTURER_MODEL_NAME, "implementation-class")
@@ -172,8 +172,7 @@ def _encoded(made: Dataset) -> bytes:
     made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     made.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a source's unknown character set is kept; our own text is ASCII
+    with quiet_pydicom():  # a source's unknown character set is kept; our own text is ASCII
         # pydicom writes raw elements as they are only where data set and file have the same encoding and character set
         made.set_original_encoding(False, True, made._character_set)
         dcmwrite(buffer, made, enforce_file_format=True)

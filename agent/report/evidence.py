@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -26,6 +25,7 @@ from pydicom.tag import BaseTag
 
 from agent.report.errors import EvidenceError
 from agent.report.lossy import LossyCompression, lossy_compression
+from agent.report.quiet import quiet_pydicom
 
 IDENTITY_TYPE_2: Final = (
     "PatientName",
@@ -85,6 +85,13 @@ class SourceHeader:
     lossy: LossyCompression | None = None
     character_set: bytes = field(default=b"", repr=False)
     identity: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def frame_number(self, frame: int | None) -> int | None:
+        """Say how a frame is referenced: by its number where there are several, else as the whole instance.
+
+        Tolerance: Number of Frames may be less than what was decoded; such a frame is not named.
+        """
+        return frame if frame is not None and self.frames > 1 and 1 <= frame <= self.frames else None
 
     @property
     def is_image(self) -> bool:
@@ -170,8 +177,7 @@ def _position(header: SourceHeader) -> tuple[str, tuple[int, int], str]:
 
 def _elements(path: Path) -> tuple[Dataset, str, int]:
     """Wanted elements still raw, the transfer syntax, and roughly how many bytes of pixels follow."""
-    with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd about a source was shown on arrival; here it is only read
+    with path.open("rb") as file, quiet_pydicom():
         try:
             read = dcmread(file, stop_before_pixels=True, specific_tags=list(_WANTED))
         except _BROKEN:

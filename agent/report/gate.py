@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +24,7 @@ from agent.report import codes
 from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version, device_uid
 from agent.report.errors import GateError
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3
+from agent.report.quiet import quiet_pydicom
 from agent.report.words import NO_SCORE, RESEARCH_SUFFIX
 
 SOP_CLASSES: Final = {
@@ -68,8 +68,7 @@ def check(study: ReportedStudy, made: ResultObject) -> None:
     GateError
         Naming the first rule that it breaks.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a source's unknown character set
+    with quiet_pydicom():
         finished = Finished(study=study, made=made, read=dcmread(io.BytesIO(made.encoded)))
         for name, rule in RULES.items():
             cause = rule(finished)

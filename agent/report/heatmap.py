@@ -62,7 +62,8 @@ def draw_heatmap(page: HeatmapPage) -> NDArray[np.uint8]:
     source = as_rgb(page.picture.source)
     height, width = _panel_size(source.shape[0], source.shape[1])
     gap = max(_GAP, width // 32)
-    total = max(UNITS, 2 * width + 3 * gap)
+    # about square at most: a tall page would shrink its words in a square cell
+    total = max(UNITS, 2 * width + 3 * gap, round(1.3 * height))
     top, below = BANNER_HEIGHT + 66.0, 226.0
     canvas = Canvas(total, top + below + height * UNITS / total)
     canvas.banner()

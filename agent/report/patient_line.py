@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from agent.report.canvas import is_drawable
 from agent.report.evidence import SourceHeader
+from agent.report.quiet import quiet_pydicom
 
 UNDRAWABLE: str = "Patient: see the viewer's own header"
 
@@ -27,8 +26,7 @@ def decoded(header: SourceHeader, name: str) -> str:
     """Decode an identity attribute by the source's character set, for drawing only."""
     delimiters = PN_DELIMS if name == "PatientName" else TEXT_VR_DELIMS
     terms = [term.strip() for term in header.character_set.decode("ascii", "replace").split("\\")]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a source's wrong set is no news here, and must not stop its report
+    with quiet_pydicom():
         try:
             return decode_bytes(header.identity.get(name, b""), convert_encodings(terms), delimiters)
         except LookupError:

@@ -130,3 +130,6 @@ def _check(request: ReportRequest) -> None:
         raise ReportRequestError("a refusal uses no view and has no pictures")
     if used != [(picture.sop_instance_uid, picture.frame) for picture in request.pictures]:
         raise ReportRequestError("the pictures are not those of the used views, in their order")
+    for picture in request.pictures:
+        if not picture.source.shape[:2] == picture.saliency.shape == picture.sector.shape:
+            raise ReportRequestError("source, saliency and sector of a picture differ in size")

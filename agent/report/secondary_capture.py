@@ -88,8 +88,8 @@ def _source_item(source: Source) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = source.header.sop_class_uid
     item.ReferencedSOPInstanceUID = source.header.sop_instance_uid
-    if source.frame is not None and source.header.frames > 1:
-        item.ReferencedFrameNumber = source.frame
+    if (number := source.header.frame_number(source.frame)) is not None:
+        item.ReferencedFrameNumber = number
     item.PurposeOfReferenceCodeSequence = [codes.code_item(codes.SOURCE_FOR_PROCESSING)]
     item.SpatialLocationsPreserved = "NO"  # panels on a page: no pixel stands where it stood
     return item

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from highdicom.sr import srread
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
@@ -33,6 +34,8 @@ from tests.unit.report.report_sources import (
     used_frames,
     write,
 )
+
+PICTURES = tuple(picture(uid, frame, 0) for uid, frame in used_frames(standard_study()))
 
 
 def read(made: ResultObject) -> Dataset:
@@ -162,6 +165,25 @@ def test_frames_are_named_only_for_multi_frame_sources(tmp_path: Path) -> None:
     assert [one.ReferencedSOPSequence[0].get("ReferencedFrameNumber") for one in sources] == [None, None, 6]
 
 
+def test_a_frame_beyond_number_of_frames_is_referenced_as_the_instance(tmp_path: Path) -> None:
+    def fewer(ds: Dataset) -> None:
+        if "NumberOfFrames" in ds:
+            ds.NumberOfFrames = 5
+
+    sources = standard_study()
+    asked = request(tmp_path, sources)
+    *_, last = map(read, build_report(replace(asked, evidence=write(tmp_path, sources, fewer))))
+    assert "ReferencedFrameNumber" not in last.SourceImageSequence[0]
+
+
+def test_highdicom_reads_the_report_back(tmp_path: Path) -> None:
+    report = srread(io.BytesIO(build_report(request(tmp_path))[0].encoded))
+    study, *views = report.content.get_image_measurement_groups()
+    assert study.finding_type.value == "197321007"
+    assert study.get_measurements()[0].value == 19.6
+    assert len(views) == 3
+
+
 @pytest.mark.parametrize("refusal", Refusal)
 def test_a_refusal_is_a_report_and_a_page_that_say_so(tmp_path: Path, refusal: Refusal) -> None:
     made = build_report(refusal_request(tmp_path, refusal))
@@ -284,6 +306,7 @@ def test_every_container_is_separate(tmp_path: Path) -> None:
     [
         {"pictures": ()},
         {"pictures": (picture("1.2.3", 1, 0),)},
+        {"pictures": tuple(replace(one, sector=one.sector[1:]) for one in PICTURES)},
         {"content_at": datetime(2026, 1, 1)},  # noqa: DTZ001 - that is the fault
         {"outcome": replace(outcome([]), score=None)},
         {"outcome": replace(outcome([]), refusal=Refusal.NOT_LIVER)},
