@@ -1,0 +1,275 @@
+"""From a score to proved results, and back again by replay."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from agent.domain.errors import NotFoundError
+from agent.domain.results import DeliveryState, Proof, ResultKind, ResultObject
+from agent.domain.score import ModelIdentity, Refusal, ScoreOutcome, ViewUse
+from agent.domain.work_item import Cause, State, Step
+from agent.worklist import outbox, reading, replay, results, retrievals, work_items
+from agent.worklist import tables as t
+from agent.worklist.arrivals import record_instance
+from tests.unit.worklist.conftest import BUNDLE, Scene, stored_file
+
+PACS = "PACS@pacs:104"
+ME = "host/x/score-1"
+
+
+def outcome(refusal: Refusal | None = Refusal.NOT_LIVER) -> ScoreOutcome:
+    view = ViewUse(sop_instance_uid="1.2.9.1", frame=1, view=None, used=False, reason="x")
+    model = ModelIdentity(name="m", version="1", digest=BUNDLE, backend="onnxruntime")
+    return ScoreOutcome(score=None, refusal=refusal, views=(view,), model=model)
+
+
+def objects(key: str) -> tuple[ResultObject, ...]:
+    return tuple(
+        ResultObject(
+            kind=kind,
+            index=index,
+            sop_class_uid="1.2.840.1",
+            sop_instance_uid=f"2.25.{int(key[:8], 16)}{index}",
+            series_instance_uid="2.25.1",
+            study_instance_uid="1.2",
+            encoded=bytes([index]),
+        )
+        for index, kind in enumerate((ResultKind.HEATMAP, ResultKind.STRUCTURED_REPORT, ResultKind.SUMMARY))
+    )
+
+
+def run(scene: Scene, number: int = 1, destinations: tuple[str, ...] = (PACS,)) -> None:
+    """Score, report and prove a work item as the steps do."""
+    for _ in range(2):
+        item = work_items.claim(scene.ledger, number, ME, scene.now)
+        assert item is not None
+        if item.step is Step.SCORE:
+            results.keep_score(scene.ledger, item, ME, outcome(), scene.now)
+        else:
+            made = objects(item.result_key)
+            results.keep_objects(scene.ledger, item, ME, made, destinations, scene.now)
+    deliver(scene, number)
+
+
+def deliver(scene: Scene, number: int) -> None:
+    item = work_items.claim(scene.ledger, number, ME, scene.now)
+    assert item is not None
+    outbox.begin_delivery(scene.ledger, number, ME, scene.now)
+    for row in outbox.deliveries(scene.ledger, number):
+        if row.destination is not None:
+            outbox.mark_sent(scene.ledger, row.id, scene.now)
+            outbox.mark_proved(scene.ledger, row.id, Proof.C_FIND, scene.now)
+    results.finish_delivery(scene.ledger, item, ME, failed_because=None, now=scene.now)
+
+
+@pytest.fixture
+def reported(scene: Scene) -> Scene:
+    scene.arrive()
+    scene.now += 30
+    scene.close()
+    run(scene)
+    return scene
+
+
+def plan(
+    scene: Scene, *, wanted: replay.Source | None = None, file: bool = True, archive: bool = True, study: str = "1.2"
+):
+    return replay.plan(
+        scene.ledger,
+        study,
+        wanted=wanted,
+        has_file=lambda _sha256: file,
+        archive_holds=lambda _uid: archive,
+        bundle_digest=BUNDLE,
+    )
+
+
+def test_a_refusal_ends_canceled_with_its_code_once_proved(reported: Scene) -> None:
+    shown = reading.show(reported.ledger, "1.2")
+    assert (shown["state"], shown["reason"], shown["score"]) == ("CANCELED", "not-liver", None)
+    assert [(row["kind"], row["state"], row["proof"]) for row in shown["results"]] == [
+        ("structured-report", "proved", "c-find"),
+        ("summary", "proved", "c-find"),
+        ("heatmap", "proved", "c-find"),
+    ]
+
+
+def test_without_destinations_results_are_kept(scene: Scene) -> None:
+    scene.arrive()
+    scene.now += 30
+    scene.close()
+    run(scene, destinations=())
+    assert {(row["destination"], row["proof"]) for row in reading.show(scene.ledger, "1.2")["results"]} == {
+        (None, "kept")
+    }
+
+
+def test_a_late_view_makes_an_addendum_that_replaces(reported: Scene) -> None:
+    reported.arrive(instance="2")
+    reported.now += 30
+    (closed,) = reported.close()
+    item = work_items.find(reported.ledger, closed.work_item_id or 0)
+    assert item is not None
+    assert item.cause is Cause.ADDENDUM
+    predecessor = results.predecessor_of(reported.ledger, item.replaces_key)
+    assert predecessor is not None
+    assert predecessor.sop_class_uid == "1.2.840.1"
+
+
+def test_what_is_leaving_is_not_superseded(scene: Scene) -> None:
+    scene.arrive()
+    scene.now += 30
+    scene.close()
+    for _ in range(2):
+        item = work_items.claim(scene.ledger, 1, ME, scene.now)
+        assert item is not None
+        if item.step is Step.SCORE:
+            results.keep_score(scene.ledger, item, ME, outcome(), scene.now)
+        else:
+            results.keep_objects(scene.ledger, item, ME, objects(item.result_key), (PACS,), scene.now)
+    work_items.claim(scene.ledger, 1, ME, scene.now)
+    outbox.begin_delivery(scene.ledger, 1, ME, scene.now)
+    scene.arrive(instance="2")
+    scene.now += 30
+    (closed,) = scene.close()
+    first, second = (work_items.find(scene.ledger, number) for number in (1, closed.work_item_id or 0))
+    assert first is not None
+    assert second is not None
+    assert first.state is State.IN_PROGRESS
+    assert second.replaces_key == first.result_key
+
+
+def test_a_replay_of_a_known_key_goes_straight_to_proof(reported: Scene) -> None:
+    planned = plan(reported)
+    assert (planned.source, planned.known) == (replay.Source.SPOOL, True)
+    number = replay.schedule(reported.ledger, planned, bundle_digest=BUNDLE, now=reported.now)
+    item = work_items.claim(reported.ledger, number, ME, reported.now)
+    assert item is not None
+    assert item.replaces_key is None
+    skipped = replay.skip_to_delivery(
+        reported.ledger, item, ME, destinations=(PACS,), intact=lambda digests: len(digests) == 3, now=reported.now
+    )
+    assert skipped
+    rows = outbox.deliveries(reported.ledger, number)
+    assert {(row.state, row.look_first) for row in rows} == {(DeliveryState.PENDING, True)}
+    with reported.ledger.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(t.result_objects)).scalar_one() == 3
+
+
+def test_kept_bytes_that_are_gone_are_made_again(reported: Scene) -> None:
+    number = replay.schedule(reported.ledger, plan(reported), bundle_digest=BUNDLE, now=reported.now)
+    item = work_items.claim(reported.ledger, number, ME, reported.now)
+    assert item is not None
+    assert not replay.skip_to_delivery(
+        reported.ledger, item, ME, destinations=(PACS,), intact=lambda _digests: False, now=reported.now
+    )
+    results.keep_score(reported.ledger, item, ME, outcome(Refusal.UNDECODABLE), reported.now + 99)
+    kept = results.score_of(reported.ledger, item.result_key)
+    assert kept is not None
+    assert kept.content_at == reported.now, "the date of the first score stays"
+    assert kept.outcome.refusal is Refusal.NOT_LIVER
+
+
+def test_another_model_makes_new_objects_that_replace(reported: Scene) -> None:
+    number = replay.schedule(reported.ledger, plan(reported), bundle_digest="d" * 64, now=reported.now)
+    item = work_items.find(reported.ledger, number)
+    assert item is not None
+    assert item.replaces_key is not None
+    claimed = work_items.claim(reported.ledger, number, ME, reported.now)
+    assert claimed is not None
+    again = replay.rekey(reported.ledger, claimed, ME, bundle_digest=BUNDLE)
+    assert again.replaces_key is None, "the old model's result is known"
+
+
+def test_where_a_replay_looks(reported: Scene) -> None:
+    assert plan(reported, file=False).source is replay.Source.ARCHIVE
+    assert plan(reported, wanted=replay.Source.ARCHIVE).source is replay.Source.ARCHIVE
+    assert plan(reported, study="1.99").source is replay.Source.ARCHIVE
+    for nowhere in ({"file": False, "wanted": replay.Source.SPOOL}, {"study": "1.99", "archive": False}):
+        with pytest.raises(NotFoundError):
+            plan(reported, **nowhere)
+
+
+def test_a_retrieval_never_regroups_and_settles_the_key(reported: Scene) -> None:
+    planned = plan(reported, wanted=replay.Source.ARCHIVE)
+    number = replay.schedule(reported.ledger, planned, bundle_digest=BUNDLE, now=reported.now)
+    item = work_items.claim(reported.ledger, number, ME, reported.now)
+    assert item is not None
+    assert item.step is Step.RETRIEVE
+    fetched = retrievals.begin(reported.ledger, item, archive=PACS, now=reported.now)
+    assert retrievals.begin(reported.ledger, item, archive=PACS, now=reported.now) == fetched, (
+        "found again after a kill"
+    )
+    for instance in ("1", "7"):
+        record_instance(
+            reported.ledger,
+            stored_file("1.2", instance),
+            association_id=None,
+            group_by=reported.group_by,
+            now=reported.now,
+            retrieval_id=fetched,
+        )
+    assert retrievals.retrieved_uids(reported.ledger, fetched) == {"1.2.9.1", "1.2.9.7"}
+    replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+    settled = work_items.find(reported.ledger, number)
+    assert settled is not None
+    assert (settled.step, settled.replaces_key is None) == (Step.SCORE, False)
+    assert len(results.instances_of(reported.ledger, number)) == 2
+    reported.now += 100
+    assert reported.close() == [], "the group is as it was"
+
+
+def test_nothing_retrieved_is_said(reported: Scene) -> None:
+    number = replay.schedule(
+        reported.ledger, plan(reported, wanted=replay.Source.ARCHIVE), bundle_digest=BUNDLE, now=reported.now
+    )
+    item = work_items.claim(reported.ledger, number, ME, reported.now)
+    assert item is not None
+    fetched = retrievals.begin(reported.ledger, item, archive=PACS, now=reported.now)
+    with pytest.raises(NotFoundError, match="sent nothing"):
+        replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+
+
+def test_failed_deliveries_are_dead_letters_that_may_be_retried(scene: Scene) -> None:
+    scene.arrive()
+    scene.now += 30
+    scene.close()
+    for _ in range(2):
+        item = work_items.claim(scene.ledger, 1, ME, scene.now)
+        assert item is not None
+        if item.step is Step.SCORE:
+            results.keep_score(scene.ledger, item, ME, outcome(), scene.now)
+        else:
+            results.keep_objects(scene.ledger, item, ME, objects(item.result_key), (PACS,), scene.now)
+    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    assert item is not None
+    for row in outbox.deliveries(scene.ledger, 1):
+        outbox.mark_failed(scene.ledger, row.id, error="SOP class refused")
+    results.finish_delivery(scene.ledger, item, ME, failed_because=f"{PACS}: SOP class refused", now=scene.now)
+    (failed,) = reading.worklist(scene.ledger, "failed")
+    assert failed["reason"].startswith("delivery-failed: PACS@pacs:104")
+    assert reading.counts(scene.ledger)["failed"] == 1
+    (chosen,) = reading.find_work_items(scene.ledger, study="1.2", state="failed", since=None)
+    assert chosen.failed
+    again = replay.retry(scene.ledger, chosen, cause=Cause.RETRY, now=scene.now)
+    made = work_items.find(scene.ledger, again)
+    assert made is not None
+    assert (made.result_key, made.cause) == (chosen.result_key, Cause.RETRY)
+
+
+def test_show_has_what_the_contract_names(reported: Scene) -> None:
+    reported.arrive(instance="5", sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34")
+    shown = reading.show(reported.ledger, "1.2")
+    for key in ("study_instance_uid", "state", "reason", "work_items", "score", "views", "model", "results", "times"):
+        assert key in shown
+    assert {view["sop_instance_uid"] for view in shown["views"]} == {"1.2.9.1", "1.2.9.5"}
+    assert all(view["used"] or view["reason"] for view in shown["views"])
+    assert set(shown["instances"][0]) >= {"sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "bytes", "sha256"}
+    with pytest.raises(NotFoundError):
+        reading.show(reported.ledger, "9.9")
+
+
+def test_an_outcome_survives_json() -> None:
+    whole = outcome()
+    assert ScoreOutcome.from_dict(whole.as_dict()) == whole
