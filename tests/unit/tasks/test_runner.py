@@ -1,0 +1,137 @@
+"""Whatever a step does, its work item ends in a state that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agent.domain.errors import ArchiveError, NotFoundError
+from agent.domain.work_item import State, Step, WorkItem
+from agent.tasks.runner import Runner
+from agent.worklist import work_items
+from tests.unit.worklist.conftest import Scene, scene  # noqa: F401 - a fixture
+
+ME = "host/x/score-1"
+
+
+class Steps:
+    """A score queue whose steps do what a test says."""
+
+    def __init__(self, scene: Scene) -> None:  # noqa: F811
+        self.scene, self.woken, self.seen = scene, list[tuple[int, Step]](), list[Step]()
+        self.faults: Iterator[Exception | None] = iter(())
+
+    def __call__(self, item: WorkItem, _log: Any) -> None:
+        self.seen.append(item.step)
+        fault = next(self.faults, None)
+        if fault is not None:
+            raise fault
+        following = {Step.SCORE: Step.REPORT, Step.REPORT: Step.DELIVER}[item.step]
+        with self.scene.ledger.write() as connection:
+            work_items.advance(
+                connection, item.id, ME, done=item.step, step=following, now=self.scene.now, outcome="done"
+            )
+
+    def runner(self) -> Runner:
+        return Runner(
+            ledger=self.scene.ledger,
+            owner=ME,
+            queue="score",
+            steps={Step.SCORE: self, Step.REPORT: self},
+            wake=lambda number, step: self.woken.append((number, step)),
+            now=lambda: self.scene.now,
+        )
+
+
+@pytest.fixture
+def steps(scene: Scene) -> Steps:  # noqa: F811
+    scene.arrive()
+    scene.now += 30
+    scene.close()
+    return Steps(scene)
+
+
+def state(steps: Steps) -> tuple[State, str | None, Step]:
+    item = work_items.find(steps.scene.ledger, 1)
+    assert item is not None
+    return item.state, item.reason, item.step
+
+
+def test_steps_of_one_queue_run_one_after_another(steps: Steps) -> None:
+    steps.runner().run(1)
+    assert steps.seen == [Step.SCORE, Step.REPORT]
+    assert steps.woken == [(1, Step.DELIVER)]
+    assert state(steps)[2] is Step.DELIVER
+
+
+def test_waking_twice_does_nothing_twice(steps: Steps) -> None:
+    steps.runner().run(1)
+    steps.runner().run(1)
+    assert steps.seen == [Step.SCORE, Step.REPORT]
+
+
+def test_a_fault_that_may_pass_is_tried_again_later(steps: Steps) -> None:
+    steps.faults = iter([ArchiveError("away")])
+    steps.runner().run(1)
+    assert state(steps) == (State.IN_PROGRESS, None, Step.SCORE)
+    steps.runner().run(1)
+    assert steps.seen == [Step.SCORE], "not before its time"
+    steps.scene.now += 1
+    steps.runner().run(1)
+    assert state(steps)[2] is Step.DELIVER
+
+
+def test_a_fault_that_cannot_pass_is_a_dead_letter_with_its_cause(steps: Steps) -> None:
+    steps.faults = iter([NotFoundError("instance file is gone", remedy="replay it")])
+    steps.runner().run(1)
+    ended, reason, _ = state(steps)
+    assert ended is State.CANCELED
+    assert reason == "fault: instance file is gone (replay it)"
+
+
+def test_a_defect_is_tried_five_times(steps: Steps) -> None:
+    steps.faults = iter([ZeroDivisionError("secret value")] * 9)
+    for _ in range(9):
+        steps.runner().run(1)
+        steps.scene.now += 100
+    ended, reason, _ = state(steps)
+    assert (ended, reason) == (State.CANCELED, "fault: ZeroDivisionError in score")
+    assert len(steps.seen) == work_items.MOST_ATTEMPTS
+
+
+def test_a_step_that_kills_its_worker_does_not_come_back_for_ever(steps: Steps) -> None:
+    for _ in range(work_items.MOST_ATTEMPTS):
+        work_items.claim(steps.scene.ledger, 1, "dead", steps.scene.now)
+        steps.scene.now += work_items.LEASE_SECONDS
+    steps.runner().run(1)
+    ended, reason, _ = state(steps)
+    assert ended is State.CANCELED
+    assert reason == "fault: score ended its worker 5 times"
+    assert steps.seen == []
+
+
+def test_a_lost_lease_is_given_up_quietly(steps: Steps) -> None:
+    class Thief:
+        def __call__(self, item: WorkItem, _log: Any) -> None:
+            steps.scene.now += work_items.LEASE_SECONDS
+            work_items.claim(steps.scene.ledger, item.id, "other", steps.scene.now)
+            steps(item, _log)
+
+    runner = steps.runner()
+    Runner(**{**vars(runner), "steps": {Step.SCORE: Thief(), Step.REPORT: steps}}).run(1)
+    assert state(steps)[0] is State.IN_PROGRESS
+    assert work_items.claim(steps.scene.ledger, 1, "third", steps.scene.now) is None, "the other has it"
+
+
+def test_another_queue_is_woken_instead(steps: Steps) -> None:
+    runner = steps.runner()
+    Runner(**{**vars(runner), "queue": "deliver"}).run(1)
+    assert steps.woken == [(1, Step.SCORE)]
+    assert steps.seen == []
+
+
+def test_what_is_unknown_is_nobodys(steps: Steps) -> None:
+    steps.runner().run(99)
+    assert steps.seen == []
