@@ -104,6 +104,8 @@ class Handlers:
 
     def on_closed(self, event: Any) -> None:
         """Clean up after a connection that is gone, in whatever way."""
+        if event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(None)  # its thread need not wait for a request any more
         self._clean(event.assoc)
 
     def sweep(self) -> None:

@@ -122,6 +122,7 @@ class Listener:
             archives=config.archives,
             max_associations=config.max_associations,
         )
+        self._files = files
         self._handlers = Handlers(
             ledger=ledger,
             files=files,
@@ -170,7 +171,9 @@ class Listener:
             ) from error
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
-        self._log.info("listening", host=self.address[0], port=self.address[1], ae_title=self._config.ae_title)
+        host, port = self.address
+        stale = self._files.collect_stale()
+        self._log.info("listening", host=host, port=port, ae_title=self._config.ae_title, stale_files_removed=stale)
 
     def stop(self, timeout: float) -> None:
         """Refuse new associations, let running ones end, abort those that take longer than `timeout` seconds."""

@@ -24,8 +24,10 @@ class Rebuilt:
 def rebuild(ledger: Ledger, files: InstanceFiles, *, group_by: GroupBy, now: float) -> Rebuilt:
     """Record every file without a row. Listeners may receive meanwhile: recording twice changes nothing."""
     known, rows, unreadable = arrivals.known_digests(ledger), 0, 0
-    for sha256 in files.digests():
-        if sha256 in known:
+    suspects = [sha256 for sha256 in files.digests() if sha256 not in known]
+    known = arrivals.known_digests(ledger)  # listeners may have recorded theirs while the folders were read
+    for sha256 in suspects:
+        if sha256 in known or files.received_at(sha256) >= now:
             continue
         try:
             stored = files.read_back(sha256)

@@ -188,9 +188,10 @@ class InstanceFiles:
         """Remove temporary files that no living process can still be writing; returns how many."""
         before, stale = time.time() - _STALE_SECONDS, 0
         for path in self._layout.incoming.glob(f"*{_PART}"):
-            if path.stat().st_mtime < before:
-                path.unlink(missing_ok=True)
-                stale += 1
+            with contextlib.suppress(FileNotFoundError):  # another listener starts and collects too
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    stale += 1
         return stale
 
     def collect_all(self) -> int:

@@ -47,7 +47,7 @@ def instance(number: int = 1, *, size: int = 64, sop_class: str = ULTRASOUND, **
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class, f"{STUDY}.{number}"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = STUDY, f"{STUDY}.9"
     ds.Modality, ds.PatientID, ds.StudyDate = "US", "P1", "20260101"
-    ds.Rows, ds.Columns, ds.BitsAllocated, ds.SamplesPerPixel = 1, size, 8, 1
+    ds.Rows, ds.Columns, ds.BitsAllocated, ds.SamplesPerPixel = 1, min(size, 65_534), 8, 1
     ds.PixelData = bytes([number % 256]) * size
     for keyword, value in elements.items():
         setattr(ds, keyword, value)
