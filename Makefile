@@ -25,10 +25,10 @@ demo: setup ## a dozen synthetic patients from association to archive
 	$(BIN)/agent demo
 
 test: setup ## setup, then every test that needs no torch and no GPU
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/training $(PYTEST_ARGS)
 
 test-fast: setup ## the tests that start no process and no peer
-	$(BIN)/python -m pytest -m 'not peers and not acceptance' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/training -m 'not peers and not acceptance' $(PYTEST_ARGS)
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check
@@ -45,6 +45,19 @@ docs: setup ## write the generated pages
 
 bench: setup ## speed and memory, as ratios against a peer in the same run
 	$(BIN)/python -m pytest tests/load -m bench -s $(PYTEST_ARGS)
+
+train-setup: $(TRAIN)/.installed ## make .venv-training with what training and its tests need
+
+$(TRAIN)/.installed: pyproject.toml constraints.txt
+	test -x $(TRAIN)/bin/python || $(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[training-core]'
+	touch $@
+
+train-test: train-setup ## the tests of training
+	$(TRAIN)/bin/python -m pytest tests/training $(PYTEST_ARGS)
+
+bundle: train-setup ## train, calibrate and export the reference bundle
+	$(TRAIN)/bin/python -m training reference
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) $(TRAIN) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
