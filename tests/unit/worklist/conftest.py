@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from agent.domain.completeness import Patience
 from agent.domain.study import InstanceHeader, StoredFile
@@ -74,6 +75,16 @@ def stored_file(study: str, instance: str, *, version: str = "", **header: str) 
 def scene(tmp_path: Path) -> Iterator[Scene]:
     url = os.environ.get("TEST_DATABASE_URL")
     ledger = Ledger(url) if url else Ledger.in_folder(tmp_path / "ledger.sqlite")
+    if url:
+        _empty(ledger)
     ledger.prepare()
     yield Scene(ledger)
     ledger.close()
+
+
+def _empty(ledger: Ledger) -> None:
+    """Drop every table of a shared test database."""
+    with ledger.write() as connection:
+        found = sa.MetaData()
+        found.reflect(connection)
+        found.drop_all(connection)
