@@ -8,6 +8,7 @@ is never taken from a sender: it could make the file executable (CVE-2019-11687)
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from agent.domain.errors import StorageFullError
+from agent.domain.errors import RequestorError, StorageFullError
 from agent.domain.identifiers import checked_uid
 from agent.domain.study import InstanceHeader, StoredFile
 from agent.store.durable import publish, sync_directory
@@ -85,6 +86,8 @@ class IncomingFile:
         """
         if self.error is None:
             try:
+                if self._descriptor < 0:
+                    raise OSError(errno.EBADF, "the data set was discarded before it was whole")  # noqa: TRY301
                 os.fsync(self._descriptor)
             except OSError as error:
                 self._fail(error)
@@ -178,7 +181,7 @@ class InstanceFiles:
         The first stays: the ledger knows it by the transfer syntax that it came with. Its directory is synced again,
         since whoever wrote it may have died before doing so.
         """
-        if final.is_file() and final.stat().st_size == incoming.offset + incoming.size:
+        if _holds(final, incoming.size):
             incoming.discard()
             sync_directory(final.parent)
         else:
@@ -233,6 +236,14 @@ class InstanceFiles:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
+
+
+def _holds(path: Path, size: int) -> bool:
+    """Whether a file is there whole, by the length of its data set."""
+    try:
+        return path.stat().st_size - read_part_ten_header(path)[2] == size
+    except (FileNotFoundError, RequestorError):
+        return False
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
