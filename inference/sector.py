@@ -6,15 +6,24 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
 
 _WORKING_SIDE: Final = 256
 """The sector is found on a picture reduced to this longest side: fine structure such as text vanishes."""
 _ABOVE_BACKGROUND: Final = 5.0
-"""Grey values over the screen's background from which a pixel may be tissue."""
+"""Grey values from the screen's background at which a pixel may be tissue."""
+_PLAIN: Final = 2.0
+"""Grey values by which the screen may differ from itself."""
 _LEAST_FRACTION: Final = 0.03
 """A connected part smaller than this share of the picture is text, a ruler or a grey bar."""
+_RIM: Final = 2
+"""Pixels of the reduced picture by which smoothing and closing widen the echoes."""
+_FLAT: Final = 0.35
+"""Slope up to which an edge of the hull may be the face of the transducer."""
+_TOUCHING: Final = 0.5
+"""Share of a side's rows in which the echoes must reach the hull for the side to count as seen."""
 
 
 def luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -28,8 +37,9 @@ def luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def find_sector(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Find the insonified area.
 
-    Text, rulers, logos and grey bars are left out by size and by their thinness; a dark depth of the sector is kept by
-    filling each row and column between its outermost echoes.
+    Text, rulers, logos and grey bars are left out by size and by their thinness. Sectors are convex but for the
+    transducer's face, and symmetric about its middle: so shadows and dark depth are filled by the convex hull, and a
+    side in the dark by the mirror image of the other.
 
     Parameters
     ----------
@@ -49,24 +59,26 @@ def find_sector(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     mask = _largest_part(_echoes(small))
     if mask is None:
         return np.zeros(grey.shape, np.bool_)
-    filled = Image.fromarray(_filled(mask).astype(np.uint8) * 255).resize((columns, rows), Image.Resampling.BILINEAR)
+    filled = Image.fromarray(_sector_of(_filled(mask)).astype(np.uint8) * 255).resize((columns, rows), Image.Resampling.BILINEAR)
     return np.asarray(filled) > 127
 
 
 def _echoes(small: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where the picture is brighter than the screen, with speckle closed and thin strokes opened away."""
+    """Where the picture differs from the screen, with speckle closed and thin strokes opened away."""
     background = _background(small)
     smooth = ndimage.uniform_filter(small, 3)
-    bright = smooth > background + _ABOVE_BACKGROUND
+    bright = np.abs(smooth - background) > _ABOVE_BACKGROUND  # on a grey screen the depth without echoes is darker
     opened = ndimage.binary_opening(bright, iterations=2)
     closed: NDArray[np.bool_] = ndimage.binary_closing(np.pad(opened, 6), iterations=5)[6:-6, 6:-6]
     return closed
 
 
 def _background(small: NDArray[np.float32]) -> float:
-    """Grey value of the screen: the commonest dark value, near the border if there is one."""
+    """Grey value of the screen: that of the border where the border is plain; else tissue reaches it."""
     edge = np.concatenate([small[:3].ravel(), small[-3:].ravel(), small[:, :3].ravel(), small[:, -3:].ravel()])
-    return float(min(np.median(edge), np.percentile(small, 20) + 10.0))
+    middle = float(np.median(edge))
+    plain = float((np.abs(edge - middle) < _PLAIN).mean()) > 0.5
+    return middle if plain else min(middle, float(np.percentile(small, 20)) + 10.0)
 
 
 def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
@@ -81,10 +93,7 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill each row between its outermost echoes, from the first echo of each column downwards.
-
-    Rows fill shadows and dark depth; the columns keep the gap above the transducer's curved face open.
-    """
+    """Fill each row between its outermost echoes, from the first echo of each column downwards."""
     below_first = np.logical_or.accumulate(mask, axis=0)
     filled: NDArray[np.bool_] = ndimage.binary_opening(_between(mask) & below_first, iterations=3)
     return filled if filled.any() else mask
@@ -94,3 +103,68 @@ def _between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     forward = np.logical_or.accumulate(mask, axis=1)
     backward = np.logical_or.accumulate(mask[:, ::-1], axis=1)[:, ::-1]
     return forward & backward
+
+
+def _sector_of(echoes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Complete the echoes to the sector that they lie in; the gap above the transducer's curved face stays open."""
+    inner = ndimage.binary_erosion(echoes, iterations=_RIM, border_value=1)
+    mask = inner if inner.any() else echoes
+    outline = np.argwhere(mask & ~ndimage.binary_erosion(mask))[:, ::-1].astype(np.float64)
+    try:
+        hull = outline[ConvexHull(outline).vertices]
+        face = _face(hull)
+        if face is None:
+            return _polygon(hull, mask.shape)
+        hull = _mirrored(hull, mask, sum(face) / 2)
+    except QhullError:  # fewer than three points that are not in line
+        return mask
+    gap = ~np.logical_or.accumulate(mask, axis=0)
+    gap[:, : int(face[0]) + 1] = False
+    gap[:, int(face[1]) :] = False
+    return _polygon(hull, mask.shape) & ~gap
+
+
+def _face(hull: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Columns of the ends of the transducer's face: the longest flat edge in the hull's upper half."""
+    steps = np.roll(hull, -1, axis=0) - hull
+    heights = hull[:, 1] + steps[:, 1] / 2
+    flat = (np.abs(steps[:, 1]) <= _FLAT * np.abs(steps[:, 0])) & (heights < hull[:, 1].mean())
+    if not flat.any():
+        return None
+    index = int(np.where(flat, np.abs(steps[:, 0]), -1.0).argmax())
+    ends = sorted((hull[index, 0], hull[index, 0] + steps[index, 0]))
+    return float(ends[0]), float(ends[1])
+
+
+def _mirrored(hull: NDArray[np.float64], mask: NDArray[np.bool_], axis: float) -> NDArray[np.float64]:
+    """Add the mirror image of the better seen side to the hull, where the other side lies in the dark."""
+    left, right = _touching(hull, mask), _touching(_flip(hull, mask.shape[1]), mask[:, ::-1])
+    image = np.stack([2 * axis - hull[:, 0], hull[:, 1]], axis=1)
+    if left < min(right, _TOUCHING):
+        image = image[image[:, 0] < axis]
+    elif right < min(left, _TOUCHING):
+        image = image[image[:, 0] > axis]
+    else:
+        return hull
+    points = np.concatenate([hull, image])
+    points[:, 0] = points[:, 0].clip(0, mask.shape[1] - 1)
+    return points[ConvexHull(points).vertices]
+
+
+def _touching(hull: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
+    """Share of rows, from the top to the hull's leftmost point, in which the echoes begin where the hull does."""
+    full = _polygon(hull, mask.shape)
+    rows = np.flatnonzero(full.any(axis=1) & mask.any(axis=1))
+    begins, ought = mask.argmax(axis=1)[rows], full.argmax(axis=1)[rows]
+    upper = slice(max(1, int(ought.argmin())))
+    return float((np.abs(begins - ought)[upper] <= _RIM).mean())
+
+
+def _flip(hull: NDArray[np.float64], columns: int) -> NDArray[np.float64]:
+    return np.stack([columns - 1 - hull[:, 0], hull[:, 1]], axis=1)
+
+
+def _polygon(corners: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    picture = Image.new("1", (shape[1], shape[0]))
+    ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in corners], fill=1, outline=1)
+    return np.asarray(picture)
