@@ -168,8 +168,8 @@ def _tell(rows: list[dict[str, Any]], home: Path, as_json: bool) -> None:
         return
     console = Console()
     table = Table(title="Synthetic patients; for research use only")
-    for heading in ("patient", "truth", "grade", "fat fraction", "seconds", "objects in the archive"):
-        table.add_column(heading, justify="left" if heading == "patient" else "right")
+    for heading in ("patient", "truth", "grade", "fat", "90 % interval", "seconds", "archived"):
+        table.add_column(heading, justify="left" if heading == "patient" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     console.print(table)
@@ -182,12 +182,12 @@ def _tell(rows: list[dict[str, Any]], home: Path, as_json: bool) -> None:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     low, high = row["fat_fraction_interval"]
-    estimate = (
-        f"{row['fat_fraction_percent']:.1f} % ({low:.1f} to {high:.1f})" if row["grade"] else row["reason"] or "-"
-    )
+    estimate = f"{row['fat_fraction_percent']:.1f} %" if row["grade"] else "-"
+    interval = f"{low:.1f} to {high:.1f} %" if row["grade"] else row["reason"] or "-"
     seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
     truth = f"{row['true_grade']}, {row['true_fat_fraction_percent']:.1f} %"
-    return (row["patient"], truth, row["grade"] or row["state"], estimate, seconds, str(row["objects_in_archive"]))
+    grade, archived = row["grade"] or row["state"], str(row["objects_in_archive"])
+    return (row["patient"], truth, grade, estimate, interval, seconds, archived)
 
 
 def _covered(row: dict[str, Any]) -> bool:
