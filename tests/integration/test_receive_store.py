@@ -452,7 +452,7 @@ def test_threads_and_files_are_given_back(reception: Reception) -> None:
     reception.send(instance())
     wait_for(lambda: threading.active_count() < 8)
     before = used()
-    for number in range(10):
+    for number in range(4):
         with Hand.connect(reception.port) as hand:
             hand.send(associate_request().replace(b"STEATOSIS", b"SOMEBODY "))
             assert hand.answer()[0] == 3
