@@ -11,22 +11,34 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from inference.contract import GRADES, OUTPUTS, VIEWS
 from inference.geometry import InputGeometry
+from inference.onnx_file import OnnxFileError, check_self_contained
 
 FORMAT: Final = 1
 DESCRIPTION: Final = "bundle.json"
 _LARGEST_FILE: Final = 512 * 1024 * 1024
-_EXTERNAL_KEY: Final = b"\x0a\x08location"
-"""StringStringEntryProto.key = "location" as it is encoded in TensorProto.external_data (onnx.proto), the key that
-every external tensor must have. Found anywhere, in subgraphs and sparse tensors too, the graph is refused; onnxruntime
-could not open the file anyway, since it is given bytes without a folder."""
+_INSTALL_AGAIN: Final = "install the bundle again with agent model install"
+_LONGEST_SIDE: Final = 4096
 
 
 class BundleError(Exception):
-    """A bundle is missing, not whole, or not of a kind that this version reads."""
+    """A bundle is missing, not whole, or not of a kind that this version reads.
+
+    Parameters
+    ----------
+    cause
+        What is wrong, with the file or key.
+    remedy
+        What the operator can do about it.
+    """
+
+    def __init__(self, cause: str, *, remedy: str = _INSTALL_AGAIN) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,8 @@ class Calibration:
     interval_coverage: float
     interval_quantiles: tuple[float, float]
     """Added to the fat fraction, percent points."""
+    interval_quantiles_by_views: Mapping[int, tuple[float, float]]
+    """The same for studies of that many views, where training measured it: fewer views, a wider interval."""
     grade_coverage: float
     grade_threshold: float
     """A grade belongs to the conformal set if the probability of the others before it stays below this."""
@@ -63,6 +77,8 @@ class Bundle:
     cut_offs_source: str
     tolerance: Mapping[str, float]
     golden: Path
+    golden_vectors: bytes
+    """Content of `golden`, as checked."""
     description: Mapping[str, Any]
 
     @classmethod
@@ -77,14 +93,15 @@ class Bundle:
         description = _description(folder)
         try:
             return cls._of(folder, description)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise BundleError(f"{folder / DESCRIPTION} lacks or garbles {error}") from error
 
     @classmethod
     def _of(cls, folder: Path, description: dict[str, Any]) -> Bundle:
         members = tuple(_member(folder, entry) for entry in description["members"])
+        if not members:
+            raise ValueError("members: there are none")
         golden = description["golden"]
-        _checked(folder, golden["file"], golden["sha256"])
         cut_offs = description["cut_offs"]
         first, second, third = (float(value) for value in cut_offs["percent"])
         return cls(
@@ -95,13 +112,14 @@ class Bundle:
             geometry=_geometry(description["input"]),
             members=members,
             calibration=_calibration(description["calibration"]),
-            expected_views=int(description["expected_views"]),
+            expected_views=_positive("expected_views", int(description["expected_views"])),
             liver_logit_minimum=float(description["liver_logit_minimum"]),
             steatosis_operating_point=float(description["operating_points"]["steatosis"]),
             cut_offs=(first, second, third),
             cut_offs_source=str(cut_offs["source"]),
             tolerance={name: float(golden["tolerance"][name]) for name in OUTPUTS if name in golden["tolerance"]},
             golden=folder / golden["file"],
+            golden_vectors=_checked(folder, golden["file"], golden["sha256"]),
             description=description,
         )
 
@@ -129,17 +147,23 @@ def _canonical(description: Mapping[str, Any]) -> bytes:
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_bytes(), parse_constant=_not_a_number)
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+        remedy = "model.bundle must be a bundle's folder; agent model list shows those installed"
+        raise BundleError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON: {error}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise BundleError(f"{path} is not of bundle format {FORMAT}")
+        remedy = "use a bundle made for this version of the agent"
+        raise BundleError(f"{path} is not of bundle format {FORMAT}", remedy=remedy)
     for key, known in (("views", VIEWS), ("grades", GRADES)):
-        if tuple(description.get(key, ())) != known:
+        if description.get(key) != list(known):
             raise BundleError(f"{path}: {key} are not {', '.join(known)}")
     return description
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
 
 
 def _checked(folder: Path, name: str, sha256: str) -> bytes:
@@ -147,11 +171,12 @@ def _checked(folder: Path, name: str, sha256: str) -> bytes:
         raise BundleError(f"{name!r} is not a plain file name")
     path = folder / name
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise BundleError(f"{path} is larger than {_LARGEST_FILE >> 20} MiB")
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > _LARGEST_FILE:
+        raise BundleError(f"{path} is larger than {_LARGEST_FILE >> 20} MiB")
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BundleError(f"{path} was changed: its digest is not the one in {DESCRIPTION}")
     return content
@@ -159,30 +184,51 @@ def _checked(folder: Path, name: str, sha256: str) -> bytes:
 
 def _member(folder: Path, entry: Mapping[str, Any]) -> bytes:
     content = _checked(folder, entry["file"], entry["sha256"])
-    if _EXTERNAL_KEY in content:
-        raise BundleError(f"{folder / entry['file']} refers to external data; a member must hold all its weights")
+    try:
+        check_self_contained(content)
+    except OnnxFileError as error:
+        raise BundleError(f"{folder / entry['file']} {error}") from error
     return content
 
 
+def _positive(name: str, value: Any) -> Any:
+    if not value > 0:
+        raise ValueError(f"{name}: {value} is not positive")
+    return value
+
+
 def _geometry(values: Mapping[str, Any]) -> InputGeometry:
-    return InputGeometry(
+    geometry = InputGeometry(
         channels=int(values["channels"]),
         height=int(values["height"]),
         width=int(values["width"]),
         mean=tuple(float(value) for value in values["mean"]),
-        std=tuple(float(value) for value in values["std"]),
+        std=tuple(_positive("std", float(value)) for value in values["std"]),
     )
+    if not geometry.channels == len(geometry.mean) == len(geometry.std) > 0:
+        raise ValueError("input: as many means and standard deviations as channels are needed")
+    if not (0 < geometry.height <= _LONGEST_SIDE and 0 < geometry.width <= _LONGEST_SIDE):
+        raise ValueError(f"input: {geometry.width} x {geometry.height} pixels is no size")
+    return geometry
 
 
 def _calibration(values: Mapping[str, Any]) -> Calibration:
     interval, grade = values["fat_fraction_interval"], values["conformal_grade"]
-    low, high = interval["quantiles"]
+    by_views = interval.get("quantiles_by_views", {})
     return Calibration(
-        temperature=float(values["temperature"]),
+        temperature=_positive("temperature", float(values["temperature"])),
         fat_slope=float(values["fat_fraction"]["slope"]),
         fat_intercept=float(values["fat_fraction"]["intercept"]),
         interval_coverage=float(interval["coverage"]),
-        interval_quantiles=(float(low), float(high)),
+        interval_quantiles=_quantiles(interval["quantiles"]),
+        interval_quantiles_by_views={int(count): _quantiles(pair) for count, pair in by_views.items()},
         grade_coverage=float(grade["coverage"]),
         grade_threshold=float(grade["threshold"]),
     )
+
+
+def _quantiles(pair: Any) -> tuple[float, float]:
+    low, high = (float(value) for value in pair)
+    if low > high:
+        raise ValueError(f"quantiles: {low} lies above {high}")
+    return low, high

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.backends.interface import MemberOutputs
+from inference.backends.interface import BackendError, MemberOutputs
 from inference.bundle import Calibration
 from inference.contract import (
     GRADES,
@@ -64,16 +64,21 @@ class StudyPrediction:
 
 
 def combine(outputs: Sequence[MemberOutputs], calibration: Calibration) -> StudyPrediction:
-    """Average the members: probabilities after temperature, the rest as it is."""
+    """Average the members: probabilities after temperature, the rest as it is.
+
+    Raises
+    ------
+    BackendError
+        A member gave a value that is not finite: it would read as S0.
+    """
     by_member = _softmax(_stacked(outputs, OUTPUT_GRADE_LOGITS) / calibration.temperature)
     probabilities = by_member.mean(axis=0)
     fat = _stacked(outputs, OUTPUT_FAT_FRACTION)[:, 0] * calibration.fat_slope + calibration.fat_intercept
-    estimate = float(np.clip(fat.mean(), 0.0, _HIGHEST_FAT_FRACTION))
-    low, high = (
-        float(np.clip(estimate + shift, 0.0, _HIGHEST_FAT_FRACTION)) for shift in calibration.interval_quantiles
-    )
-    view_grades = _softmax(_stacked(outputs, OUTPUT_VIEW_GRADE_LOGITS) / calibration.temperature).mean(axis=0)
     views = _softmax(_stacked(outputs, OUTPUT_VIEW_LOGITS)).mean(axis=0)
+    estimate = float(np.clip(fat.mean(), 0.0, _HIGHEST_FAT_FRACTION))
+    shifts = calibration.interval_quantiles_by_views.get(len(views), calibration.interval_quantiles)
+    low, high = (float(np.clip(estimate + shift, 0.0, _HIGHEST_FAT_FRACTION)) for shift in shifts)
+    view_grades = _softmax(_stacked(outputs, OUTPUT_VIEW_GRADE_LOGITS) / calibration.temperature).mean(axis=0)
     weights = _stacked(outputs, OUTPUT_VIEW_WEIGHTS).mean(axis=0)
     return StudyPrediction(
         probabilities=probabilities,
@@ -103,7 +108,10 @@ def grade_set(probabilities: NDArray[np.float32], threshold: float) -> tuple[str
 
 
 def _stacked(outputs: Sequence[MemberOutputs], name: str) -> NDArray[np.float32]:
-    return np.stack([np.asarray(member[name], np.float32) for member in outputs])
+    values = np.stack([np.asarray(member[name], np.float32) for member in outputs])
+    if not np.isfinite(values).all():
+        raise BackendError(f"a member's {name} is not finite; agent model verify says whether the engine is at fault")
+    return values
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -66,7 +66,18 @@ class Predictor:
         )
 
     def predict(self, views: NDArray[np.float32]) -> StudyPrediction:
-        """Score one study from its prepared views, float32 [V, C, H, W]; their order changes nothing but its own."""
+        """Score one study from its prepared views; their order changes nothing but its own.
+
+        Parameters
+        ----------
+        views
+            float32 [V, C, H, W], V at least 1, C, H and W as the bundle's geometry says.
+
+        Raises
+        ------
+        BackendError
+            The engine fails, or a member gives values that are not finite.
+        """
         return combine(self.engine.run(views), self.bundle.calibration)
 
     def warm_up(self) -> None:

@@ -57,9 +57,11 @@ def prepare_view(
     Returns
     -------
     PreparedView or None
-        None where no sector is found.
+        None where no sector is found, or the region lies beside the picture.
     """
     x0, y0, x1, y1 = clamped(region, pixels.shape[:2])
+    if x1 <= x0 or y1 <= y0:
+        return None
     grey = luma(pixels[y0:y1, x0:x1])
     sector = find_sector(grey)
     if not sector.any():

@@ -59,8 +59,8 @@ def find_sector(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     mask = _largest_part(_echoes(small))
     if mask is None:
         return np.zeros(grey.shape, np.bool_)
-    filled = Image.fromarray(_sector_of(_filled(mask)).astype(np.uint8) * 255).resize((columns, rows), Image.Resampling.BILINEAR)
-    return np.asarray(filled) > 127
+    sector = Image.fromarray(_sector_of(_filled(mask)).astype(np.uint8) * 255)
+    return np.asarray(sector.resize((columns, rows), Image.Resampling.BILINEAR)) > 127
 
 
 def _echoes(small: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -148,7 +148,8 @@ def _mirrored(hull: NDArray[np.float64], mask: NDArray[np.bool_], axis: float) -
         return hull
     points = np.concatenate([hull, image])
     points[:, 0] = points[:, 0].clip(0, mask.shape[1] - 1)
-    return points[ConvexHull(points).vertices]
+    completed: NDArray[np.float64] = points[ConvexHull(points).vertices]
+    return completed
 
 
 def _touching(hull: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from inference.backends.interface import MemberOutputs
+from inference.bundle import BundleError
 from inference.contract import OUTPUTS
 from inference.predictor import Predictor
 
@@ -14,38 +20,59 @@ from inference.predictor import Predictor
 class Verification:
     """The largest deviation from the golden vectors, output by output."""
 
-    deviations: dict[str, float]
-    tolerance: dict[str, float]
+    deviations: Mapping[str, float]
+    """Infinite where a value is not finite or has another shape."""
+    tolerance: Mapping[str, float]
 
     @property
     def ok(self) -> bool:
-        """Whether every output agrees within the bundle's tolerance."""
-        return all(worst <= self.tolerance[name] for name, worst in self.deviations.items() if name in self.tolerance)
+        """Whether every output agrees within the bundle's tolerance; one without a tolerance must agree exactly."""
+        return all(worst <= self.tolerance.get(name, 0.0) for name, worst in self.deviations.items())
 
     @property
     def worst(self) -> str:
         """The output that comes nearest to its tolerance, in words."""
-        shares = {name: self.deviations[name] / limit for name, limit in self.tolerance.items() if limit > 0}
-        if not shares:
-            return "no tolerance is stated"
+        shares = {name: worst / max(self.tolerance.get(name, 0.0), 1e-30) for name, worst in self.deviations.items()}
         name = max(shares, key=lambda output: shares[output])
-        return f"{name} deviates by {self.deviations[name]:.1e} (tolerance {self.tolerance[name]:.1e})"
+        return f"{name} deviates by {self.deviations[name]:.1e} (tolerance {self.tolerance.get(name, 0.0):.1e})"
 
 
 def verify(predictor: Predictor) -> Verification:
     """Run the bundle's golden vectors.
 
     Keys of the archive: `case{k}_views` is an input, `case{k}_member{m}_{output}` what member m must give.
+
+    Raises
+    ------
+    BundleError
+        The bundle holds no golden case, or not all outputs of one.
+    BackendError
+        The engine cannot run a case.
     """
     deviations = dict.fromkeys(OUTPUTS, 0.0)
-    with np.load(predictor.bundle.golden, allow_pickle=False) as golden:
-        cases = sorted(
-            name.removesuffix("_views") for name in golden.files if name.endswith("_views") and "_member" not in name
-        )
-        for case in cases:
-            for index, outputs in enumerate(predictor.engine.run(golden[f"{case}_views"])):
+    try:
+        with np.load(io.BytesIO(predictor.bundle.golden_vectors), allow_pickle=False) as golden:
+            for prefix, outputs in _runs(predictor, golden):
                 for name in OUTPUTS:
-                    expected = golden[f"{case}_member{index}_{name}"]
-                    apart = float(np.abs(np.asarray(outputs[name]) - expected).max(initial=0.0))
+                    apart = _apart(outputs[name], golden[f"{prefix}_{name}"])
                     deviations[name] = max(deviations[name], apart)
-    return Verification(deviations=deviations, tolerance=dict(predictor.bundle.tolerance))
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"the golden vectors of {predictor.bundle.folder} are not whole: {error}") from error
+    return Verification(deviations=deviations, tolerance=predictor.bundle.tolerance)
+
+
+def _runs(predictor: Predictor, golden: Any) -> Iterator[tuple[str, MemberOutputs]]:
+    cases = sorted(name.removesuffix("_views") for name in golden.files if name.endswith("_views"))
+    if not cases:
+        raise KeyError("no case")
+    for case in cases:
+        for index, outputs in enumerate(predictor.engine.run(golden[f"{case}_views"])):
+            yield f"{case}_member{index}", outputs
+
+
+def _apart(given: Any, expected: Any) -> float:
+    """Largest difference; infinite where the two cannot be compared, since a NaN would compare as agreement."""
+    given, expected = np.asarray(given, np.float64), np.asarray(expected, np.float64)
+    if given.shape != expected.shape or not np.isfinite(given).all():
+        return float("inf")
+    return float(np.abs(given - expected).max(initial=0.0))

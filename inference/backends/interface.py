@@ -23,4 +23,10 @@ class Engine(Protocol):
     precision: str
 
     def run(self, views: NDArray[np.float32]) -> Sequence[MemberOutputs]:
-        """Run every member on float32 [V, C, H, W]."""
+        """Run every member on float32 [V, C, H, W].
+
+        Raises
+        ------
+        BackendError
+            The views have another shape than the graphs take, or the engine fails.
+        """
