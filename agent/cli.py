@@ -257,7 +257,7 @@ def model() -> None:
 @json_option
 @config_option
 def model_list(as_json: bool, config: Path | None) -> int:
-    """List the configured and the shipped bundle."""
+    """List the configured, the shipped and the installed bundles."""
     from agent.serve.models import list_bundles
 
     _print(list_bundles(_settings(config)), as_json, ("name", "version", "members", "digest", "folder", "configured"))
@@ -275,6 +275,21 @@ def model_verify(folder: Path | None, as_json: bool, config: Path | None) -> int
     entry = verify_bundle(_settings(config), folder)
     _print([entry], as_json, ("name", "version", "backend", "ok", "worst"))
     return 0 if entry["ok"] else 1
+
+
+@model.command("install")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@json_option
+@config_option
+def model_install(folder: Path, as_json: bool, config: Path | None) -> int:
+    """Check a bundle and copy it into the data folder."""
+    from agent.serve.models import install_bundle
+
+    entry = install_bundle(_settings(config), folder)
+    _print([entry], as_json, ("name", "version", "members", "digest", "folder"))
+    if not as_json and not entry["configured"]:
+        click.echo(f'To score with it: [model] bundle = "{entry["folder"]}"', err=True)
+    return 0
 
 
 def _choice(kind: type[Any], chosen: dict[str, Any]) -> Any:

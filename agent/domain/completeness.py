@@ -39,9 +39,3 @@ def is_complete(now: float, *, first_at: float, quiet_since: float, sending: boo
     if now - first_at >= patience.max_wait_seconds:
         return True
     return not sending and now - quiet_since >= patience.quiet_seconds
-
-
-def next_look(now: float, *, first_at: float, quiet_since: float, patience: Patience) -> float:
-    """Seconds until the group could close if nothing more arrives; 0 if it could now."""
-    quiet = quiet_since + patience.quiet_seconds
-    return max(0.0, min(quiet, first_at + patience.max_wait_seconds) - now)

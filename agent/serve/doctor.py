@@ -15,7 +15,7 @@ from agent.deliver.probe import probe_archive
 from agent.domain.errors import AgentError
 from agent.serve.bundles import bundle_of
 from agent.serve.context import GIGABYTE, broker_of, layout_of, ledger_of
-from agent.serve.dicom import scu_of
+from agent.serve.dicom import files_of, scu_of
 from agent.serve.models import verify_bundle
 from agent.settings import Settings
 from agent.worklist import reading
@@ -101,10 +101,13 @@ def _files(settings: Settings) -> Iterator[Finding]:
     with ledger.read() as connection:
         digests = list(connection.execute(sa.select(t.instances.c.sha256)).scalars())
         kept = connection.execute(sa.select(objects.result_key, objects.sop_instance_uid, objects.sha256)).all()
+    files = files_of(settings)
     missing = [sha256 for sha256 in digests if not layout.instance(sha256).exists()]
+    changed = [sha256 for sha256 in set(digests) - set(missing) if files.digest_of(sha256) != sha256]
     stray = [path for path in layout.instances.glob("*/*.dcm") if path.stem not in set(digests)]
     spoilt = [uid for key, uid, sha256 in kept if _sha256(layout.result_folder(key) / f"{uid}.dcm") != sha256]
     yield _finding("instance rows without file", not missing, _some(missing), "replay them with --from archive")
+    yield _finding("instance files changed", not changed, _some(changed), "replay them with --from archive")
     yield _finding("instance files without row", not stray, _some([p.name for p in stray]), "restart `agent serve`")
     yield _finding("result files missing or changed", not spoilt, _some(spoilt), "replay their studies")
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from agent.serve.bundles import bundle_of
+from agent.serve.context import layout_of
 from agent.settings import SHIPPED_BUNDLE, Settings
-from inference.bundle import Bundle
+from agent.store.durable import make_directory, sync_directory
+from inference.bundle import DESCRIPTION, Bundle
 from inference.predictor import Predictor
 from inference.verify import verify
 
 
 def list_bundles(settings: Settings) -> list[dict[str, Any]]:
-    """List the configured bundle and, if another, the shipped one."""
-    folders = dict.fromkeys((settings.model.bundle, SHIPPED_BUNDLE.resolve()))
+    """List the configured bundle, the shipped one and those installed."""
+    installed = sorted(path for path in layout_of(settings).bundles.glob("*") if (path / DESCRIPTION).exists())
+    folders = dict.fromkeys((settings.model.bundle, SHIPPED_BUNDLE.resolve(), *installed))
     return [_entry(bundle_of(folder), folder, settings) for folder in folders]
 
 
@@ -30,6 +34,27 @@ def verify_bundle(settings: Settings, folder: Path | None) -> dict[str, Any]:
         "ok": report.ok,
         "worst": report.worst,
     }
+
+
+def install_bundle(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Check a bundle and copy it into the data folder; installing it again changes nothing.
+
+    Raises
+    ------
+    SettingsError
+        It is not whole.
+    """
+    bundle = bundle_of(folder)
+    target = layout_of(settings).bundles / f"{bundle.name}-{bundle.version}-{bundle.digest[:12]}"
+    if not target.exists():
+        make_directory(target.parent)
+        partial = target.with_name(f".{target.name}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(folder, partial)
+        bundle_of(partial)  # what was copied is what was checked
+        partial.replace(target)
+        sync_directory(target.parent)
+    return _entry(bundle, target, settings)
 
 
 def _entry(bundle: Bundle, folder: Path, settings: Settings) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class Layout:
         return self.data_dir / "results"
 
     @property
+    def bundles(self) -> Path:
+        """Installed model bundles."""
+        return self.data_dir / "bundles"
+
+    @property
     def broker(self) -> Path:
         """The embedded broker's own folder."""
         return self.data_dir / "broker"

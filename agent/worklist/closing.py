@@ -47,15 +47,6 @@ def close_complete_groups(ledger: Ledger, *, patience: Patience, bundle_digest: 
     ]
 
 
-def force_close(ledger: Ledger, study_instance_uid: str, *, bundle_digest: str, now: float) -> Closed | None:
-    """Close the group of a study at once, as if it had been quiet for long enough."""
-    of_study = sa.select(t.studies.c.group_id).where(t.studies.c.study_instance_uid == study_instance_uid)
-    with ledger.read() as connection:
-        group = connection.execute(sa.select(t.groups).where(t.groups.c.id.in_(of_study), t.groups.c.receiving)).first()
-    at_once = Patience(quiet_seconds=0, max_wait_seconds=0)
-    return None if group is None else _close_group(ledger, group, at_once, bundle_digest, now)
-
-
 def group_content(connection: sa.Connection, group_id: str) -> GroupContent:
     """Read what may be scored of a group; where nothing may be, what a refusal is about.
 

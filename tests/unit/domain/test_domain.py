@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain.completeness import Patience, is_complete, next_look
+from agent.domain.completeness import Patience, is_complete
 from agent.domain.eligibility import MANUFACTURER_MODEL_NAME, is_own_result, reason_not_scored
 from agent.domain.errors import IdentifierError
 from agent.domain.identifiers import Archive, Peer, checked_uid, is_uid
@@ -107,12 +107,6 @@ def test_derived_uids_are_uids_and_repeat(key: str, index: int) -> None:
 )
 def test_completeness(now: float, quiet_since: float, sending: bool, complete: bool) -> None:
     assert is_complete(now, first_at=0, quiet_since=quiet_since, sending=sending, patience=PATIENCE) is complete
-
-
-def test_when_to_look_next() -> None:
-    assert next_look(10, first_at=0, quiet_since=5, patience=PATIENCE) == 25
-    assert next_look(890, first_at=0, quiet_since=889, patience=PATIENCE) == 10
-    assert next_look(950, first_at=0, quiet_since=949, patience=PATIENCE) == 0
 
 
 def header(**values: object) -> InstanceHeader:

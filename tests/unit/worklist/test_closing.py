@@ -194,10 +194,3 @@ def test_another_bundle_alone_makes_no_work(scene: Scene) -> None:
     scene.close()
     scene.now += 30
     assert scene.close(bundle="c" * 64) == []
-
-
-def test_force_close(scene: Scene) -> None:
-    scene.arrive()
-    closed = closing.force_close(scene.ledger, "1.2", bundle_digest="b" * 64, now=scene.now)
-    assert closed is not None
-    assert closed.work_item_id == 1
