@@ -21,7 +21,9 @@ def test_every_package_is_listed() -> None:
 def test_every_requirement_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pinned = {
-        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
     }
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["dev"], *extras["training-core"]]
