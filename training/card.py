@@ -31,6 +31,8 @@ def card(description: dict[str, Any]) -> str:
         calibration=data["patients"]["calibration"],
         test=data["patients"]["test"],
         negatives=data["negatives"],
+        epochs=data["epochs"],
+        notes="".join(f"- {note}\n" for note in data["notes"]) or "None.\n",
         real_train=data["real_frames"]["train"],
         real_held_out=data["real_frames"]["held_out"],
         cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),

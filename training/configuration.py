@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class Bundle:
     version: str
     expected_views: int
     interval_coverage: float
+    notes: Sequence[str] = ()
+    """What a reader of the card must know of how this bundle came about."""
 
 
 @dataclass(frozen=True, kw_only=True)

