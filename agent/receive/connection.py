@@ -1,4 +1,4 @@
-"""The connection of an association: bounded in size and time, and acknowledged at once.
+"""The connection of an association: bounded in size and time, acknowledged at once, waited for without looking.
 
 pynetdicom buffers whatever length a PDU claims (up to 4 GiB), waits for ever for the rest of it, and reads 4,096 bytes
 at a time. Nothing of its protocol is changed here.
@@ -6,12 +6,16 @@ at a time. Nothing of its protocol is changed here.
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import struct
 import time
-from typing import Final
+from typing import Any, Final
 
 from pynetdicom.transport import AssociationSocket
+
+from agent.receive.waiting import LOOK_SECONDS, Checkpoint, RingingQueue, WakeUp
 
 MAXIMUM_PDU: Final = 131_072
 """Maximum Length that we negotiate (PS3.8 Annex D.1), bytes."""
@@ -23,13 +27,28 @@ _SEND_SECONDS: Final = 60.0
 _HEADER: Final = struct.Struct(">BBL")  # PS3.8 Table 9-11 and others: type, reserved, length
 _DATA: Final = 0x04
 _UNKNOWN: Final = 0x00
+_WAITING: Final = frozenset({"Sta2", "Sta3", "Sta6"})
+"""States of PS3.8 Table 9-10 in which nothing happens until the peer or the association does something."""
+
+
+def take_over(association: Any) -> None:
+    """Put our socket and our way of waiting under an association whose threads have not started."""
+    dul, dimse = association.dul, association.dimse
+    wake_up = WakeUp()
+    checkpoint = Checkpoint(lambda: not (dimse.msg_queue.empty() and dul.to_user_queue.empty()))
+    association._reactor_checkpoint = checkpoint
+    dimse.msg_queue = RingingQueue(checkpoint.ring)
+    dul.to_user_queue = RingingQueue(checkpoint.ring)
+    dul.to_provider_queue = RingingQueue(wake_up.ring)
+    dul.socket = BoundedSocket(dul.socket, wake_up)
 
 
 class BoundedSocket(AssociationSocket):
     """An `AssociationSocket` that takes over from pynetdicom's own before its threads start."""
 
-    def __init__(self, plain: AssociationSocket) -> None:
+    def __init__(self, plain: AssociationSocket, wake_up: WakeUp) -> None:
         self.__dict__.update(plain.__dict__)
+        self.wake_up = wake_up
         self._rest = 0
         self._due = 0.0
         if self.socket is None:
@@ -37,6 +56,33 @@ class BoundedSocket(AssociationSocket):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.socket.settimeout(_SEND_SECONDS)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; while nothing else is to be done, waits for it a little."""
+        connection = self.socket
+        if connection is None or not self._is_connected:
+            return False
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return True
+        try:
+            descriptor = connection.fileno()
+            readable = self._poll(descriptor)
+        except (OSError, ValueError):  # closed by another thread
+            self.event_queue.put("Evt17")
+            return False
+        return descriptor in readable
+
+    def _poll(self, descriptor: int) -> list[int]:
+        idle = self.assoc.dul.state_machine.current_state in _WAITING
+        idle = idle and self.event_queue.empty() and self.provider_queue.empty()
+        poll = select.poll()  # no limit of 1,024 descriptors, as `select` has
+        poll.register(descriptor, select.POLLIN)
+        if idle and self.wake_up.fileno() >= 0:
+            poll.register(self.wake_up, select.POLLIN)
+        found = poll.poll(LOOK_SECONDS * 1000 if idle else 0)
+        self.wake_up.answer()
+        return [number for number, _ in found]
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly `nr_bytes`, fewer only at the end of the stream.

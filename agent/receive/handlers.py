@@ -14,7 +14,7 @@ from agent.domain.errors import AgentError, IdentifierError, LedgerError, Mismat
 from agent.domain.study import InstanceHeader
 from agent.receive.admission import Admission, Rejection, congestion
 from agent.receive.commitment import CommitmentHandler, nobody_asked, report_of
-from agent.receive.connection import BoundedSocket
+from agent.receive.connection import BoundedSocket, take_over
 from agent.receive.spooling import Arriving, SpoolingProvider
 from agent.receive.status import PROCESSING_FAILURE, SUCCESS, status_of
 from agent.store.instance_files import IncomingFile, InstanceFiles, read_part_ten_header
@@ -67,7 +67,7 @@ class Handlers:
     def on_connection(self, event: Any) -> None:
         """Put our bounds and our way to disk under the association, before its threads start."""
         event.assoc.dimse = SpoolingProvider(event.assoc, self.files)
-        event.assoc.dul.socket = BoundedSocket(event.assoc.dul.socket)
+        take_over(event.assoc)
 
     def on_request(self, event: Any) -> None:
         """Admit or reject; the peer gets the standard's code, the log the true cause."""
@@ -204,6 +204,8 @@ class Handlers:
         provider = association.dimse
         if isinstance(provider, SpoolingProvider):
             provider.discard_all()
+        if isinstance(association.dul.socket, BoundedSocket):
+            association.dul.socket.wake_up.close()
         opened = self._open.get(association)
         released = association.is_released or (opened is not None and opened.released)
         self._ended(association, "released" if released else "aborted")

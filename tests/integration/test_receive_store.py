@@ -463,6 +463,20 @@ def test_threads_and_files_are_given_back(reception: Reception) -> None:
     wait_for(lambda: all(now <= then for now, then in zip(used(), before, strict=True)))
 
 
+def test_idle_associations_cost_nothing(reception: Reception) -> None:
+    """pynetdicom's threads look every millisecond: thirty idle senders would keep a core busy."""
+    held = [Hand.associated(reception.port) for _ in range(30)]
+    started, spent = time.monotonic(), time.process_time()
+    time.sleep(1.0)
+    assert (time.process_time() - spent) / (time.monotonic() - started) < 0.3
+    started = time.monotonic()
+    assert held[7].store(store_command(f"{STUDY}.1".encode()), encoded(instance())) == 0
+    assert time.monotonic() - started < 0.5
+    for hand in held:
+        hand.connection.close()
+    wait_for(lambda: all(row.closed_at for row in reception.rows(t.associations)))
+
+
 # Reports of storage commitment
 
 

@@ -59,9 +59,9 @@ def test_mutual_tls_while_another_caller_is_silent(reception: Reception, keys: P
 def test_certificate_of_nobody_known(reception: Reception, keys: Path, name: str | None) -> None:
     with structlog.testing.capture_logs() as logs, socket.create_connection(("127.0.0.1", reception.port)) as plain:
         plain.settimeout(5)
-        with client(keys, name).wrap_socket(plain, server_hostname="localhost") as wrapped:
-            with pytest.raises((ssl.SSLError, ConnectionError)):  # TLS 1.3 tells after the handshake
-                wrapped.recv(1)
+        wrapped = client(keys, name).wrap_socket(plain, server_hostname="localhost")
+        with wrapped, pytest.raises((ssl.SSLError, ConnectionError)):
+            wrapped.recv(1)  # TLS 1.3 tells after the handshake
         (dropped,) = wait_for(lambda: [log for log in logs if log["event"] == "connection dropped"])
     assert "CERTIFICATE" in dropped["cause"].upper()
     assert reception.rows(t.associations) == []
