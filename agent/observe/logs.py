@@ -64,6 +64,7 @@ def set_up_logging(
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -56,6 +56,7 @@ def broker_command(folder: Path) -> list[str]:
         "save": "",
         "appendonly": "no",
         "daemonize": "no",
+        "logfile": str(folder / "valkey.log"),
         "loglevel": "warning",
         "maxmemory-policy": "noeviction",
     }

@@ -47,6 +47,8 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
         data=str(layout.data_dir),
         notice="for research use only",
     )
+    if os.geteuid() == 0:
+        log.warning("running as root", remedy="give the agent a user of its own: see deploy/systemd")
     try:
         return Supervisor(specs, lambda: _rebuild(settings, ledger, role)).run()
     finally:

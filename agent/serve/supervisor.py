@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -130,6 +131,7 @@ class Supervisor:
             child.spec.command,
             env=environment,
             stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,  # standard output is for data, and `serve` has none
             preexec_fn=die_with_parent,  # safe: the supervisor has one thread
         )
         child.started_at = time.monotonic()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
@@ -30,6 +32,7 @@ QUEUES: Final = ("score", "deliver", "retrieve")
 def run_worker(settings: Settings, queue: str) -> None:
     """Serve one queue until SIGTERM; the step at hand is finished first."""
     log = structlog.get_logger("worker").bind(queue=queue)
+    warnings.simplefilter("ignore", SecurityWarning)  # `serve` says once that it runs as root
     ledger, owner = ledger_of(settings), owner_of(settings, queue)
     app = make_celery(broker_of(settings))
     waker = _waker(app, log)
