@@ -17,6 +17,9 @@ _FULL_CONTRAST: Final = 90.0
 _COLOURED: Final = 48.0
 """Distance in RGB from the tint of its own brightness from which a pixel is coloured on purpose."""
 _THUMBNAIL: Final = (64, 48)
+"""Columns and rows to which frames are reduced before they are compared: speckle averages out."""
+_MOST_SAMPLED: Final = 500_000
+"""Pixels that are enough to say which share is coloured."""
 
 
 def frame_quality(pixels: NDArray[np.uint8], sector: NDArray[np.bool_]) -> float:
@@ -60,8 +63,10 @@ def colour_fraction(pixels: NDArray[np.uint8], sector: NDArray[np.bool_]) -> flo
     """
     if pixels.ndim == 2 or not sector.any():
         return 0.0
-    inside = pixels[sector].astype(np.float32)
-    level = luma(pixels)[sector] >> 4
+    sampled = pixels[sector]
+    sampled = sampled[:: 1 + len(sampled) // _MOST_SAMPLED]
+    inside = sampled.astype(np.float32)
+    level = luma(sampled[None])[0] >> 4
     chroma = inside - inside.mean(axis=1, keepdims=True)
     tint = np.zeros((16, 3), np.float32)
     for step in np.unique(level):
@@ -93,7 +98,7 @@ def representative_frames(
     usable = np.flatnonzero(qualities > 0.0)
     if usable.size == 0:
         return []
-    small = np.stack([_thumbnail(frames[index]) for index in usable])
+    small = np.stack([thumbnail(frames[index]) for index in usable])
     chosen = [int(qualities[usable].argmax())]
     while len(chosen) < min(count, usable.size):
         apart = np.min([np.abs(small - small[other]).mean(axis=(1, 2)) for other in chosen], axis=0)
@@ -103,5 +108,6 @@ def representative_frames(
     return [int(usable[index]) for index in chosen]
 
 
-def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Reduce a frame to 48 rows and 64 columns of grey values, for comparison."""
     return np.asarray(Image.fromarray(luma(frame)).resize(_THUMBNAIL, Image.Resampling.BOX), np.float32)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 
 from agent.domain.score import ViewUse
 from agent.domain.study import Instance
-from agent.score.frames import LEAST_SIDE, FramePlan, NotScorableError, candidate_frames, plan_frames
-from agent.score.pixels import DECODING_ERRORS, read_frames
+from agent.score.frames import LEAST_SIDE, UNDER_LEAST, FramePlan, plan_frames
+from agent.score.pixels import read_frames
+from agent.score.reading import read_image
+from agent.score.reasons import DECODING_ERRORS, NotScorableError
+from agent.score.views import view_of
 from inference.geometry import InputGeometry
 from inference.preprocess import PreparedView, prepare_view
 from inference.quality import colour_fraction, frame_quality, representative_frames
 
-_MOST_LOOKED_AT: Final = 16
-"""Frames of a cine that are decoded."""
+BETTER_OF_CINE: Final = "better frames of this cine were chosen"
 _MOST_OF_A_CINE: Final = 3
 """Frames of a cine that may be scored, by quality and by difference: the rest would only repeat them."""
 _COLOURED: Final = 0.01
@@ -39,6 +39,8 @@ class Candidate:
     crop: NDArray[np.uint8]
     """The pixels that were prepared, as decoded: [h, w] or [h, w, 3]."""
     quality: float
+    view: str | None = None
+    """By the header; None where the model has to tell."""
     rank: int = 0
     """Its place among the chosen frames of its cine; 0 is the best, and the only one of a single image."""
 
@@ -52,13 +54,15 @@ class Candidate:
 class Looked:
     """What was found in one instance."""
 
-    instance: Instance
-    candidates: tuple[Candidate, ...] = ()
-    views: tuple[ViewUse, ...] = field(default=())
+    views: tuple[ViewUse, ...]
     """One a frame looked at, or one for the whole instance; those of candidates have no reason yet."""
+    candidates: tuple[Candidate, ...] = ()
+    may_be_scored: bool = True
     undecodable: bool = False
+    """Nothing of it could be decoded."""
     synthetic: bool = False
 
+    @property
     def reasons(self) -> list[str]:
         """Reasons of everything that was not scored."""
         return [view.reason for view in self.views if view.reason]
@@ -67,80 +71,74 @@ class Looked:
 def look_at(instance: Instance, path: Path, geometry: InputGeometry) -> Looked:
     """Look at one instance; whatever is wrong with it becomes a reason, never an exception."""
     if not instance.may_be_scored:
-        return _none(instance, instance.not_scored_reason or "may not be scored")
+        return not_looked_at(instance, instance.not_scored_reason or "may not be scored")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd headers warn; plan_frames judges them
-            header = dcmread(path, stop_before_pixels=True)
-            plan = plan_frames(header)
+        image = read_image(path)
+        plan = plan_frames(image.header)
     except NotScorableError as error:
-        return _none(instance, str(error))
+        return replace(not_looked_at(instance, str(error)), may_be_scored=True, undecodable=error.undecodable)
     except DECODING_ERRORS as error:
-        return _none(instance, f"header cannot be read: {type(error).__name__}", undecodable=True)
-    indices = candidate_frames(plan.frames, _MOST_LOOKED_AT)
-    frames: list[tuple[int, NDArray[np.uint8]]] = []
-    try:
-        frames.extend(read_frames(path, header, indices))
-    except NotScorableError as error:
-        if not frames:
-            return _none(instance, str(error), undecodable=True)
-    return _judged(instance, plan, frames, geometry)
+        reason = f"the header cannot be understood: {type(error).__name__}"
+        return replace(not_looked_at(instance, reason), may_be_scored=True, undecodable=True)
+    found: list[Candidate] = []
+    views: list[ViewUse] = []
+    undecodable = True
+    for index, frame in read_frames(image, plan.candidates):
+        outcome: Candidate | str = frame if isinstance(frame, str) else _judged(instance, plan, index, frame, geometry)
+        undecodable = undecodable and isinstance(frame, str)
+        if isinstance(outcome, Candidate):
+            found.append(replace(outcome, view=view_of(image.header)))
+        views.append(_view(instance, index, outcome))
+    kept = _representative(found)
+    return Looked(
+        views=tuple(_with_better(views, found, kept)),
+        candidates=tuple(kept),
+        undecodable=undecodable,
+        synthetic=plan.synthetic,
+    )
 
 
-def _none(instance: Instance, reason: str, *, undecodable: bool = False) -> Looked:
+def not_looked_at(instance: Instance, reason: str) -> Looked:
+    """Say of an instance as a whole why it was not scored."""
     view = ViewUse(sop_instance_uid=instance.sop_instance_uid, frame=None, view=None, used=False, reason=reason)
-    return Looked(instance=instance, views=(view,), undecodable=undecodable)
+    return Looked(views=(view,), may_be_scored=False)
 
 
 def _judged(
-    instance: Instance, plan: FramePlan, frames: list[tuple[int, NDArray[np.uint8]]], geometry: InputGeometry
-) -> Looked:
-    found: dict[int, Candidate] = {}
-    reasons: dict[int, str] = {}
-    for index, pixels in frames:
-        try:
-            found[index] = _candidate(instance, plan, index, pixels, geometry)
-        except NotScorableError as error:
-            reasons[index] = str(error)
-    kept = _representative(list(found.values()))
-    views = [_view(instance, index, found.get(index), reasons.get(index), kept) for index, _ in frames]
-    return Looked(instance=instance, candidates=tuple(kept), views=tuple(views), synthetic=plan.synthetic)
-
-
-def _candidate(
     instance: Instance, plan: FramePlan, index: int, pixels: NDArray[np.uint8], geometry: InputGeometry
-) -> Candidate:
-    """Prepare the best tissue region of a frame; a split screen has several."""
+) -> Candidate | str:
+    """Prepare the best tissue region of a frame, a split screen has several; or say why none will do."""
     best: Candidate | None = None
-    reason = "no ultrasound sector found"
+    reasons: list[str] = []
     for region in plan.regions:
         prepared = prepare_view(pixels, region, geometry=geometry)
         if prepared is None:
+            reasons.append("no ultrasound sector found")
             continue
         x0, y0, x1, y1 = prepared.crop
         crop = pixels[y0:y1, x0:x1]
         quality = frame_quality(crop, prepared.sector)
-        reason = _unusable(crop, prepared, quality) or ""
-        if not reason and (best is None or quality > best.quality):
+        reason = _unusable(crop, prepared, quality)
+        if reason:
+            reasons.append(reason)
+        elif best is None or quality > best.quality:
             best = Candidate(
                 sop_instance_uid=instance.sop_instance_uid,
                 frame=index + 1,
                 prepared=prepared,
-                crop=np.ascontiguousarray(crop),
+                crop=crop.copy(),
                 quality=round(quality, 4),
             )
-    if best is None:
-        raise NotScorableError(reason)
-    return best
+    return best or reasons[0]
 
 
 def _unusable(crop: NDArray[np.uint8], prepared: PreparedView, quality: float) -> str | None:
     if min(prepared.sector.shape) < LEAST_SIDE:
-        return f"region under {LEAST_SIDE} pixels on its short side"
+        return UNDER_LEAST
     if colour_fraction(crop, prepared.sector) > _COLOURED:
         return "colour flow or overlay in the picture"
     if quality < _LEAST_QUALITY:
-        return "hardly any echoes: transducer off the skin, or gain too low"
+        return "hardly any echoes, or no contrast"
     return None
 
 
@@ -152,15 +150,17 @@ def _representative(candidates: list[Candidate]) -> list[Candidate]:
     return [replace(candidates[index], rank=rank) for rank, index in enumerate(chosen)]
 
 
-def _view(
-    instance: Instance, index: int, candidate: Candidate | None, reason: str | None, kept: list[Candidate]
-) -> ViewUse:
-    chosen = candidate is not None and candidate.key in {one.key for one in kept}
+def _view(instance: Instance, index: int, outcome: Candidate | str) -> ViewUse:
     return ViewUse(
         sop_instance_uid=instance.sop_instance_uid,
         frame=index + 1,
         view=None,
         used=False,
-        reason=None if chosen else reason or "better frames of this cine were chosen",
-        quality=None if candidate is None else candidate.quality,
+        reason=outcome if isinstance(outcome, str) else None,
+        quality=outcome.quality if isinstance(outcome, Candidate) else None,
     )
+
+
+def _with_better(views: list[ViewUse], found: list[Candidate], kept: list[Candidate]) -> list[ViewUse]:
+    passed_over = {one.frame for one in found} - {one.frame for one in kept}
+    return [replace(view, reason=BETTER_OF_CINE) if view.frame in passed_over else view for view in views]

@@ -7,28 +7,36 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
+from agent.score.reasons import NotScorableError
 from inference.geometry import Box
 from inference.preprocess import clamped
 
 LEAST_SIDE: Final = 128
 """Pixels on the short side of a region that may be scored (design, section 3)."""
-MOST_PIXELS: Final = 16384 * 16384
+UNDER_LEAST: Final = f"region under {LEAST_SIDE} pixels on its short side"
+MOST_PIXELS: Final = 4096 * 4096
 MOST_FRAMES: Final = 100_000
+_MOST_LOOKED_AT: Final = 16
+"""Frames of a cine that are decoded."""
+_MOST_PIXELS_LOOKED_AT: Final = 1 << 26
+_MOST_REGIONS: Final = 4
 _TWO_D, _TISSUE = 1, 1  # Region Spatial Format, Region Data Type (PS3.3 C.8.5.5.1.1 and C.8.5.5.1.2)
 _OVER_TISSUE: Final = {
-    2: "colour flow over the picture",  # Region Data Type: colour flow
-    3: "spectral Doppler",  # pulsed-wave spectral
-    4: "spectral Doppler",  # continuous-wave spectral
+    2: "colour flow over the picture",
+    3: "spectral Doppler",  # pulsed wave
+    4: "spectral Doppler",  # continuous wave
 }
+"""By Region Data Type."""
 _FORMATS: Final = {2: "M-mode", 3: "spectral Doppler", 4: "a waveform", 5: "a graphic"}
+"""By Region Spatial Format."""
+_SPOILING: Final = frozenset({2, 3})
+"""Formats that replace the tissue they cover; the trace of an electrocardiogram only crosses it."""
+_TOUCHING: Final = 0.02
+"""Share of a tissue region that another region may cover: neighbours share a border."""
 _PHOTOMETRIC: Final = frozenset(
     {"MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"}
 )
-_PIXEL_WORDS: Final = frozenset({1, 8, 16, 32})
-
-
-class NotScorableError(Exception):
-    """A frame or an instance cannot be scored; the message is the reason that `show` gives."""
+_BITS_ALLOCATED: Final = frozenset({8, 16})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,14 @@ class FramePlan:
     regions: tuple[Box, ...]
     """Tissue regions, clamped to the image; the whole image where the header names none."""
     synthetic: bool
+
+    @property
+    def candidates(self) -> list[int]:
+        """Frames to look at, 0-based: all, or some spread evenly over a long cine; fewer of enormous ones."""
+        most = max(1, min(_MOST_LOOKED_AT, _MOST_PIXELS_LOOKED_AT // (self.rows * self.columns)))
+        if self.frames <= most:
+            return list(range(self.frames))
+        return sorted({round((index + 0.5) * self.frames / most - 0.5) for index in range(most)})
 
 
 def plan_frames(header: Dataset) -> FramePlan:
@@ -55,25 +71,16 @@ def plan_frames(header: Dataset) -> FramePlan:
         With the reason.
     """
     rows, columns, frames = _sizes(header)
-    if header.get("PhotometricInterpretation", "") not in _PHOTOMETRIC:
-        raise NotScorableError("photometric interpretation is missing or unknown")
-    if _number(header, "BitsAllocated", 0) not in _PIXEL_WORDS:
-        raise NotScorableError("bits allocated is missing or unknown")
-    regions = _regions(header, rows, columns)
+    if str(header.get("PhotometricInterpretation", "")) not in _PHOTOMETRIC:
+        raise NotScorableError("photometric interpretation is missing or unknown", undecodable=True)
+    _check_bits(header)
     return FramePlan(
         frames=frames,
         rows=rows,
         columns=columns,
-        regions=regions,
+        regions=_regions(header, rows, columns),
         synthetic=str(header.get("SyntheticData", "")).upper() == "YES",
     )
-
-
-def candidate_frames(frames: int, most: int) -> list[int]:
-    """Choose which frames of a cine to look at: all, or `most` spread evenly; 0-based."""
-    if frames <= most:
-        return list(range(frames))
-    return sorted({round(index * (frames - 1) / (most - 1)) for index in range(most)})
 
 
 def _sizes(header: Dataset) -> tuple[int, int, int]:
@@ -81,52 +88,63 @@ def _sizes(header: Dataset) -> tuple[int, int, int]:
     rows, columns = _number(header, "Rows", 0), _number(header, "Columns", 0)
     frames = _number(header, "NumberOfFrames", 1)
     if rows <= 0 or columns <= 0:
-        raise NotScorableError("no image: rows or columns are missing or zero")
+        raise NotScorableError("no image: rows or columns are missing or zero", undecodable=True)
     if frames <= 0 or frames > MOST_FRAMES or rows * columns > MOST_PIXELS:
-        raise NotScorableError(f"impossible image size: {columns} x {rows} pixels, {frames} frames")
+        reason = f"impossible image size: {columns} x {rows} pixels, {frames} frames"
+        raise NotScorableError(reason, undecodable=True)
     if min(rows, columns) < LEAST_SIDE:
         raise NotScorableError(f"image under {LEAST_SIDE} pixels on its short side")
     return rows, columns, frames
 
 
+def _check_bits(header: Dataset) -> None:
+    allocated = _number(header, "BitsAllocated", 0)
+    stored, high = _number(header, "BitsStored", allocated), _number(header, "HighBit", 0)
+    if allocated not in _BITS_ALLOCATED or not 0 < stored <= allocated or not 0 <= high < allocated:
+        raise NotScorableError("bits allocated, bits stored and high bit are impossible together", undecodable=True)
+
+
 def _regions(header: Dataset, rows: int, columns: int) -> tuple[Box, ...]:
+    """Tissue regions that nothing lies over; a split screen has several."""
     items = list(header.get("SequenceOfUltrasoundRegions") or ())
     if not items:
         return ((0, 0, columns, rows),)
-    boxes, reasons = [], []
+    over = [(_box(item, rows, columns), reason) for item in items if (reason := _over_tissue(item))]
+    boxes: list[Box] = []
+    reasons: list[str] = []
     for item in items:
-        box, reason = _region(item, rows, columns)
-        if box is not None:
+        box, reason = _tissue(item, rows, columns)
+        reason = reason or next((why for other, why in over if _covers(other, box)), None)
+        if reason is None:
             boxes.append(box)
-        elif reason:
+        else:
             reasons.append(reason)
-    overlaid = [reason for item in items if (reason := _overlay_reason(item, boxes, rows, columns))]
-    if overlaid:
-        raise NotScorableError(overlaid[0])
     if not boxes:
-        raise NotScorableError(reasons[0] if reasons else "no 2D tissue region")
-    return tuple(boxes)
+        # What lies over tissue tells more than what else there is on the screen.
+        raise NotScorableError(next((why for _, why in over if why in reasons), reasons[0]))
+    largest = sorted(dict.fromkeys(boxes), key=lambda box: (-_area(box), box))
+    return tuple(largest[:_MOST_REGIONS])
 
 
-def _region(item: Dataset, rows: int, columns: int) -> tuple[Box | None, str | None]:
+def _tissue(item: Dataset, rows: int, columns: int) -> tuple[Box, str | None]:
+    """Box of a region, and why it is none of tissue that may be scored."""
     box = _box(item, rows, columns)
     space, data = _number(item, "RegionSpatialFormat", 0), _number(item, "RegionDataType", 0)
     if space != _TWO_D:
-        return None, _FORMATS.get(space, "no 2D region")
+        return box, _FORMATS.get(space, "no 2D region")
     if data != _TISSUE:
-        return None, _OVER_TISSUE.get(data, "no tissue region")
+        return box, _OVER_TISSUE.get(data, "no tissue region")
     if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
-        return None, f"region under {LEAST_SIDE} pixels on its short side"
+        return box, UNDER_LEAST
     return box, None
 
 
-def _overlay_reason(item: Dataset, tissue: list[Box], rows: int, columns: int) -> str | None:
-    """Colour flow that lies over every tissue region spoils the frame; beside one it does not."""
-    reason = _OVER_TISSUE.get(_number(item, "RegionDataType", 0))
-    if reason is None or not tissue or _number(item, "RegionSpatialFormat", 0) != _TWO_D:
-        return None
-    box = _box(item, rows, columns)
-    return reason if all(_overlap(box, other) for other in tissue) else None
+def _over_tissue(item: Dataset) -> str | None:
+    """Name what a region shows that would spoil tissue beneath it."""
+    space = _number(item, "RegionSpatialFormat", 0)
+    if space in _SPOILING:
+        return _FORMATS[space]
+    return _OVER_TISSUE.get(_number(item, "RegionDataType", 0)) if space == _TWO_D else None
 
 
 def _box(item: Dataset, rows: int, columns: int) -> Box:
@@ -140,8 +158,14 @@ def _box(item: Dataset, rows: int, columns: int) -> Box:
     return clamped(corners, (rows, columns))
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _covers(over: Box, tissue: Box) -> bool:
+    width = min(over[2], tissue[2]) - max(over[0], tissue[0])
+    height = min(over[3], tissue[3]) - max(over[1], tissue[1])
+    return width > 0 and height > 0 and width * height > _TOUCHING * _area(tissue)
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _number(item: Dataset, keyword: str, default: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,19 +11,19 @@ import numpy as np
 
 from agent.domain.score import ModelIdentity, Quality, Refusal, ScoreOutcome, StudyScore, ViewUse
 from agent.domain.study import Instance
-from agent.score.candidates import Candidate, Looked, look_at
+from agent.score.candidates import Looked, look_at, not_looked_at
+from agent.score.choice import BETTER, NOT_LIVER, Choice, Key, Named
 from agent.store.result_files import ViewPicture
 from inference.contract import GRADES
 from inference.ensemble import StudyPrediction
 from inference.predictor import Predictor
 from inference.preprocess import saliency_on_crop
 
-_MOST_CANDIDATES: Final = 24
-"""Frames given to the ensemble at most before it is decided which are used."""
 _GOOD_QUALITY: Final = 0.4
 """Mean frame quality from which a study counts as diagnostic."""
-_NOT_LIVER: Final = "does not look like liver B-mode"
-_BETTER: Final = "better frames were chosen"
+_MORE_REQUIRED: Final = "fewer usable views than this site requires"
+_OTHER_VERSION: Final = "another version of this instance is scored"
+_LONGEST_DETAIL: Final = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,162 +54,113 @@ def score_study(
     -------
     tuple
         The outcome, with an entry under `views` for every instance at least, and a picture of each used frame.
+
+    Raises
+    ------
+    BackendError
+        The engine fails.
     """
-    geometry = predictor.bundle.geometry
-    ordered = sorted(sources, key=lambda source: (source[0].sop_instance_uid, source[0].sha256))
-    looked = [look_at(instance, path, geometry) for instance, path in ordered]
-    candidates = sorted((c for one in looked for c in one.candidates), key=_by_quality)[:_MOST_CANDIDATES]
-    chosen, prediction, reasons = _choose(candidates, predictor, limits)
-    refusal = _refusal(looked, chosen, reasons, limits)
-    uses = _uses(looked, chosen, prediction, reasons, refused=refusal is not None)
-    identity = predictor.identity
+    choice = Choice(predictor, limits.max_views)
+    looked = []
+    for one in _looked(sources, predictor):
+        choice.add(one.candidates)
+        looked.append(replace(one, candidates=()))
+    chosen = choice.chosen()
+    refusal = _refusal(looked, chosen, choice.reasons, limits)
+    prediction = None
+    if refusal is None:
+        prediction = predictor.predict(np.stack([one.candidate.prepared.tensor for one in chosen]))
     outcome = ScoreOutcome(
-        score=None if prediction is None or refusal else _score(chosen, prediction, predictor),
+        score=None if prediction is None else _score(chosen, prediction, predictor),
         refusal=refusal,
-        views=uses,
-        model=ModelIdentity(
-            name=identity.name,
-            version=identity.version,
-            digest=identity.digest,
-            backend=identity.backend,
-            precision=identity.precision,
-            expected_views=predictor.bundle.expected_views,
-        ),
+        views=_uses(looked, chosen, prediction, choice.reasons),
+        model=_model(predictor),
         expected_views=predictor.bundle.expected_views,
         detail="" if refusal is None else _detail(looked, chosen, limits),
         synthetic=any(one.synthetic for one in looked),
     )
-    if prediction is None or refusal:
+    if prediction is None:
         return outcome, ()
-    return outcome, tuple(_picture(c, prediction, i, predictor) for i, c in enumerate(chosen))
+    return outcome, tuple(_picture(one, prediction, index, predictor) for index, one in enumerate(chosen))
 
 
-def _by_quality(candidate: Candidate) -> tuple[float, str, int]:
-    return -candidate.quality, candidate.sop_instance_uid, candidate.frame
-
-
-def _by_name(candidate: Candidate) -> tuple[str, int]:
-    return candidate.sop_instance_uid, candidate.frame
-
-
-def _choose(
-    candidates: list[Candidate], predictor: Predictor, limits: ScoreLimits
-) -> tuple[list[Candidate], StudyPrediction | None, dict[tuple[str, int], str]]:
-    """Ask the ensemble twice at most: which frames are liver and which view they show, then for the score."""
-    if not candidates:
-        return [], None, {}
-    candidates = sorted(candidates, key=_by_name)
-    first = _predict(candidates, predictor)
-    liver = [i for i, logit in enumerate(first.liver_logits) if logit >= predictor.bundle.liver_logit_minimum]
-    reasons = {candidate.key: _NOT_LIVER for i, candidate in enumerate(candidates) if i not in set(liver)}
-    named = [(candidates[i], first.view_names[i]) for i in liver]
-    chosen = sorted(_picked(named, predictor.bundle.expected_views, limits.max_views), key=_by_name)
-    taken = {candidate.key for candidate in chosen}
-    reasons |= {candidate.key: _BETTER for candidate, _ in named if candidate.key not in taken}
-    if not chosen:
-        return [], None, reasons
-    return chosen, first if len(chosen) == len(candidates) else _predict(chosen, predictor), reasons
-
-
-def _picked(named: list[tuple[Candidate, str]], expected: int, most: int) -> list[Candidate]:
-    """Take one frame of each image or cine; further frames of cines only fill up what the model was made for."""
-    best = _spread_over_views([pair for pair in named if pair[0].rank == 0], most)
-    further = _spread_over_views([pair for pair in named if pair[0].rank > 0], most)
-    return [*best, *further[: max(0, min(expected, most) - len(best))]]
-
-
-def _spread_over_views(named: list[tuple[Candidate, str]], most: int) -> list[Candidate]:
-    """Take the best frame of each view, then the second best of each, up to `most`."""
-    of_view: dict[str, list[Candidate]] = {}
-    for candidate, name in sorted(named, key=lambda pair: _by_quality(pair[0])):
-        of_view.setdefault(name, []).append(candidate)
-    picked: list[Candidate] = []
-    for rank in range(max(map(len, of_view.values()), default=0)):
-        picked += sorted((some[rank] for some in of_view.values() if rank < len(some)), key=_by_quality)
-    return picked[:most]
-
-
-def _predict(candidates: list[Candidate], predictor: Predictor) -> StudyPrediction:
-    return predictor.predict(np.stack([candidate.prepared.tensor for candidate in candidates]))
+def _looked(sources: Sequence[tuple[Instance, Path]], predictor: Predictor) -> Iterator[Looked]:
+    """Look at each instance, in an order of their own; of several versions of one the first that came."""
+    order = sorted(sources, key=lambda source: (source[0].sop_instance_uid, source[0].conflict, source[0].sha256))
+    seen: set[str] = set()
+    for instance, path in order:
+        if instance.sop_instance_uid in seen:
+            yield not_looked_at(instance, _OTHER_VERSION)
+        else:
+            yield look_at(instance, path, predictor.bundle.geometry)
+        seen.add(instance.sop_instance_uid)
 
 
 def _refusal(
-    looked: list[Looked], chosen: list[Candidate], reasons: dict[tuple[str, int], str], limits: ScoreLimits
+    looked: list[Looked], chosen: list[Named], reasons: Mapping[Key, str], limits: ScoreLimits
 ) -> Refusal | None:
-    if len(chosen) >= limits.min_views and chosen:
-        return None
+    """Judge from the outside in: images at all, readable, usable, of the liver, enough of them."""
+    images = [one for one in looked if one.may_be_scored]
     if chosen:
-        return Refusal.TOO_FEW_VIEWS
-    if not any(one.instance.may_be_scored for one in looked):
+        return None if len(chosen) >= limits.min_views else Refusal.TOO_FEW_VIEWS
+    if not images:
         return Refusal.NO_ULTRASOUND_IMAGE
-    if _NOT_LIVER in reasons.values():
+    if NOT_LIVER in reasons.values():
         return Refusal.NOT_LIVER
-    if all(one.undecodable for one in looked if one.instance.may_be_scored):
-        return Refusal.UNDECODABLE
-    return Refusal.NO_USABLE_VIEW
+    return Refusal.UNDECODABLE if all(one.undecodable for one in images) else Refusal.NO_USABLE_VIEW
 
 
-def _detail(looked: list[Looked], chosen: list[Candidate], limits: ScoreLimits) -> str:
+def _detail(looked: list[Looked], chosen: list[Named], limits: ScoreLimits) -> str:
     if chosen:
         return f"{len(chosen)} usable of {limits.min_views} required"
-    told = dict.fromkeys(reason for one in looked for reason in one.reasons())
-    return "; ".join(told)[:300]
+    told = dict.fromkeys(reason for one in looked for reason in one.reasons)
+    return "; ".join(told)[:_LONGEST_DETAIL]
 
 
 def _uses(
-    looked: list[Looked],
-    chosen: list[Candidate],
-    prediction: StudyPrediction | None,
-    reasons: dict[tuple[str, int], str],
-    *,
-    refused: bool,
+    looked: list[Looked], chosen: list[Named], prediction: StudyPrediction | None, reasons: Mapping[Key, str]
 ) -> tuple[ViewUse, ...]:
-    """List every frame looked at: used ones first come with weight and view, the others with their reason."""
-    used = {candidate.key: index for index, candidate in enumerate(chosen)}
+    """List every frame looked at: the used ones with weight and view, the others with their reason."""
+    places = {one.candidate.key: index for index, one in enumerate(chosen)}
     uses = []
-    for one in looked:
-        for view in one.views:
-            key = (view.sop_instance_uid, view.frame or 0)
-            index = used.get(key)
-            if index is not None and prediction is not None:
-                uses.append(_named(view, prediction, index, refused=refused))
-            else:
-                uses.append(replace(view, reason=view.reason or reasons.get(key, _BETTER)))
+    for view in (view for one in looked for view in one.views):
+        key = (view.sop_instance_uid, view.frame or 0)
+        if view.reason is None and key in places:
+            uses.append(_used(view, chosen[places[key]], prediction, places[key]))
+        else:
+            uses.append(replace(view, reason=view.reason or reasons.get(key, BETTER)))
     return tuple(uses)
 
 
-def _named(view: ViewUse, prediction: StudyPrediction, index: int, *, refused: bool) -> ViewUse:
-    if refused:
-        return replace(view, view=prediction.view_names[index], reason="fewer usable views than this site requires")
+def _used(view: ViewUse, named: Named, prediction: StudyPrediction | None, index: int) -> ViewUse:
+    if prediction is None:
+        return replace(view, view=named.view, reason=_MORE_REQUIRED)
     alone = prediction.view_probabilities[index]
+    by_model = named.candidate.view is None
     return replace(
         view,
         used=True,
-        reason=None,
-        view=prediction.view_names[index],
-        view_probability=round(float(prediction.view_name_probabilities[index]), 4),
+        view=named.view,
+        view_probability=round(float(prediction.view_name_probabilities[index]), 4) if by_model else None,
         weight=round(float(prediction.view_weights[index]), 6),
-        probabilities={grade: round(float(p), 6) for grade, p in zip(GRADES, alone, strict=True)},
+        probabilities=_by_grade(alone),
     )
 
 
-def _score(chosen: list[Candidate], prediction: StudyPrediction, predictor: Predictor) -> StudyScore:
+def _score(chosen: list[Named], prediction: StudyPrediction, predictor: Predictor) -> StudyScore:
     bundle = predictor.bundle
-    good = float(np.mean([candidate.quality for candidate in chosen])) >= _GOOD_QUALITY
+    low, high = prediction.fat_fraction_interval
     limits = []
     if len(chosen) < bundle.expected_views:
         limits.append(f"{len(chosen)} of {bundle.expected_views} views the model was made for")
-    if not good:
+    if float(np.mean([one.candidate.quality for one in chosen])) < _GOOD_QUALITY:
         limits.append("image quality is low")
     return StudyScore(
         grade=prediction.grade,
-        probabilities={g: round(float(p), 6) for g, p in zip(GRADES, prediction.probabilities, strict=True)},
+        probabilities=_by_grade(prediction.probabilities),
         steatosis_probability=round(prediction.steatosis_probability, 6),
         fat_fraction_percent=round(prediction.fat_fraction_percent, 2),
-        fat_fraction_interval=(
-            round(prediction.fat_fraction_interval[0], 2),
-            round(prediction.fat_fraction_interval[1], 2),
-        ),
+        fat_fraction_interval=(round(low, 2), round(high, 2)),
         interval_coverage=bundle.calibration.interval_coverage,
         grade_set=prediction.grade_set,
         certainty=round(float(prediction.probabilities.max()), 6),
@@ -222,7 +173,24 @@ def _score(chosen: list[Candidate], prediction: StudyPrediction, predictor: Pred
     )
 
 
-def _picture(candidate: Candidate, prediction: StudyPrediction, index: int, predictor: Predictor) -> ViewPicture:
+def _by_grade(probabilities: np.ndarray) -> dict[str, float]:
+    return {grade: round(float(p), 6) for grade, p in zip(GRADES, probabilities, strict=True)}
+
+
+def _model(predictor: Predictor) -> ModelIdentity:
+    identity = predictor.identity
+    return ModelIdentity(
+        name=identity.name,
+        version=identity.version,
+        digest=identity.digest,
+        backend=identity.backend,
+        precision=identity.precision,
+        expected_views=predictor.bundle.expected_views,
+    )
+
+
+def _picture(named: Named, prediction: StudyPrediction, index: int, predictor: Predictor) -> ViewPicture:
+    candidate = named.candidate
     return ViewPicture(
         sop_instance_uid=candidate.sop_instance_uid,
         frame=candidate.frame,

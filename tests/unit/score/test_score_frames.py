@@ -1,0 +1,126 @@
+"""Which part of an image may be scored, by its header."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from agent.score.frames import LEAST_SIDE, UNDER_LEAST, plan_frames
+from agent.score.reasons import NotScorableError
+from tests.support.ultrasound import image, region
+
+WHOLE = (0, 0, 640, 480)
+TISSUE = (100, 40, 540, 460)
+
+
+def header(*regions: Dataset, **elements: Any) -> Dataset:
+    frames = int(elements.get("NumberOfFrames") or 0)
+    ds = image(1, np.zeros((frames, 480, 640) if frames > 1 else (480, 640), np.uint8), **elements)
+    if regions:
+        ds.SequenceOfUltrasoundRegions = DicomSequence(regions)
+    return ds
+
+
+def reason_of(ds: Dataset) -> NotScorableError:
+    with pytest.raises(NotScorableError) as caught:
+        plan_frames(ds)
+    return caught.value
+
+
+def test_without_regions_the_whole_image_is_looked_at() -> None:
+    assert plan_frames(header()).regions == (WHOLE,)
+
+
+def test_the_region_maximum_is_the_last_pixel_inside() -> None:
+    assert plan_frames(header(region(TISSUE))).regions == (TISSUE,)
+
+
+def test_a_region_beyond_the_image_is_clamped() -> None:
+    assert plan_frames(header(region((0, 0, 2000, 900)))).regions == (WHOLE,)
+
+
+def test_a_split_screen_gives_both_halves_the_larger_first() -> None:
+    left, right = (0, 0, 300, 480), (302, 0, 640, 480)
+    assert plan_frames(header(region(left), region(right))).regions == (right, left)
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (region(TISSUE, data=2), "colour flow"),
+        (region(TISSUE, data=3), "spectral Doppler"),
+        (region(TISSUE, space=2), "M-mode"),
+        (region(TISSUE, space=5), "graphic"),
+        (region((0, 0, LEAST_SIDE - 1, 400)), UNDER_LEAST),
+        (region((700, 0, 900, 400)), UNDER_LEAST),
+    ],
+)
+def test_no_region_of_tissue_is_a_reason(item: Dataset, words: str) -> None:
+    assert words in str(reason_of(header(item)))
+
+
+def test_colour_flow_inside_the_tissue_spoils_it() -> None:
+    assert "colour flow" in str(reason_of(header(region(TISSUE), region((200, 200, 400, 400), data=2))))
+
+
+def test_colour_flow_beside_the_tissue_does_not() -> None:
+    left, right = (0, 0, 319, 480), (319, 0, 640, 480)
+    assert plan_frames(header(region(left), region(right, data=2))).regions == (left,)
+
+
+def test_the_trace_of_an_electrocardiogram_only_crosses_the_tissue() -> None:
+    assert plan_frames(header(region(TISSUE), region((100, 420, 540, 460), space=4))).regions == (TISSUE,)
+
+
+@pytest.mark.parametrize(
+    ("elements", "words", "undecodable"),
+    [
+        ({"Rows": 0}, "rows or columns", True),
+        ({"Columns": None}, "rows or columns", True),
+        ({"Rows": 65535, "Columns": 65535}, "impossible image size", True),
+        ({"NumberOfFrames": "0"}, "impossible image size", True),
+        ({"Rows": 100}, "under 128 pixels", False),
+        ({"PhotometricInterpretation": "HSV"}, "photometric interpretation", True),
+        ({"PhotometricInterpretation": None}, "photometric interpretation", True),
+        ({"BitsStored": 12}, "impossible together", True),
+        ({"HighBit": 8}, "impossible together", True),
+        ({"BitsAllocated": 32, "BitsStored": 32}, "impossible together", True),
+    ],
+)
+def test_impossible_headers_are_refused_before_anything_is_decoded(
+    elements: dict[str, Any], words: str, undecodable: bool
+) -> None:
+    error = reason_of(header(**elements))
+    assert words in str(error)
+    assert error.undecodable is undecodable
+
+
+def test_a_long_cine_is_looked_at_evenly_and_never_as_a_whole() -> None:
+    plan = plan_frames(header(NumberOfFrames="900"))
+    steps = np.diff(plan.candidates)
+    assert len(plan.candidates) == 16
+    assert steps.min() >= 56
+    assert steps.max() <= 57
+    assert 0 <= plan.candidates[0] < 57
+    assert 900 - 57 <= plan.candidates[-1] < 900
+
+
+def test_enormous_frames_are_looked_at_one_by_one_until_a_limit() -> None:
+    assert len(plan_frames(header(NumberOfFrames="900", Rows=4096, Columns=4096)).candidates) == 4
+
+
+def test_a_short_cine_is_looked_at_whole() -> None:
+    assert plan_frames(header(NumberOfFrames="7")).candidates == list(range(7))
+
+
+def test_synthetic_data_is_told() -> None:
+    assert plan_frames(header(SyntheticData="YES")).synthetic
+    assert not plan_frames(header()).synthetic
+
+
+def test_a_header_is_not_believed_about_colour() -> None:
+    assert plan_frames(header(UltrasoundColorDataPresent=1)).regions == (WHOLE,)
