@@ -78,7 +78,7 @@ class Results(_Section):
 
     destinations: tuple[_Archive, ...] = Field((), description="archives, `AE@host:port` each; empty: kept here only")
     commitment_seconds: float = Field(
-        10, ge=0, description="how long to wait for a storage commitment before C-FIND (s); this version proves by C-FIND alone"
+        10, ge=0, description="wait for a storage commitment before C-FIND (s); as yet C-FIND alone proves"
     )
 
 
