@@ -26,9 +26,7 @@ def bundle_of(folder: Path) -> Bundle:
     try:
         return Bundle.load(folder)
     except BundleError as error:
-        raise SettingsError(
-            f"the model bundle {folder} cannot be used: {error}", remedy="set model.bundle to an intact bundle"
-        ) from error
+        raise _unusable(folder, error) from error
 
 
 def bundle_digest_of(folder: Path) -> str:
@@ -42,9 +40,7 @@ def bundle_digest_of(folder: Path) -> str:
     try:
         return read_digest(folder)
     except BundleError as error:
-        raise SettingsError(
-            f"the model bundle {folder} cannot be used: {error}", remedy="set model.bundle to an intact bundle"
-        ) from error
+        raise _unusable(folder, error) from error
 
 
 def predictors_of(settings: Settings) -> Callable[[str | None], Predictor]:
@@ -54,9 +50,15 @@ def predictors_of(settings: Settings) -> Callable[[str | None], Predictor]:
     @cache
     def predictor(folder: str | None) -> Predictor:
         path = settings.model.bundle if folder is None else Path(folder)
-        bundle_of(path)
-        opened = Predictor.open(path, backend=settings.model.backend)
+        try:
+            opened = Predictor.open(path, backend=settings.model.backend)
+        except BundleError as error:
+            raise _unusable(path, error) from error
         opened.warm_up()
         return opened
 
     return predictor
+
+
+def _unusable(folder: Path, error: BundleError) -> SettingsError:
+    return SettingsError(f"the model bundle {folder} cannot be used: {error.cause}", remedy=error.remedy)

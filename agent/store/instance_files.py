@@ -197,13 +197,6 @@ class InstanceFiles:
                     stale += 1
         return stale
 
-    def collect_all(self) -> int:
-        """Remove every temporary file: only for one who holds the lock of the data folder."""
-        found = list(self._layout.incoming.glob(f"*{_PART}"))
-        for path in found:
-            path.unlink(missing_ok=True)
-        return len(found)
-
     def digests(self) -> Iterator[str]:
         """Digests of all files of the spool, by their names."""
         for path in self._layout.instances.glob("*/*.dcm"):
