@@ -448,7 +448,7 @@ def test_stop_aborts_those_that_do_not(tmp_path: Path) -> None:
 
 def test_threads_and_files_are_given_back(reception: Reception) -> None:
     def used() -> tuple[int, int]:
-        """Threads and open files, without the ledger's pool: two threads that write at once add a connection for good."""
+        """Count threads and open files, the ledger's pool apart: it grows when two threads write at once."""
         opened = 0
         for descriptor in Path("/proc/self/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # the descriptor of this very listing
