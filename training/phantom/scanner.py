@@ -28,8 +28,9 @@ class Scanner:
     tgc_reference: float = 0.5
     """Attenuation in dB/cm/MHz that the built-in depth gain makes up for."""
     tgc_sliders_db: tuple[float, ...] = (0.0,) * TGC_SLIDERS
-    operator_gain: float = 0.7
-    """How far the operator brings the liver to the same brightness by hand: 0 not at all, 1 entirely."""
+    operator_gain: float = 0.3
+    """How far the operator brings the liver to the same brightness by hand: 0 not at all, 1 entirely. Most work with a
+    preset's gain, which is why a bright liver is a sign of fat at all."""
     operator_tgc: float = 0.2
     """Fraction of the remaining slope that the operator evens out with the sliders."""
     tgc_limit_db: float = 85.0
@@ -51,7 +52,7 @@ class Scanner:
     @staticmethod
     def random(rng: np.random.Generator) -> Scanner:
         """Draw a scanner; ranges are wide on purpose (domain randomisation)."""
-        frequency = float(rng.uniform(2.2, 4.5))
+        frequency = float(rng.uniform(2.0, 4.0))  # of the echo, which depth lowers
         return Scanner(
             name=f"PHANTOM {rng.integers(100, 999)}",
             radius_cm=float(rng.uniform(3.8, 6.2)),
@@ -61,12 +62,12 @@ class Scanner:
             focus_cm=float(rng.uniform(4.0, 10.0)),
             beam_width_deg=float(rng.uniform(0.55, 1.1) * 3.3 / frequency),
             pulse_length_cm=float(rng.uniform(0.035, 0.07) * 3.3 / frequency),
-            gain_db=float(rng.normal(0.0, 4.0)),
+            gain_db=float(rng.normal(0.0, 3.5)),
             dynamic_range_db=float(rng.uniform(46.0, 76.0)),
             tgc_reference=float(rng.uniform(0.42, 0.66)),
             tgc_sliders_db=tuple(float(v) for v in rng.normal(0.0, 2.0, TGC_SLIDERS)),
-            operator_gain=float(rng.uniform(0.5, 1.0)),
-            operator_tgc=float(rng.uniform(0.0, 0.5)),
+            operator_gain=float(rng.uniform(0.0, 0.7)),
+            operator_tgc=float(rng.uniform(0.0, 0.6)),
             tgc_limit_db=float(rng.uniform(65.0, 110.0)),
             noise_db=float(rng.uniform(-92.0, -68.0)),
             unevenness_db=float(rng.uniform(0.3, 2.5)),
