@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from inference.contract import GRADES, OUTPUTS, VIEWS
+from inference.contract import CHANNELS, GRADES, OUTPUTS, VIEWS
 from inference.geometry import InputGeometry
 from inference.onnx_file import OnnxFileError, check_self_contained
 
@@ -205,8 +205,10 @@ def _geometry(values: Mapping[str, Any]) -> InputGeometry:
         mean=tuple(float(value) for value in values["mean"]),
         std=tuple(_positive("std", float(value)) for value in values["std"]),
     )
-    if not geometry.channels == len(geometry.mean) == len(geometry.std) > 0:
+    if not geometry.channels == len(geometry.mean) == len(geometry.std):
         raise ValueError("input: as many means and standard deviations as channels are needed")
+    if not 0 < geometry.channels <= len(CHANNELS):
+        raise ValueError(f"input: {geometry.channels} channels; there are {len(CHANNELS)}: {', '.join(CHANNELS)}")
     if not (0 < geometry.height <= _LONGEST_SIDE and 0 < geometry.width <= _LONGEST_SIDE):
         raise ValueError(f"input: {geometry.width} x {geometry.height} pixels is no size")
     return geometry

@@ -15,7 +15,11 @@ VIEWS: Final = ("subcostal", "intercostal", "liver-kidney", "left-lobe")
 """The four liver views: subcostal with hepatic veins, right intercostal, right liver-kidney, left lobe with aorta."""
 
 INPUT_VIEWS: Final = "views"
-"""float32 [V, C, H, W], normalised by `inference.preprocess`; C, H and W stand in the bundle."""
+"""float32 [V, C, H, W], made by `inference.preprocess`; C, H and W stand in the bundle, C counts `CHANNELS`."""
+
+CHANNELS: Final = ("contrast", "grey", "sector")
+"""What the channels hold, of which a bundle takes the first C: grey values stretched to the sector's own contrast, grey
+values as displayed (0 to 1), and 1 inside the sector; all zero outside it."""
 
 OUTPUT_GRADE_LOGITS: Final = "grade_logits"
 """float32 [4], the study's grade before calibration."""

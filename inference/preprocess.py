@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,8 +42,9 @@ def prepare_view(
 ) -> PreparedView | None:
     """Crop a frame to its sector, take out what is not tissue, normalise and resample it.
 
-    Grey values are stretched between low and high percentiles of the whole sector: gain and display window cancel,
-    while the course over depth, which carries the attenuation, is kept.
+    In the first channel grey values are stretched between low and high percentiles of the whole sector: gain and
+    display window cancel, while the course over depth, which carries the attenuation, is kept. The others keep what
+    that loses (`inference.contract.CHANNELS`).
 
     Parameters
     ----------
@@ -69,9 +70,13 @@ def prepare_view(
     top, bottom = _extent(sector.any(axis=1))
     left, right = _extent(sector.any(axis=0))
     sector = np.ascontiguousarray(sector[top:bottom, left:right])
-    values = _normalised(grey[top:bottom, left:right], sector)
-    picture, content, scale = _fitted(values, geometry)
-    channels = [(picture - mean) / std for mean, std in zip(geometry.mean, geometry.std, strict=True)]
+    content, scale = _place(sector.shape, geometry)
+    channels = [
+        (_fitted(values, content, geometry) - mean) / std
+        for values, mean, std in zip(
+            _channels(grey[top:bottom, left:right], sector), geometry.mean, geometry.std, strict=False
+        )
+    ]
     return PreparedView(
         tensor=np.stack(channels).astype(np.float32),
         crop=(x0 + left, y0 + top, x0 + right, y0 + bottom),
@@ -117,21 +122,29 @@ def _extent(present: Any) -> tuple[int, int]:
     return int(where[0]), int(where[-1]) + 1
 
 
-def _normalised(grey: NDArray[np.uint8], sector: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _channels(grey: NDArray[np.uint8], sector: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+    """Give the crop's channels in the order of `CHANNELS`, each only when it is asked for."""
     inside = grey[sector]
     low, high = np.percentile(inside, (_LOW_PERCENTILE, _HIGH_PERCENTILE))
     values = (grey.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, _LEAST_RANGE))
-    result: NDArray[np.float32] = np.clip(values, 0.0, _BRIGHTEST) * sector
-    return result
+    yield np.clip(values, 0.0, _BRIGHTEST) * sector
+    yield grey.astype(np.float32) / np.float32(255.0) * sector
+    yield sector.astype(np.float32)
 
 
-def _fitted(values: NDArray[np.float32], geometry: InputGeometry) -> tuple[NDArray[np.float32], Box, float]:
-    """Resample to the member's size with the aspect ratio kept: the skin at the top, centred from side to side."""
-    rows, columns = values.shape
+def _place(shape: tuple[int, ...], geometry: InputGeometry) -> tuple[Box, float]:
+    """Place a crop on the member's picture with the aspect ratio kept: skin at the top, centred from side to side."""
+    rows, columns = shape
     scale = min(geometry.height / rows, geometry.width / columns)
     height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
-    small = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)  # Pillow filters when shrinking
-    picture = np.zeros((geometry.height, geometry.width), np.float32)
     left = (geometry.width - width) // 2
-    picture[:height, left : left + width] = np.asarray(small)
-    return picture, (left, 0, left + width, height), scale
+    return (left, 0, left + width, height), scale
+
+
+def _fitted(values: NDArray[np.float32], content: Box, geometry: InputGeometry) -> NDArray[np.float32]:
+    """Resample a channel to its place; the rest of the picture is zero."""
+    x0, y0, x1, y1 = content
+    small = Image.fromarray(values).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)  # Pillow filters on shrinking
+    picture = np.zeros((geometry.height, geometry.width), np.float32)
+    picture[y0:y1, x0:x1] = np.asarray(small)
+    return picture
