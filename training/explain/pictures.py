@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from inference.contract import VIEWS
 from inference.geometry import Box, InputGeometry
 from inference.preprocess import PreparedView, prepare_view
 from inference.sector import luma
 from training.data import RETAKES, real_frames
+from training.outlines import read_outline
 from training.phantom import PhantomFrame, Scanner, draw_patient, render_view
 
 DICOM_PREFIX: Final = b"DICM"
@@ -115,27 +115,6 @@ def outlined_pictures(folder: Path, geometry: InputGeometry, *, split: str = "te
         picture = picture_of(f"{path.parent.parent.name} {path.stem}", pixels, geometry, liver=liver)
         if picture is not None and picture.liver_seen is not None and picture.liver_seen.any():
             yield picture
-
-
-def read_outline(path: Path, shape: Sequence[int]) -> np.ndarray | None:
-    """Fill an outline of pixel coordinates [[x, y], ...], bool [rows, columns]; None where there is none.
-
-    Raises
-    ------
-    ValueError
-        The file is not such a list.
-    """
-    if not path.exists():
-        return None
-    try:
-        corners = [(float(x), float(y)) for x, y in json.loads(path.read_text(encoding="utf-8"))]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a list of [x, y]: {error}") from error
-    if len(corners) < 3:
-        return None
-    mask = Image.new("1", (int(shape[1]), int(shape[0])))
-    ImageDraw.Draw(mask).polygon(corners, fill=1)
-    return np.asarray(mask)
 
 
 def read_study(files: Sequence[Path], geometry: InputGeometry) -> Study:
