@@ -33,8 +33,8 @@ def mirror(pixels: np.ndarray, region: Region) -> tuple[np.ndarray, Region]:
 
 def grey_map(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Change contrast, brightness and gamma, as a display or an export may."""
-    grey = (pixels.astype(np.float32) / 255.0) ** np.float32(rng.uniform(0.75, 1.35))
-    grey = np.where(pixels > 0, grey * rng.uniform(0.8, 1.2) + rng.uniform(-0.05, 0.08), 0.0)
+    grey = (pixels.astype(np.float32) / 255.0) ** np.float32(rng.uniform(0.85, 1.2))
+    grey = np.where(pixels > 0, grey * rng.uniform(0.88, 1.12) + rng.uniform(-0.03, 0.05), 0.0)
     return np.rint(255.0 * np.clip(grey, 0.0, 1.0)).astype(np.uint8)
 
 

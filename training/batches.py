@@ -17,6 +17,8 @@ VIEW_COUNT_SHARES: Final = (0.3, 0.2, 0.3, 0.2)
 """How often a study is shown with 1, 2, 3 and 4 views."""
 GATE_SHARE: Final = 4
 """One negative for so many studies, and half as many real positives."""
+EDIT_SHARE: Final = 4
+"""One pair of edits of a real frame for so many studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +27,26 @@ class Features:
 
     views: np.ndarray
     """float16 [patients, 4, C, h, w]."""
+    profiles: np.ndarray
+    """float32 [patients, 4, P]."""
     fat_fraction: np.ndarray
     negatives: np.ndarray
     positives: np.ndarray
+    edits: np.ndarray
+    """float16 [frames, edits, C, h, w]."""
+    edit_profiles: np.ndarray
+    """float32 [frames, edits, P]."""
+    edit_points: np.ndarray
+    """float32 [frames, edits]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Front features [N + M, C, h, w] of S studies and M frames, and what is true of them."""
+    """Front features [N + E + M, C, h, w] of S studies, E edited frames and M others, and what is true of them."""
 
     features: Tensor
+    profiles: Tensor
+    """[N + E, P]."""
     counts: list[int]
     truth: Truth
 
@@ -53,12 +65,17 @@ def _batch(features: Features, patients: np.ndarray, rng: np.random.Generator) -
     shown = features.views[patients[study], view]
     negatives = _some(features.negatives, len(patients) // GATE_SHARE, rng)
     positives = _some(features.positives, len(patients) // (2 * GATE_SHARE), rng)
+    frames, places = _pairs(features.edit_points.shape, len(patients) // EDIT_SHARE, rng)
+    edits = features.edits[frames, places]
     fat = features.fat_fraction[patients]
-    liver = np.ones(len(shown) + len(negatives) + len(positives), dtype=np.float32)
-    liver[len(shown) : len(shown) + len(negatives)] = 0.0
-    stacked = np.concatenate([part for part in (shown, negatives, positives) if len(part)]).astype(np.float32)
+    real = len(shown) + len(edits)
+    liver = np.ones(real + len(negatives) + len(positives), dtype=np.float32)
+    liver[real : real + len(negatives)] = 0.0
+    stacked = np.concatenate([part for part in (shown, edits, negatives, positives) if len(part)]).astype(np.float32)
+    profiles = np.concatenate([features.profiles[patients[study], view], features.edit_profiles[frames, places]])
     return Batch(
         features=torch.from_numpy(stacked).contiguous(memory_format=torch.channels_last),
+        profiles=torch.from_numpy(profiles),
         counts=counts.tolist(),
         truth=Truth(
             fat_fraction=torch.from_numpy(fat.astype(np.float32)),
@@ -66,8 +83,18 @@ def _batch(features: Features, patients: np.ndarray, rng: np.random.Generator) -
             study=torch.from_numpy(study),
             view=torch.from_numpy(view),
             liver=torch.from_numpy(liver),
+            edit_points=torch.from_numpy(features.edit_points[frames, places]),
         ),
     )
+
+
+def _pairs(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw two edits each of `count` frames: frame and edit, one pair after the other."""
+    if not shape[0] or shape[1] < 2:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    frames = np.repeat(rng.choice(shape[0], count), 2)
+    places = np.concatenate([rng.choice(shape[1], 2, replace=False) for _ in range(count)])
+    return frames, places
 
 
 def _some(frames: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

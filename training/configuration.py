@@ -24,7 +24,9 @@ class Data:
     negatives: int
     """Frames that are not liver B-mode, in training; a quarter as many in the other splits."""
     real_frames: str = ""
-    """Folder of the AUL set (liver-likeness only), or empty."""
+    """Folder of the AUL set, or empty; it has no steatosis labels."""
+    edits: int = 0
+    """Edits of each real frame (`training.edits`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class Fit:
     batch_studies: int
     learning_rate: float
     weight_decay: float
+    edit_weight: float = 0.0
+    """Weight of the loss on differences between edits of real frames."""
     threads: int = 2
 
 

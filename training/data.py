@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,18 +14,21 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from inference.contract import VIEWS
+from inference.contract import CHANNELS, VIEWS
 from inference.preprocess import InputGeometry, prepare_view
 from training.augment import Region, augment
 from training.configuration import Data
+from training.edits import FAT, LEAN, edited, liver_of
 from training.phantom import NEGATIVES, Patient, Scanner, draw_patient, render_negative, render_view
 from training.phantom.patient import PDFF_CUT_OFFS
 
 SPLITS: Final = ("train", "calibration", "test")
-MEAN: Final = 127.0 / 255.0
-STD: Final = 128.0 / 255.0
-"""Input normalisation of EfficientNet-Lite, on grey values 0 to 1."""
+MEAN: Final = (127.0 / 255.0, 0.0, 0.0)
+STD: Final = (128.0 / 255.0, 1.0, 1.0)
+"""Input normalisation of each channel: EfficientNet-Lite's where its trunk looks, else none."""
 RETAKES: Final = 5
+EDITED_ROWS: Final = 480
+"""Larger real frames are made smaller before they are edited: members see far fewer rows."""
 AUL_HELD_OUT: Final = 5
 """Every fifth real frame of the AUL set is never trained on."""
 
@@ -34,13 +38,17 @@ class Split:
     """One split: patients with all their views, and frames for the liver gate."""
 
     views: np.ndarray
-    """float16 [patients, 4, 1, H, W], in the order of `inference.contract.VIEWS`."""
+    """float16 [patients, 4, 3, H, W], in the order of `inference.contract.VIEWS`; channels are `CHANNELS`."""
     fat_fraction: np.ndarray
     """float32 [patients], percent."""
     negatives: np.ndarray
-    """float16 [frames, 1, H, W], not liver B-mode."""
+    """float16 [frames, 3, H, W], not liver B-mode."""
     positives: np.ndarray
-    """float16 [frames, 1, H, W], real liver B-mode without any grade."""
+    """float16 [frames, 3, H, W], real liver B-mode without any grade."""
+    edits: np.ndarray
+    """float16 [frames, edits, 3, H, W], real liver B-mode with fat added or taken away."""
+    edit_points: np.ndarray
+    """float32 [frames, edits], by how many points of fat fraction; only differences within a frame mean anything."""
 
     @property
     def grades(self) -> np.ndarray:
@@ -55,17 +63,17 @@ def grade_of(fat_fraction: np.ndarray) -> np.ndarray:
 
 def geometry_of(size: int) -> InputGeometry:
     """Return the input geometry of members of that size."""
-    return InputGeometry(channels=1, height=size, width=size, mean=(MEAN,), std=(STD,))
+    return InputGeometry(channels=len(CHANNELS), height=size, width=size, mean=MEAN, std=STD)
 
 
 def prepared(pixels: np.ndarray, region: Region | None, size: int) -> np.ndarray | None:
-    """Prepare one frame with serving's own code, float16 [1, size, size]; None where it finds no sector."""
+    """Prepare one frame with serving's own code, float16 [3, size, size]; None where it finds no sector."""
     view = prepare_view(pixels, region, geometry=geometry_of(size))
     return None if view is None else view.tensor.astype(np.float16)
 
 
 def study_of(split: str, seed: int, size: int, index: int) -> tuple[np.ndarray, float]:
-    """Render patient `index` of a split, prepared views float16 [4, 1, size, size] and the fat fraction."""
+    """Render patient `index` of a split, prepared views float16 [4, 3, size, size] and the fat fraction."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     patient, scanner = draw_patient(rng), Scanner.random(rng)
     views = [_prepared_view(patient, view, scanner, rng, size) for view in VIEWS]
@@ -83,7 +91,7 @@ def _prepared_view(patient: Patient, view: str, scanner: Scanner, rng: np.random
 
 
 def negative_of(split: str, seed: int, size: int, index: int) -> np.ndarray | None:
-    """Render negative `index` of a split, prepared, float16 [1, size, size]; None where serving finds no sector."""
+    """Render negative `index` of a split, prepared, float16 [3, size, size]; None where serving finds no sector."""
     rng = np.random.default_rng([seed, 10 + SPLITS.index(split), index])
     kind = tuple(NEGATIVES)[index % len(NEGATIVES)]
     pixels = render_negative(kind, rng)
@@ -100,9 +108,33 @@ def real_frames(folder: Path, split: str) -> list[Path]:
 
 
 def real_of(size: int, path: Path) -> np.ndarray | None:
-    """Read and prepare one real frame, float16 [1, size, size]; None where serving finds no sector."""
+    """Read and prepare one real frame, float16 [3, size, size]; None where serving finds no sector."""
     with Image.open(path) as picture:
         return prepared(np.asarray(picture.convert("L")), None, size)
+
+
+def edits_of(size: int, count: int, seed: int, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return edits of one real frame, float16 [count, 3, size, size], and their points, float32 [count].
+
+    None where its liver is not outlined, or serving finds no sector.
+    """
+    with Image.open(path) as picture:
+        whole_size = np.asarray(picture.convert("L"))
+        scale = min(1.0, EDITED_ROWS / picture.height)
+        small = picture.convert("L").resize((round(scale * picture.width), round(scale * picture.height)), Image.BOX)
+    liver = liver_of(path, whole_size.shape)
+    if liver is None:
+        return None
+    liver = np.asarray(Image.fromarray(liver).resize(small.size))
+    pixels = np.asarray(small)
+    rng = np.random.default_rng([seed, zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode())])
+    points = rng.uniform(LEAN, FAT, count).astype(np.float32)
+    rows, columns = pixels.shape
+    made = [
+        prepared(*augment(edited(pixels, liver, float(more), rng), (0, 0, columns, rows), rng), size) for more in points
+    ]
+    whole = [view for view in made if view is not None]
+    return (np.stack(whole), points) if len(whole) == count else None
 
 
 def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Split:
@@ -119,14 +151,24 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
             paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
             positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
             np.save(target / "positives.npy", _stacked(positives, data.size))
+            _edit(pool, data, paths, target)
         (target / "done").touch()
-    names = ("views", "fat_fraction", "negatives", "positives")
+    names = ("views", "fat_fraction", "negatives", "positives", "edits", "edit_points")
     return Split(**{name: np.load(target / f"{name}.npy", mmap_mode="r") for name in names})
 
 
 def _stacked(frames: Iterable[np.ndarray | None], size: int) -> np.ndarray:
     found = [frame for frame in frames if frame is not None]
-    return np.stack(found) if found else np.zeros((0, 1, size, size), dtype=np.float16)
+    return np.stack(found) if found else np.zeros((0, len(CHANNELS), size, size), dtype=np.float16)
+
+
+def _edit(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path) -> None:
+    edit = partial(edits_of, data.size, data.edits, data.seed)
+    made = [found for found in pool.map(edit, paths if data.edits else [], chunksize=8) if found is not None]
+    shape = (0, data.edits, len(CHANNELS), data.size, data.size)
+    np.save(target / "edits.npy", np.stack([views for views, _ in made]) if made else np.zeros(shape, np.float16))
+    points = np.stack([points for _, points in made]) if made else np.zeros((0, data.edits), np.float32)
+    np.save(target / "edit_points.npy", points)
 
 
 def _render(pool: ProcessPoolExecutor, render: Callable[[int], Any], indices: range, target: Path, split: str) -> None:

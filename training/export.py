@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from inference.bundle import FORMAT
-from inference.contract import GRADES, INPUT_VIEWS, OUTPUTS, VIEWS
+from inference.contract import CHANNELS, GRADES, INPUT_VIEWS, OUTPUTS, VIEWS
 from training.models import Member
 from training.trunk import fused
 
@@ -50,7 +50,7 @@ def shipped(member: Member) -> Member:
 
 def export_member(member: Member, size: int, path: Path) -> None:
     """Write one shipped member as a self-contained ONNX graph with float16 weights and float32 arithmetic."""
-    example = torch.zeros(3, 1, size, size)
+    example = torch.zeros(3, len(CHANNELS), size, size)
     views = torch.export.Dim("V", min=1, max=64)
     program = torch.onnx.export(
         member,

@@ -84,7 +84,8 @@ def _epoch(
     for batch in batches(features, patients, fit.batch_studies, rng):
         optimiser.zero_grad(set_to_none=True)
         trunk_features = member.trunk.back(batch.features, fit.frozen_blocks)
-        loss = member_loss(member.learn(trunk_features, batch.counts), batch.truth)
+        lesson = member.learn(trunk_features, batch.profiles, batch.counts)
+        loss = member_loss(lesson, batch.truth, fit.edit_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(member.parameters(), 2.0)
         optimiser.step()
@@ -99,9 +100,12 @@ def _check(member: Member, fit: Fit, features: Features, patients: np.ndarray) -
     logits, fat = [], []
     with torch.no_grad():
         for start in range(0, len(patients), 16):
-            shown = features.views[patients[start : start + 16]][:, list(EVALUATED_VIEWS)]
+            those = patients[start : start + 16]
+            shown = features.views[those][:, list(EVALUATED_VIEWS)]
             flat = torch.from_numpy(shown.reshape(-1, *shown.shape[2:]).astype(np.float32))
-            lesson = member.learn(member.trunk.back(flat, fit.frozen_blocks), [len(EVALUATED_VIEWS)] * len(shown))
+            profiles = torch.from_numpy(features.profiles[those][:, list(EVALUATED_VIEWS)].reshape(len(flat), -1))
+            seen = member.trunk.back(flat, fit.frozen_blocks)
+            lesson = member.learn(seen, profiles, [len(EVALUATED_VIEWS)] * len(those))
             logits.append(lesson.grade_logits)
             fat.append(lesson.fat_fraction)
     probabilities = torch.softmax(torch.cat(logits), dim=1).numpy()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.models import Lesson
+from training.models import Lesson, steatosis_evidence
 
 RANKED_WEIGHT: Final = 1.0
 VIEW_ALONE_WEIGHT: Final = 0.5
@@ -33,11 +33,13 @@ class Truth:
     view: Tensor
     """[N], index into `inference.contract.VIEWS`."""
     liver: Tensor
-    """[N + M], 1 where the frame is liver B-mode."""
+    """[N + E + M], 1 where the frame is liver B-mode."""
+    edit_points: Tensor
+    """[E], fat added to a real frame in percent points; two and two are of one frame."""
 
 
-def member_loss(lesson: Lesson, truth: Truth) -> Tensor:
-    """Return the loss of one batch."""
+def member_loss(lesson: Lesson, truth: Truth, edit_weight: float = 0.0) -> Tensor:
+    """Return the loss of one batch; `edit_weight` weighs the differences between edits of real frames."""
     study = grade_loss(lesson.grade_logits, truth.grades) + FAT_WEIGHT * fat_loss(
         lesson.fat_fraction, truth.fat_fraction
     )
@@ -49,7 +51,23 @@ def member_loss(lesson: Lesson, truth: Truth) -> Tensor:
         + VIEW_ALONE_WEIGHT * alone
         + VIEW_WEIGHT * functional.cross_entropy(lesson.view_logits, truth.view)
         + LIVER_WEIGHT * functional.binary_cross_entropy_with_logits(lesson.liver_logit, truth.liver)
+        + (edit_weight * edit_loss(lesson, truth.edit_points) if edit_weight and len(truth.edit_points) else 0.0)
     )
+
+
+def edit_loss(lesson: Lesson, points: Tensor) -> Tensor:
+    """Return how badly two edits of one real frame are told apart: by their difference in fat, and by their order.
+
+    The order is scored by the logistic loss on the difference of the steatosis evidence (RankNet, Burges et al. 2005),
+    the more the further the two are apart.
+    """
+    apart = points[0::2] - points[1::2]
+    fat = lesson.edit_fat_fraction[0::2] - lesson.edit_fat_fraction[1::2]
+    evidence = steatosis_evidence(lesson.edit_grade_logits)
+    order = functional.softplus(-(evidence[0::2] - evidence[1::2]) * apart.sign()) * (apart.abs() / FAT_UNIT).clamp(
+        max=2
+    )
+    return fat_loss(fat, apart) + order.mean()
 
 
 def ranked_probability_score(logits: Tensor, grades: Tensor) -> Tensor:

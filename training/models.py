@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.contract import GRADES, VIEWS
+from training.profile import FIGURES, depth_profile
 from training.trunk import CHANNELS, Trunk
 
 FAT_SCALE: Final = 10.0
 """Percent of fat fraction per unit of the head's output."""
+LEFT_OUT: Final = 0.15
+"""How often a view is learnt without its texture, and how often without its depth profile."""
 MOST_VIEWS: Final = len(VIEWS)
 """More views than members are fitted with make them no surer."""
 
@@ -31,7 +34,7 @@ class Outputs(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """Outputs of a batch of S studies with N views together, and of M frames more, for fitting."""
+    """Outputs of a batch of S studies with N views together, of E edited frames, and of M frames more, for fitting."""
 
     grade_logits: Tensor
     """[S, 4]."""
@@ -44,7 +47,11 @@ class Lesson(NamedTuple):
     view_logits: Tensor
     """[N, 4]."""
     liver_logit: Tensor
-    """[N + M]."""
+    """[N + E + M]."""
+    edit_grade_logits: Tensor
+    """[E, 4]."""
+    edit_fat_fraction: Tensor
+    """[E]."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,9 @@ class AttentionPool(nn.Module):
 class Member(nn.Module):
     """One member of the ensemble.
 
-    Each view's features are pooled over space, embedded, and the views' embeddings pooled over views; grade and fat
-    fraction are read from the pooled embedding. A view alone is the same path with one view, so views scored alone and
-    studies share one head.
+    Each view's features are pooled over space and embedded together with its depth profile, and the views' embeddings
+    pooled over views; grade and fat fraction are read from the pooled embedding. A view alone is the same path with one
+    view, so views scored alone and studies share one head.
     """
 
     def __init__(
@@ -94,6 +101,9 @@ class Member(nn.Module):
         self.trunk = Trunk() if trunk is None else trunk
         self.spatial = AttentionPool(CHANNELS, attention)
         self.embed = nn.Linear(CHANNELS, width)
+        self.profile = nn.Sequential(
+            nn.BatchNorm1d(FIGURES), nn.Linear(FIGURES, attention), nn.ReLU(), nn.Linear(attention, width)
+        )
         self.dropout = nn.Dropout(dropout)
         self.fusion = AttentionPool(width, attention)
         self.grade = nn.Linear(width, len(GRADES))
@@ -103,40 +113,53 @@ class Member(nn.Module):
         self.liver = nn.Linear(CHANNELS, 1)
 
     def look(self, views: Tensor) -> tuple[Tensor, Pooled]:
-        """Return features [V, C, h, w] of views [V, 1, H, W] and their pooling over space."""
-        features = self.trunk(views)
+        """Return features [V, C, h, w] of views [V, 3, H, W] and their pooling over space."""
+        features = self.trunk(views[:, :1])
         return features, self.spatial(features.flatten(2).transpose(1, 2))
 
-    def learn(self, features: Tensor, counts: list[int]) -> Lesson:
-        """Score a batch of studies from trunk features [N, C, h, w].
+    def learn(self, features: Tensor, profiles: Tensor, counts: list[int]) -> Lesson:
+        """Score a batch of studies from trunk features [N + E + M, C, h, w].
 
         Parameters
         ----------
         features
-            Of all views of all studies, one study after the other, and behind them frames of no study.
+            Of all views of all studies, one study after the other, behind them edited frames, then frames of no study.
+        profiles
+            Depth profiles [N + E, FIGURES] of views and edited frames.
         counts
             Number of views of each study.
         """
         seen = self.spatial(features.flatten(2).transpose(1, 2)).mean
-        embedding = self.dropout(functional.relu(self.embed(seen[: sum(counts)])))
-        fused = torch.stack([self.fusion(views).mean for views in embedding.split(counts)])
+        views = sum(counts)
+        look, tell = self._either(self.embed(seen[: len(profiles)]), self.profile(profiles))
+        embedding = self.dropout(functional.relu(look + tell))
+        fused = torch.stack([self.fusion(study).mean for study in embedding[:views].split(counts)])
         return Lesson(
             grade_logits=self.grade(fused) * self.certainty(torch.tensor(counts).to(fused.dtype)).unsqueeze(-1),
             fat_fraction=self.fat_fraction(fused),
-            view_grade_logits=self.grade(embedding),
-            view_fat_fraction=self.fat_fraction(embedding),
-            view_logits=self.view(seen[: sum(counts)]),
+            view_grade_logits=self.grade(embedding[:views]),
+            view_fat_fraction=self.fat_fraction(embedding[:views]),
+            view_logits=self.view(seen[:views]),
             liver_logit=self.liver(seen).squeeze(-1),
+            edit_grade_logits=self.grade(embedding[views:]),
+            edit_fat_fraction=self.fat_fraction(embedding[views:]),
         )
+
+    def _either(self, look: Tensor, tell: Tensor) -> tuple[Tensor, Tensor]:
+        """Leave out one of the two sources now and then, so that neither leans on the other (modality dropout)."""
+        if not self.training:
+            return look, tell
+        draw = torch.rand(len(look), 1)
+        return look * (draw >= LEFT_OUT), tell * (draw < 1.0 - LEFT_OUT)
 
     def fat_fraction(self, embedding: Tensor) -> Tensor:
         """Return the fat fraction in percent, never negative, from embeddings [..., width]."""
         return FAT_SCALE * functional.softplus(self.fat(embedding)).squeeze(-1)
 
     def forward(self, views: Tensor) -> Outputs:
-        """Score one study of views [V, 1, H, W]."""
+        """Score one study of views [V, 3, H, W]."""
         features, seen = self.look(views)
-        before = self.embed(seen.mean)
+        before = self.embed(seen.mean) + self.profile(depth_profile(views))
         embedding = self.dropout(functional.relu(before))
         fused = self.fusion(embedding)
         certainty = self.certainty(torch.ones_like(fused.weights).sum())

@@ -16,10 +16,12 @@ from training.configuration import Experiment
 from training.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
 from training.evaluate import evaluate, open_bundle_engine, score_split
 from training.export import write_description, write_members
-from training.features import fitted_trunk, flat_views, front_features
+from training.features import fitted_trunk, flat, front_features, profiles
 from training.fit import fit_member, read_member
 from training.phantom.patient import PDFF_CUT_OFFS
 
+ADAPTED_TO = 1200
+"""Phantom views beside all real ones to whose grey statistics the trunk's frozen front is fitted."""
 CUT_OFF_SOURCE = "MRI-PDFF against histology: Tang et al., Radiology 2013;267:422-431"
 
 
@@ -33,23 +35,35 @@ def fit_members(experiment: Experiment, run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(json.dumps(experiment.as_dict(), indent=1) + "\n")
     split, fit = split_of(experiment, run, "train"), experiment.fit
-    trunk = fitted_trunk(fit.frozen_blocks, flat_views(split), run / "trunk.pt", seed=fit.seed)
+    shown = flat(split.views)
+    both = np.concatenate([shown[:: max(1, len(shown) // ADAPTED_TO)][:ADAPTED_TO], split.positives])
+    trunk = fitted_trunk(fit.frozen_blocks, both, run / "trunk.pt", seed=fit.seed)
     kept = {
         name: front_features(trunk, fit.frozen_blocks, pictures, run / "data" / f"features-{name}.npy")
         for name, pictures in (
-            ("views", flat_views(split)),
+            ("views", shown),
             ("negatives", split.negatives),
             ("positives", split.positives),
+            ("edits", flat(split.edits)),
         )
     }
-    views = kept.pop("views")
     features = Features(
-        views=views.reshape(-1, split.views.shape[1], *views.shape[1:]),
+        views=_by(kept["views"], split.views),
+        profiles=_by(profiles(shown), split.views),
         fat_fraction=np.asarray(split.fat_fraction),
-        **kept,
+        negatives=kept["negatives"],
+        positives=kept["positives"],
+        edits=_by(kept["edits"], split.edits),
+        edit_profiles=_by(profiles(flat(split.edits)), split.edits),
+        edit_points=np.asarray(split.edit_points),
     )
     for index in range(fit.members):
         fit_member(index, fit, trunk, features, run / f"member-{index}.pt")
+
+
+def _by(flattened: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Return what was made of flattened pictures by patient or frame again, [A, B, ...]."""
+    return flattened.reshape(*pictures.shape[:2], *flattened.shape[1:])
 
 
 def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
@@ -64,7 +78,7 @@ def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
         "license": "Apache-2.0",
         "created": dt.datetime.now(dt.UTC).date().isoformat(),
         "research_use_only": True,
-        "input": {"channels": 1, "height": size, "width": size, "mean": [MEAN], "std": [STD]},
+        "input": {"channels": len(MEAN), "height": size, "width": size, "mean": list(MEAN), "std": list(STD)},
         **write_members(members, size, cases, folder),
         "expected_views": wanted.expected_views,
         "cut_offs": {"percent": list(PDFF_CUT_OFFS), "source": CUT_OFF_SOURCE},
@@ -109,7 +123,9 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
         "negatives": len(train.negatives),
         "real_frames": {
             "set": "Annotated Ultrasound Liver images (Xu et al. 2023, doi 10.1093/bib/bbac569, CC BY 4.0)",
-            "used_for": "positives of the liver-likeness output only; never for grade or fat fraction",
+            "used_for": "positives of the liver-likeness output, grey statistics, and differences between edits of one "
+            "frame; they have no steatosis labels and none was used",
+            "edits_of_each": data.edits,
             "train": len(train.positives),
             "held_out": f"every {AUL_HELD_OUT}th frame",
         },

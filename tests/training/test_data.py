@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inference.contract import VIEWS
+from inference.contract import CHANNELS, VIEWS
 from training.augment import augment, loose, lossy, mirror
 from training.batches import Features, batches
 from training.configuration import Data, read_experiment
@@ -17,7 +17,7 @@ def test_patients_of_two_splits_differ():
 
 def test_a_study_is_the_same_again():
     (first, fat), (again, same) = (study_of("train", 1, 32, 0) for _ in range(2))
-    assert first.shape == (len(VIEWS), 1, 32, 32)
+    assert first.shape == (len(VIEWS), len(CHANNELS), 32, 32)
     assert fat == same
     assert np.array_equal(first, again)
 
@@ -65,7 +65,7 @@ def test_a_split_is_kept_and_read_again(tmp_path):
     data = Data(seed=3, size=32, train_patients=3, calibration_patients=2, test_patients=2, negatives=8)
     first = make_split("train", data, tmp_path, workers=1)
     again = make_split("train", data, tmp_path, workers=1)
-    assert first.views.shape == (3, 4, 1, 32, 32)
+    assert first.views.shape == (3, len(VIEWS), len(CHANNELS), 32, 32)
     assert np.array_equal(first.views, again.views)
     assert len(first.positives) == 0
     assert len(first.negatives) >= 4
@@ -87,14 +87,22 @@ def test_batches_show_one_to_four_views_of_each_patient():
     views = np.arange(16 * 4, dtype=np.float16).reshape(16, 4, 1, 1, 1)
     features = Features(
         views=views,
+        profiles=np.arange(16 * 4, dtype=np.float32).reshape(16, 4, 1),
         fat_fraction=np.linspace(1, 40, 16, dtype=np.float32),
         negatives=np.full((3, 1, 1, 1), -1, np.float16),
         positives=np.zeros((0, 1, 1, 1), np.float16),
+        edits=1000 + np.arange(5 * 3, dtype=np.float16).reshape(5, 3, 1, 1, 1),
+        edit_profiles=1000 + np.arange(5 * 3, dtype=np.float32).reshape(5, 3, 1),
+        edit_points=np.arange(5 * 3, dtype=np.float32).reshape(5, 3),
     )
     batch = next(batches(features, np.arange(16), 8, np.random.default_rng(0)))
     shown = batch.features[: sum(batch.counts), 0, 0, 0].long()
+    edited = batch.features[len(shown) : len(batch.profiles), 0, 0, 0]
     assert set(batch.counts) <= {1, 2, 3, 4}
     assert torch.equal(shown % 4, batch.truth.view)
     assert len(set((shown // 4).tolist())) == 8
-    assert batch.truth.liver.sum() == len(shown)
-    assert len(batch.features) == len(shown) + 2
+    assert torch.equal(batch.profiles[:, 0], batch.features[: len(batch.profiles), 0, 0, 0])
+    assert torch.equal(edited, 1000 + batch.truth.edit_points)
+    assert (edited.long() - 1000).reshape(-1, 2).div(3, rounding_mode="floor").diff(dim=1).eq(0).all()  # of one frame
+    assert batch.truth.liver.sum() == len(batch.profiles)
+    assert len(batch.features) == len(batch.profiles) + 2

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from inference.backends.registry import open_engine  # noqa: E402
-from inference.contract import INPUT_VIEWS, OUTPUTS  # noqa: E402
+from inference.contract import CHANNELS, INPUT_VIEWS, OUTPUTS  # noqa: E402
 from training.export import export_member, golden_vectors, shipped  # noqa: E402
 from training.models import Member  # noqa: E402
 from training.trunk import pretrained_trunk  # noqa: E402
@@ -28,7 +28,7 @@ def exported(tmp_path_factory):
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_onnxruntime_agrees_with_torch(exported, count):
     member, path = exported
-    views = np.random.default_rng(count).standard_normal((count, 1, SIZE, SIZE)).astype(np.float32)
+    views = np.random.default_rng(count).standard_normal((count, len(CHANNELS), SIZE, SIZE)).astype(np.float32)
     outputs = open_engine("onnxruntime", [path.read_bytes()]).run(views)[0]
     with torch.no_grad():
         expected = member(torch.from_numpy(views))
@@ -55,5 +55,5 @@ def test_shipped_weights_are_exact_in_half_precision(exported):
 
 def test_golden_vectors_have_the_keys_that_serving_reads(exported):
     member, _ = exported
-    vectors = golden_vectors([member], [np.zeros((1, 1, SIZE, SIZE), np.float32)])
+    vectors = golden_vectors([member], [np.zeros((1, len(CHANNELS), SIZE, SIZE), np.float32)])
     assert {"case0_views", *(f"case0_member0_{name}" for name in OUTPUTS)} == set(vectors)

@@ -52,7 +52,7 @@ def test_serving_takes_the_bundle_and_finds_its_golden_vectors(run):
     predictor = Predictor.open(folder / "bundle", "onnxruntime")
     verification = verify(predictor)
     assert verification.ok, verification.worst
-    prediction = predictor.predict(np.zeros((2, 1, 96, 96), np.float32))
+    prediction = predictor.predict(np.zeros((2, 3, 96, 96), np.float32))
     assert prediction.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
     assert Bundle.load(folder / "bundle").description["research_use_only"] is True
 

@@ -87,9 +87,11 @@ def draw_patient(rng: np.random.Generator, *, fat_fraction_percent: float | None
 def body_acoustics(patient: Patient) -> BodyAcoustics:
     """Derive a patient's tissues from the fat fraction, the body mass index and chance.
 
-    Attenuation rises from about 0.5 dB/cm/MHz by about 0.01 per point of PDFF, and backscatter by some 14 dB
-    before it saturates: the order of what quantitative ultrasound reports (e.g. Lin et al., Clin Gastroenterol Hepatol
-    2015; Han et al., Radiology 2020). The scatter between patients of equal fat is a choice of this phantom.
+    Backscatter rises by some 22 dB before it saturates and attenuation from about 0.5 dB/cm/MHz with fat, in the order
+    of what quantitative ultrasound reports (e.g. Lin et al., Clin Gastroenterol Hepatol 2015; Han et al., Radiology
+    2020), the attenuation at the lower end: harmonics, compounding and automatic depth gain leave less of it on the
+    screen than in the tissue. On real exams a fatty liver looks brighter, not only darker in depth; with attenuation at
+    the upper end phantoms did not. The scatter between patients of equal fat is a choice of this phantom.
     """
     rng = patient.rng(Stream.TISSUE)
     fat = patient.fat_fraction_percent
@@ -97,8 +99,8 @@ def body_acoustics(patient: Patient) -> BodyAcoustics:
     chronic_kidney = float(rng.random() < 0.06) * rng.uniform(3.0, 6.0)
     subcutaneous = np.clip(0.6 + 0.085 * (patient.body_mass_index - 20.0) + rng.normal(0.0, 0.35), 0.35, 4.0)
     return BodyAcoustics(
-        liver_attenuation=float(0.50 + 0.0095 * fat + 0.10 * fibrosis + rng.normal(0.0, 0.06)),
-        liver_backscatter_db=float(14.0 * (1.0 - np.exp(-fat / 13.0)) + rng.normal(0.0, 2.2)),
+        liver_attenuation=float(0.50 + 0.0045 * fat + 0.10 * fibrosis + rng.normal(0.0, 0.045)),
+        liver_backscatter_db=float(22.0 * (1.0 - np.exp(-fat / 14.0)) + rng.normal(0.0, 2.0)),
         kidney_backscatter_db=float(rng.normal(-2.0, 1.8) + chronic_kidney),
         vessel_contrast=float(np.clip(np.exp(-fat / 24.0 + rng.normal(0.0, 0.35)), 0.05, 1.2)),
         blur=float(1.0 + 0.18 * subcutaneous + 0.012 * fat + abs(rng.normal(0.0, 0.2))),

@@ -52,7 +52,7 @@ class Scanner:
     @staticmethod
     def random(rng: np.random.Generator) -> Scanner:
         """Draw a scanner; ranges are wide on purpose (domain randomisation)."""
-        frequency = float(rng.uniform(2.0, 4.0))  # of the echo, which depth lowers
+        frequency = float(rng.uniform(1.7, 3.2))  # of the echo, which depth lowers
         return Scanner(
             name=f"PHANTOM {rng.integers(100, 999)}",
             radius_cm=float(rng.uniform(3.8, 6.2)),
@@ -62,19 +62,19 @@ class Scanner:
             focus_cm=float(rng.uniform(4.0, 10.0)),
             beam_width_deg=float(rng.uniform(0.55, 1.1) * 3.3 / frequency),
             pulse_length_cm=float(rng.uniform(0.035, 0.07) * 3.3 / frequency),
-            gain_db=float(rng.normal(0.0, 3.5)),
-            dynamic_range_db=float(rng.uniform(46.0, 76.0)),
-            tgc_reference=float(rng.uniform(0.42, 0.66)),
-            tgc_sliders_db=tuple(float(v) for v in rng.normal(0.0, 2.0, TGC_SLIDERS)),
-            operator_gain=float(rng.uniform(0.0, 0.7)),
-            operator_tgc=float(rng.uniform(0.0, 0.6)),
+            gain_db=float(rng.normal(0.0, 1.5)),
+            dynamic_range_db=float(rng.uniform(48.0, 72.0)),
+            tgc_reference=float(rng.uniform(0.46, 0.62)),
+            tgc_sliders_db=tuple(float(v) for v in rng.normal(0.0, 1.8, TGC_SLIDERS)),
+            operator_gain=float(rng.uniform(0.0, 0.2)),
+            operator_tgc=float(rng.uniform(0.0, 0.5)),
             tgc_limit_db=float(rng.uniform(65.0, 110.0)),
             noise_db=float(rng.uniform(-92.0, -68.0)),
-            unevenness_db=float(rng.uniform(0.3, 2.5)),
+            unevenness_db=float(rng.uniform(0.3, 2.0)),
             smoothing=float(rng.uniform(0.4, 1.5)),
-            gamma=float(rng.uniform(0.75, 1.35)),
+            gamma=float(rng.uniform(0.85, 1.2)),
             s_curve=float(rng.uniform(0.0, 0.6)),
-            pedestal=float(max(0.0, rng.normal(-0.03, 0.08))),
+            pedestal=float(max(0.0, rng.normal(-0.03, 0.03))),
             background=int(rng.choice((0, 0, 0, 2, 8, 16))),
             zoom=float(rng.uniform(0.82, 1.06)),
             shift=float(rng.normal(0.0, 0.04)),
