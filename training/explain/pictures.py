@@ -14,11 +14,11 @@ from inference.contract import VIEWS
 from inference.geometry import Box, InputGeometry
 from inference.preprocess import PreparedView, prepare_view
 from inference.sector import luma
+from training.cohort.frames import read_frame
 from training.data import RETAKES, real_frames
 from training.outlines import read_outline
 from training.phantom import PhantomFrame, Scanner, draw_patient, render_view
 
-DICOM_PREFIX: Final = b"DICM"
 SEED: Final = 20260
 """Of phantoms that no experiment's data hold."""
 
@@ -127,40 +127,9 @@ def read_study(files: Sequence[Path], geometry: InputGeometry) -> Study:
     """
     pictures = []
     for path in files:
-        pixels, region = _read(path)
+        pixels, region = read_frame(path)
         picture = picture_of(path.name, pixels, geometry, region)
         if picture is None:
             raise ValueError(f"{path} shows no ultrasound sector; leave it out.")
         pictures.append(picture)
     return Study(title=Path(files[0]).parent.name or "study", pictures=tuple(pictures))
-
-
-def _read(path: Path) -> tuple[np.ndarray, Box | None]:
-    with path.open("rb") as file:
-        dicom = file.read(132)[128:] == DICOM_PREFIX
-    if dicom:
-        return _read_dicom(path)
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB")), None
-    except OSError as error:
-        raise ValueError(f"{path} is neither DICOM nor a picture: {error}") from error
-
-
-def _read_dicom(path: Path) -> tuple[np.ndarray, Box | None]:
-    """Read a frame and its ultrasound region (PS3.3 C.8.5.5)."""
-    import pydicom
-    from pydicom.pixels import pixel_array
-
-    header = pydicom.dcmread(path, stop_before_pixels=True)
-    middle = int(header.get("NumberOfFrames") or 1) // 2
-    pixels = pixel_array(path, index=middle)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"{path} holds {pixels.dtype} pixels; ultrasound has 8 bits.")
-    regions = header.get("SequenceOfUltrasoundRegions") or ()
-    tissue = [item for item in regions if item.get("RegionDataType") == 1] or list(regions)
-    if not tissue:
-        return pixels, None
-    names = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
-    x0, y0, x1, y1 = (int(tissue[0][name].value) for name in names)
-    return pixels, (x0, y0, x1 + 1, y1 + 1)

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     TISSUE = 0
     ANATOMY = 1
     FRAME = 2
+    HISTORY = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,21 @@ class Patient:
     def body_mass_index(self) -> float:
         """Body mass index in kg/m²."""
         return self.weight_kg / self.size_m**2
+
+    @property
+    def history(self) -> dict[str, bool]:
+        """Diabetes, hypertension and dyslipidaemia, each likelier with fat, age and body mass index.
+
+        The odds are of the order of what population studies find beside steatosis; they are no estimate of anything.
+        """
+        rng = self.rng(Stream.HISTORY)
+        lean = (0.03 * (self.age_years - 52), 0.06 * (self.body_mass_index - 27))
+        odds = {
+            "diabetes": -2.4 + 0.045 * self.fat_fraction_percent + sum(lean),
+            "hypertension": -0.9 + 0.02 * self.fat_fraction_percent + 1.5 * sum(lean),
+            "dyslipidaemia": -1.0 + 0.035 * self.fat_fraction_percent + sum(lean),
+        }
+        return {name: bool(rng.random() < 1.0 / (1.0 + np.exp(-value))) for name, value in odds.items()}
 
     def rng(self, stream: Stream, *keys: int) -> np.random.Generator:
         """Return the generator of one stream of this patient."""

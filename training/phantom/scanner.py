@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -79,6 +79,27 @@ class Scanner:
             zoom=float(rng.uniform(0.82, 1.06)),
             shift=float(rng.normal(0.0, 0.04)),
             layout=str(rng.choice(LAYOUTS)),
+        )
+
+    @staticmethod
+    def foreign(rng: np.random.Generator) -> Scanner:
+        """Draw a scanner of another site: beside the ranges of `random` in how pictures form and look."""
+        frequency = float(rng.uniform(3.2, 4.0))
+        smooth = rng.random() < 0.5
+        return replace(
+            Scanner.random(rng),
+            name=f"FOREIGN {rng.integers(100, 999)}",
+            radius_cm=float(rng.uniform(6.2, 7.0)),
+            field_of_view_deg=float(rng.uniform(78.0, 86.0)),
+            frequency_mhz=frequency,
+            beam_width_deg=float(rng.uniform(0.6, 1.0)),
+            pulse_length_cm=float(rng.uniform(0.03, 0.05)),
+            dynamic_range_db=float(rng.uniform(72.0, 84.0)),
+            tgc_reference=float(rng.uniform(0.44, 0.5)),
+            operator_gain=float(rng.uniform(0.2, 0.35)),
+            smoothing=float(rng.uniform(1.5, 1.9) if smooth else rng.uniform(0.2, 0.4)),
+            gamma=float(rng.uniform(0.75, 0.85) if smooth else rng.uniform(1.2, 1.35)),
+            s_curve=float(rng.uniform(0.5, 0.8)),
         )
 
 
