@@ -1,4 +1,4 @@
-"""`python -m training`: fit, export, calibrate and evaluate a bundle, or all of it."""
+"""`python -m training`: make a bundle, compare systems, look after cohorts, report and explain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from training.cohort.commands import cohort
 from training.configuration import Experiment, read_experiment
+from training.systems.commands import system, systems_command, table_command
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,6 +86,9 @@ def reference(context: click.Context, **options: Any) -> None:
     for step in (fit, export, calibrate, evaluate):
         context.invoke(step, **options)
 
+
+for command in (cohort, system, systems_command, table_command):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -73,13 +73,14 @@ def edit_loss(lesson: Lesson, points: Tensor) -> Tensor:
 def ranked_probability_score(logits: Tensor, grades: Tensor) -> Tensor:
     """Return the ranked probability score (Epstein 1969), a proper score that makes far misses dearer; [N, 4], [N]."""
     below = torch.softmax(logits, dim=-1).cumsum(dim=-1)[:, :-1]
-    truth = (grades[:, None] <= torch.arange(below.shape[1])).to(below.dtype)
+    truth = (grades[:, None] <= torch.arange(below.shape[1], device=grades.device)).to(below.dtype)
     return ((below - truth) ** 2).sum(dim=-1).mean()
 
 
-def grade_loss(logits: Tensor, grades: Tensor) -> Tensor:
-    """Return cross-entropy plus the ranked probability score."""
-    return functional.cross_entropy(logits, grades) + RANKED_WEIGHT * ranked_probability_score(logits, grades)
+def grade_loss(logits: Tensor, grades: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return cross-entropy, with label smoothing if asked for, plus the ranked probability score."""
+    crossed = functional.cross_entropy(logits, grades, label_smoothing=smoothing)
+    return crossed + RANKED_WEIGHT * ranked_probability_score(logits, grades)
 
 
 def fat_loss(percent: Tensor, truth: Tensor) -> Tensor:

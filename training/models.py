@@ -15,7 +15,7 @@ from training.trunk import CHANNELS, Trunk
 
 FAT_SCALE: Final = 10.0
 """Percent of fat fraction per unit of the head's output."""
-LEFT_OUT: Final = 0.15
+LEFT_OUT: Final = 0.25
 """How often a view is learnt without its texture, and how often without its depth profile."""
 MOST_VIEWS: Final = len(VIEWS)
 """More views than members are fitted with make them no surer."""
@@ -72,10 +72,13 @@ class AttentionPool(nn.Module):
         self.look = nn.Linear(channels, hidden)
         self.judge = nn.Linear(hidden, 1, bias=False)
 
-    def forward(self, items: Tensor) -> Pooled:
-        """Pool items [..., N, C] into [..., C]."""
+    def forward(self, items: Tensor, present: Tensor | None = None) -> Pooled:
+        """Pool items [..., N, C] into [..., C]; those not present, bool [..., N], have no weight."""
         hidden = torch.tanh(self.look(items))
-        weights = torch.softmax(self.judge(hidden), dim=-2)
+        scores = self.judge(hidden)
+        if present is not None:
+            scores = scores.masked_fill(~present.unsqueeze(-1), float("-inf"))
+        weights = torch.softmax(scores, dim=-2)
         return Pooled(items, hidden, weights, (weights * items).sum(dim=-2))
 
     def gradient(self, pooled: Pooled, upstream: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ def read_manifest(path: Path | str) -> list[Frame]:
 
 
 def write_manifest(path: Path | str, frames: Iterable[Frame]) -> None:
-    """Write frames as CSV, or as Parquet by the name's end; files are written relative to the manifest where they can."""
+    """Write frames as CSV, or as Parquet by the name's end; files relative to the manifest where they lie below it."""
     path = Path(path)
     kept = list(frames)
     readers = sorted({name for frame in kept for name in frame.readers})

@@ -64,4 +64,6 @@ def refuse_leaks(**sides: Sequence[str]) -> None:
         for second in names[index + 1 :]:
             if both := set(sides[first]) & set(sides[second]):
                 one = sorted(both)[0]
-                raise LeakError(f"{len(both)} patients are in {first} and in {second}, as is {one!r}; split by patient.")
+                raise LeakError(
+                    f"{len(both)} patients are in {first} and in {second}, as is {one!r}; split by patient."
+                )

@@ -160,7 +160,11 @@ def receive(scene: Scene, view: str, scanner: Scanner, pose: Pose, rng: np.rando
     power = received.real**2 + received.imag**2
     # Spatial compounding: echoes averaged in power over a little more than the beam, which calms the speckle.
     power = gaussian_filter(power, (0.8 * scanner.smoothing, 1.3 * scanner.smoothing), truncate=2.0)
-    return 10.0 * np.log10(power + np.float32(1e-12)) + depth_gain_db(scanner, grid)
+    depth_gain = depth_gain_db(scanner, grid)
+    # What the wall takes is seen on the whole picture, and given back by hand or by the machine.
+    behind = min(int(wall / grid.step_cm), SAMPLES - 1)
+    given = scanner.operator_wall * max(0.0, float(np.median(loss[behind]) - depth_gain[behind, 0]))
+    return 10.0 * np.log10(power + np.float32(1e-12)) + depth_gain + np.float32(given)
 
 
 def develop(echo_db: np.ndarray, scene: Scene, scanner: Scanner, touching: np.ndarray) -> np.ndarray:

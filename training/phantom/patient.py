@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
+
+from training.phantom.tissue import FLUIDS, TISSUES
 
 PDFF_CUT_OFFS: Final = (6.4, 17.4, 22.1)
 """MRI-PDFF in percent from which a liver is S1, S2, S3 (Tang et al., Radiology 2013;267:422-431)."""
@@ -20,6 +23,7 @@ class Stream(IntEnum):
     ANATOMY = 1
     FRAME = 2
     HISTORY = 3
+    SURROUNDINGS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,11 @@ class BodyAcoustics:
     """Slow unevenness of the parenchyma in dB; fibrosis raises it, and the attenuation, without fat."""
     subcutaneous_cm: float
     muscle_cm: float
+    surroundings_db: Mapping[str, float]
+    """How much more than in `training.phantom.tissue` each other tissue scatters. Without it, body wall and gut would
+    be a reference in every picture against which the liver's backscatter could be read, as no real patient offers."""
+    interfaces_db: float
+    """How much more than usual walls, capsules and the diaphragm reflect."""
 
 
 def draw_patient(rng: np.random.Generator, *, fat_fraction_percent: float | None = None) -> Patient:
@@ -107,20 +116,25 @@ def body_acoustics(patient: Patient) -> BodyAcoustics:
     of what quantitative ultrasound reports (e.g. Lin et al., Clin Gastroenterol Hepatol 2015; Han et al., Radiology
     2020), the attenuation at the lower end: harmonics, compounding and automatic depth gain leave less of it on the
     screen than in the tissue. On real exams a fatty liver looks brighter, not only darker in depth; with attenuation at
-    the upper end phantoms did not. The scatter between patients of equal fat is a choice of this phantom.
+    the upper end phantoms did not. The scatter between patients of equal fat is a choice of this phantom: as published
+    for the sign alone, a liver's brightness and its fall over depth each tell steatosis only in part.
     """
     rng = patient.rng(Stream.TISSUE)
     fat = patient.fat_fraction_percent
     fibrosis = float(rng.random() < 0.12) * rng.uniform(0.3, 1.0)
     chronic_kidney = float(rng.random() < 0.06) * rng.uniform(3.0, 6.0)
+    other = patient.rng(Stream.SURROUNDINGS)
+    common = float(other.normal(0.0, 3.0))
     subcutaneous = np.clip(0.6 + 0.085 * (patient.body_mass_index - 20.0) + rng.normal(0.0, 0.35), 0.35, 4.0)
     return BodyAcoustics(
-        liver_attenuation=float(0.50 + 0.0045 * fat + 0.10 * fibrosis + rng.normal(0.0, 0.045)),
-        liver_backscatter_db=float(22.0 * (1.0 - np.exp(-fat / 14.0)) + rng.normal(0.0, 2.0)),
-        kidney_backscatter_db=float(rng.normal(-2.0, 1.8) + chronic_kidney),
-        vessel_contrast=float(np.clip(np.exp(-fat / 24.0 + rng.normal(0.0, 0.35)), 0.05, 1.2)),
+        liver_attenuation=float(0.50 + 0.0038 * fat + 0.10 * fibrosis + rng.normal(0.0, 0.035)),
+        liver_backscatter_db=float(22.0 * (1.0 - np.exp(-fat / 14.0)) + rng.normal(0.0, 2.5)),
+        kidney_backscatter_db=float(rng.normal(-2.0, 3.0) + chronic_kidney),
+        vessel_contrast=float(np.clip(np.exp(-fat / 28.0 + rng.normal(0.0, 0.5)), 0.05, 1.2)),
         blur=float(1.0 + 0.18 * subcutaneous + 0.012 * fat + abs(rng.normal(0.0, 0.2))),
         coarseness=float(0.7 + 1.6 * fibrosis + rng.uniform(0.0, 0.4)),
         subcutaneous_cm=float(subcutaneous),
         muscle_cm=float(np.clip(rng.normal(0.9, 0.25), 0.4, 1.8)),
+        surroundings_db={tissue: common + float(other.normal(0.0, 2.5)) for tissue in TISSUES if tissue not in FLUIDS},
+        interfaces_db=float(other.normal(0.0, 4.0)),
     )

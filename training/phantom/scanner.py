@@ -33,6 +33,8 @@ class Scanner:
     preset's gain, which is why a bright liver is a sign of fat at all."""
     operator_tgc: float = 0.2
     """Fraction of the remaining slope that the operator evens out with the sliders."""
+    operator_wall: float = 0.8
+    """Fraction of the body wall's loss that is made up for by gain."""
     tgc_limit_db: float = 85.0
     """Where the depth gain levels off: the amplifiers have an end."""
     noise_db: float = -78.0
@@ -62,12 +64,13 @@ class Scanner:
             focus_cm=float(rng.uniform(4.0, 10.0)),
             beam_width_deg=float(rng.uniform(0.55, 1.1) * 3.3 / frequency),
             pulse_length_cm=float(rng.uniform(0.035, 0.07) * 3.3 / frequency),
-            gain_db=float(rng.normal(0.0, 1.5)),
+            gain_db=float(rng.normal(0.0, 1.2)),
             dynamic_range_db=float(rng.uniform(48.0, 72.0)),
-            tgc_reference=float(rng.uniform(0.46, 0.62)),
+            tgc_reference=float(rng.uniform(0.47, 0.60)),
             tgc_sliders_db=tuple(float(v) for v in rng.normal(0.0, 1.8, TGC_SLIDERS)),
             operator_gain=float(rng.uniform(0.0, 0.2)),
             operator_tgc=float(rng.uniform(0.0, 0.5)),
+            operator_wall=float(rng.uniform(0.6, 1.0)),
             tgc_limit_db=float(rng.uniform(65.0, 110.0)),
             noise_db=float(rng.uniform(-92.0, -68.0)),
             unevenness_db=float(rng.uniform(0.3, 2.0)),

@@ -43,7 +43,7 @@ class Scene:
     def fill(self, where: np.ndarray, tissue: str, *, offset_db: float = 0.0) -> None:
         """Put a tissue of the table where the mask says."""
         kind = TISSUES[tissue]
-        self.scatter_db[where] = kind.backscatter_db + offset_db
+        self.scatter_db[where] = kind.backscatter_db + self.body.surroundings_db.get(tissue, 0.0) + offset_db
         self.attenuation[where] = kind.attenuation
         self.liver[where] = False
 
@@ -59,7 +59,7 @@ class Scene:
         here = np.flatnonzero(near)
         squareness = np.abs(distance.ravel()[here + LINES] - distance.ravel()[here]) / np.float32(self.grid.step_cm)
         profile *= np.clip(squareness, 0.12, 1.0) ** 2.5 * self.roughness.ravel()[here]
-        self.specular[near] += np.float32(10.0 ** (level_db / 20.0)) * profile
+        self.specular[near] += np.float32(10.0 ** ((level_db + self.body.interfaces_db) / 20.0)) * profile
 
     def lumen(self, distance: np.ndarray, *, wall_db: float | None, fluid: str = "blood") -> None:
         """Put a vessel or the gallbladder where the distance is negative; fat hides its wall and fills its lumen.

@@ -28,3 +28,5 @@ TISSUES: Final = {
     "retroperitoneum": Tissue(5.0, 0.9),
 }
 """Orders of magnitude after Duck, Physical Properties of Tissue (1990); the contrasts matter, not the last digit."""
+FLUIDS: Final = ("blood", "bile")
+"""Which scatter next to nothing in everybody."""

