@@ -12,6 +12,7 @@ import click
 
 from training.cohort.commands import cohort
 from training.configuration import Experiment, read_experiment
+from training.explain.commands import explain, report
 from training.systems.commands import system, systems_command, table_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +88,7 @@ def reference(context: click.Context, **options: Any) -> None:
         context.invoke(step, **options)
 
 
-for command in (cohort, system, systems_command, table_command):
+for command in (cohort, system, systems_command, table_command, report, explain):
     main.add_command(command)
 
 if __name__ == "__main__":

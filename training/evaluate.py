@@ -15,6 +15,7 @@ from inference.contract import OUTPUT_LIVER_LOGIT, VIEWS
 from inference.ensemble import StudyPrediction, combine
 from training.calibrate import Scored
 from training.data import Split
+from training.evaluation.predictions import Prediction
 from training.metrics import auroc, bootstrap, calibration_error, quadratic_kappa
 
 VIEW_COUNTS: Final = (1, 2, 3, 4)
@@ -69,23 +70,46 @@ def figures(predictions: Sequence[StudyPrediction], fat_fraction: np.ndarray, gr
     }
 
 
-def evaluate(folder: Path, split: Split, *, seed: int = 1) -> dict[str, Any]:
-    """Return a bundle's figures on a held-out split, for one to four views."""
+def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, Any], list[Prediction]]:
+    """Return a bundle's figures on a held-out split, for one to four views, and its predictions for a report."""
     bundle = Bundle.load(folder)
     engine = open_engine("onnxruntime", bundle.members)
     scored = score_split(engine, split, seed=seed)
-    by_count = {}
+    by_count, kept = {}, []
     for count in VIEW_COUNTS:
         part = scored.with_views(count)
         predictions = [combine(study, bundle.calibration) for study in part.outputs]
         by_count[f"{count}_views"] = figures(predictions, part.fat_fraction, part.grades)
+        kept += _kept(f"{bundle.name} {bundle.version}", predictions, part, count)
     everything = scored.with_views(max(VIEW_COUNTS))
     whole = [combine(study, bundle.calibration) for study in everything.outputs]
-    return {
+    metrics = {
         **by_count,
         "each_view_alone": _each_view(engine, bundle, split),
         "liver_gate": _gate(engine, bundle, split, whole),
     }
+    return metrics, kept
+
+
+def _kept(system: str, predictions: Sequence[StudyPrediction], part: Scored, count: int) -> list[Prediction]:
+    return [
+        Prediction(
+            system=system,
+            patient=f"phantom-{index}",
+            study=f"phantom-{index}, {count} views",
+            fold=0,
+            site="phantom",
+            views=count,
+            grade_true=int(part.grades[index]),
+            fat_true=float(part.fat_fraction[index]),
+            probabilities=tuple(float(value) for value in one.probabilities),
+            fat_estimate=one.fat_fraction_percent,
+            fat_low=one.fat_fraction_interval[0],
+            fat_high=one.fat_fraction_interval[1],
+            grade_set=one.grade_set,
+        )
+        for index, one in enumerate(predictions)
+    ]
 
 
 def _each_view(engine: Engine, bundle: Bundle, split: Split) -> dict[str, Any]:

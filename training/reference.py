@@ -15,6 +15,7 @@ from training.card import write_card
 from training.configuration import Experiment
 from training.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
 from training.evaluate import evaluate, open_bundle_engine, score_split
+from training.evaluation.predictions import write_predictions
 from training.export import write_description, write_members
 from training.features import fitted_trunk, flat, front_features, profiles
 from training.fit import fit_member, read_member
@@ -100,7 +101,8 @@ def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
 def evaluate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, Any]:
     """Evaluate the bundle on the test split; write the figures into `bundle.json` and the model card."""
     parts = json.loads((run / "parts.json").read_text())
-    metrics = evaluate(folder, split_of(experiment, run, "test"))
+    metrics, predictions = evaluate(folder, split_of(experiment, run, "test"))
+    write_predictions(run / "predictions.csv", predictions)
     write_description(folder, {**parts, "metrics": metrics})
     write_card(folder)
     return metrics

@@ -52,11 +52,11 @@ class Answers:
         return self.probability[:, 1:].sum(axis=1)
 
 
-def answers_of(predictions: Sequence[Prediction]) -> Answers:
+def answers_of(predictions: Sequence[Prediction], *, operating_point: float | None = None) -> Answers:
     """Return predictions of one system as arrays; the operating point of each fold is chosen on the other folds.
 
-    For external patients it is chosen on all folds, and where there are none (or one) on the patients themselves, which
-    flatters.
+    Where one is given, it holds for all. For external patients it is chosen on all folds, and where there are none, or
+    one, on the patients themselves, which flatters.
 
     Raises
     ------
@@ -74,11 +74,14 @@ def answers_of(predictions: Sequence[Prediction]) -> Answers:
 
     sets = [prediction.grade_set for prediction in predictions]
     steatosis = probability[:, 1:].sum(axis=1)
+    points: np.ndarray | float | None = operating_point
+    if points is None:
+        points = _operating_points(steatosis, grades, [prediction.fold for prediction in predictions])
     return Answers(
         patients=np.array([prediction.patient for prediction in predictions]),
         probability=probability,
         grades=grades,
-        decided=steatosis >= _operating_points(steatosis, grades, [prediction.fold for prediction in predictions]),
+        decided=steatosis >= points,
         fat=number("fat_estimate"),
         fat_true=number("fat_true"),
         low=number("fat_low"),
@@ -121,7 +124,9 @@ def _area(least: int) -> Figure:
 
 def _rho(a: Answers) -> float:
     measured = np.isfinite(a.fat) & np.isfinite(a.fat_true)
-    return float(spearmanr(a.fat[measured], a.fat_true[measured]).statistic) if measured.sum() > 2 else math.nan
+    said, true = a.fat[measured], a.fat_true[measured]
+    told = len(said) > 2 and np.ptp(said) > 0 and np.ptp(true) > 0
+    return float(spearmanr(said, true).statistic) if told else math.nan
 
 
 def _brier(a: Answers) -> float:

@@ -38,6 +38,8 @@ LEAST_CELLS: Final = 8
 _SSIM_SPREAD: Final = 1.5
 _SSIM_STABLE: Final = (0.01**2, 0.03**2)
 """Window and constants of Wang et al. for values from 0 to 1."""
+_STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
+"""Of batch normalisation: nothing that was learnt, and a variance drawn at random may be negative."""
 _HALF: Final = re.compile(r"_half$")
 
 Weights = Mapping[str, np.ndarray]
@@ -137,7 +139,7 @@ def stages(names: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
     SanityError
         There is no grade head or no trunk among the weights.
     """
-    names = list(names)
+    names = [name for name in names if not name.endswith(_STATISTICS)]
     found = [("+".join(modules), _of(names, modules)) for modules in HEADS]
     found = [("+".join(_present(label, weights)), weights) for label, weights in found if weights]
     units = _trunk_units(names)

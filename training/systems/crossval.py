@@ -185,7 +185,7 @@ def _fat(
     if measured.sum() < LEAST_TO_CALIBRATE:
         return None, None
     raw, truth = fitted_raw.fat_fraction.mean(axis=1)[measured], fitted.fat_fraction[measured]
-    slope, intercept = np.polyfit(raw, truth, 1)
+    slope, intercept = np.polyfit(raw, truth, 1) if np.ptp(raw) > 1e-3 else (0.0, truth.mean())
     estimate = np.clip(slope * shown_raw.fat_fraction.mean(axis=1) + intercept, 0.0, 100.0)
     low, high = interval_quantiles(truth - np.clip(slope * raw + intercept, 0.0, 100.0), COVERAGE)
     return estimate, (np.clip(estimate + low, 0.0, 100.0), np.clip(estimate + high, 0.0, 100.0))

@@ -1,0 +1,166 @@
+"""`python -m training explain ...` and `python -m training report`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from inference.geometry import InputGeometry
+    from inference.predictor import Predictor
+    from training.evaluation.report import Panel
+    from training.explain.pictures import Study
+
+BUNDLE = Path(__file__).resolve().parents[2] / "inference" / "bundles" / "reference"
+REFERENCES = 24
+
+
+def _bundle_option(command: click.Command) -> click.Command:
+    return click.option(
+        "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), default=BUNDLE,
+        help="Bundle folder.  [default: the one that ships]",
+    )(command)  # fmt: skip
+
+
+def _aul_option(command: click.Command) -> click.Command:
+    return click.option(
+        "--real-frames", type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="Folder of the AUL images; those kept out of training are used.",
+    )(command)  # fmt: skip
+
+
+@click.group()
+def explain() -> None:
+    """Where the evidence comes from, and whether the maps deserve trust."""
+
+
+@explain.command()
+@_bundle_option
+@_aul_option
+@click.option("--studies", type=click.IntRange(1), default=12, show_default=True, help="Phantoms to look at.")
+@click.option("--draws", type=click.IntRange(1), default=2, show_default=True, help="Random weights for each stage.")
+@click.option("--members", type=click.IntRange(1), default=2, show_default=True, help="Members to check.")
+def sanity(bundle: Path, real_frames: Path | None, studies: int, draws: int, members: int) -> None:
+    """Check that random weights give other maps (Adebayo et al. 2018)."""
+    from training.explain.sanity import GraphSubject, check
+
+    predictor, geometry = _open(bundle)
+    shown = [*_phantoms(studies, geometry), *_real(real_frames, geometry, studies)]
+    subjects = [
+        GraphSubject(f"member {index}", graph) for index, graph in enumerate(predictor.bundle.members[:members])
+    ]
+    found = check(subjects, shown, (geometry.height, geometry.width), draws=draws)
+    for title, rows in (("weights random from the heads down", found.cascade), ("one part random", found.alone)):
+        click.echo(title)
+        for row in rows:
+            click.echo(f"  {row.label:28} rank {row.rank[0]:+.2f}  size {row.rank_size[0]:.2f}  SSIM {row.ssim[0]:.2f}")
+    if found.members is not None:
+        click.echo(f"{found.members.label}: rank {found.members.rank[0]:+.2f}")
+    for failure in found.failures:
+        click.echo(failure, err=True)
+    if not found.ok:
+        raise SystemExit(1)
+    click.echo("maps depend on the weights")
+
+
+@explain.command()
+@_bundle_option
+@_aul_option
+@click.option("--studies", type=click.IntRange(1), default=100, show_default=True, help="Phantoms to look at.")
+def overlap(bundle: Path, real_frames: Path | None, studies: int) -> None:
+    """Measure whether maps lie on the liver more than chance would have it."""
+    from training.explain.overlap import located
+    from training.explain.overlap import overlap as summed
+
+    predictor, geometry = _open(bundle)
+    sets = {"phantoms": _phantoms(studies, geometry), "real, outlined by hand": _real(real_frames, geometry, 10_000)}
+    passed = True
+    for name, shown in sets.items():
+        if not shown:
+            continue
+        found = summed(name, located(predictor, shown, geometry))
+        passed &= found.ok
+        click.echo(json.dumps(asdict(found), indent=1))
+    if not passed:
+        click.echo("maps do not lie on the liver more than chance", err=True)
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("predictions", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
+@click.option("--title", default="Evaluation of hepatic steatosis grading", show_default=True)
+@click.option("--about", default="", help="What was tested on whom, in a sentence.")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Draw panels of its maps."
+)
+@_aul_option
+@click.option("--operating-point", type=float, help="P(≥ S1) from which steatosis is told.  [default: the bundle's]")
+def report(
+    predictions: tuple[Path, ...], out: Path, title: str, about: str, bundle: Path | None, real_frames: Path | None,
+    operating_point: float | None,
+) -> None:  # fmt: skip
+    """Write one HTML page of figures and plots from files of predictions."""
+    from training.evaluation.plots import contributions
+    from training.evaluation.predictions import read_predictions
+    from training.evaluation.report import Plot, sections, write_report
+
+    try:
+        found = [prediction for path in predictions for prediction in read_predictions(path)]
+        shown: list[Panel] = []
+        if bundle is not None:
+            predictor, geometry = _open(bundle)
+            shown = _panels(predictor, geometry, real_frames)
+            operating_point = operating_point or predictor.bundle.description["operating_points"]["steatosis"]
+        made = sections(found, operating_point=operating_point)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    clinical = []
+    for path in predictions:
+        kept = path.parent / "clinical_contributions.json"
+        if kept.exists():
+            content = json.loads(kept.read_text(encoding="utf-8"))
+            svg = contributions(
+                content["names"], content["mean_size"], "mean size of the contribution, log-odds of ≥ S1"
+            )
+            clinical.append(Plot(svg=svg, caption=f"{path.parent.name}: {len(content['patients'])} patients left out."))
+    write_report(
+        out, made, title=title, about=about, panels=shown, clinical=clinical,
+        limits="Figures hold for the patients they were made on; phantoms are not patients.",
+    )  # fmt: skip
+    click.echo(f"{out} is written: {len(made)} sections, {len(shown)} panels")
+
+
+def _open(bundle: Path) -> tuple[Predictor, InputGeometry]:
+    from inference.predictor import Predictor
+
+    predictor = Predictor.open(bundle, "onnxruntime")
+    return predictor, predictor.bundle.geometry
+
+
+def _phantoms(count: int, geometry: InputGeometry) -> list[Study]:
+    from training.explain.pictures import phantom_study
+
+    return [phantom_study(index, geometry) for index in range(count)]
+
+
+def _real(folder: Path | None, geometry: InputGeometry, most: int) -> list[Study]:
+    from itertools import islice
+
+    from training.explain.pictures import Study, outlined_pictures
+
+    if folder is None:
+        return []
+    return [Study(title=one.title, pictures=(one,)) for one in islice(outlined_pictures(folder, geometry), most)]
+
+
+def _panels(predictor: Predictor, geometry: InputGeometry, real_frames: Path | None) -> list[Panel]:
+    from training.explain.panels import panels
+
+    shown = [*_phantoms(3, geometry), *_real(real_frames, geometry, 3)]
+    references = [study.tensor for study in _phantoms(3 + REFERENCES, geometry)[3:]]
+    return panels(predictor, shown, geometry, references)
