@@ -35,6 +35,7 @@ def card(description: dict[str, Any]) -> str:
         notes="".join(f"- {note}\n" for note in data["notes"]) or "None.\n",
         real_train=data["real_frames"]["train"],
         real_held_out=data["real_frames"]["held_out"],
+        edits=data["real_frames"]["edits_of_each"],
         cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),
         cut_off_source=description["cut_offs"]["source"],
         temperature=f"{calibration['temperature']:.2f}",

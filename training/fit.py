@@ -13,6 +13,7 @@ import torch
 from training.batches import Features, batches
 from training.configuration import Fit
 from training.data import grade_of
+from training.gate import fit_gate
 from training.losses import member_loss
 from training.metrics import auroc
 from training.models import Member
@@ -60,6 +61,8 @@ def fit_member(index: int, fit: Fit, trunk: Trunk, features: Features, path: Pat
         _keep(path, fit, epoch + 1, member, optimiser, schedule)
         took = time.monotonic() - started
         print(f"member {index} epoch {epoch + 1}/{fit.epochs}: loss {loss:.3f}, {took:.0f} s", flush=True)
+    fit_gate(member, fit, features)
+    _keep(path, fit, fit.epochs, member, optimiser, schedule)
     print(f"member {index}: {_check(member, fit, features, left_out)}", flush=True)
     return member.eval()
 

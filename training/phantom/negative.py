@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from training.phantom.overlay import draw_overlay, draw_text
 from training.phantom.scanner import Scanner
-from training.phantom.speckle import echo_amplitude
-from training.phantom.transducer import LINES, SAMPLES, conversion_of, grid_of
+from training.phantom.speckle import echo_amplitude, smooth_field
+from training.phantom.transducer import LINES, SAMPLES, PolarGrid, conversion_of, grid_of
 
 _Picture = Callable[[np.random.Generator, int, int], np.ndarray]
 
@@ -59,6 +59,82 @@ def _cardiac(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     echo = echo_amplitude(scatter, specular, scanner, grid, 1.2, rng)
     level = 20.0 * np.log10(np.abs(echo) + 1e-4) + scanner.gain_db
     return _sector(rng, rows, columns, 0.5 + level / scanner.dynamic_range_db, scanner)
+
+
+def _organ(
+    rng: np.random.Generator, rows: int, columns: int, paint: Callable[[np.ndarray, np.ndarray, PolarGrid], None]
+) -> np.ndarray:
+    """Paint an organ into soft tissue, attenuated on the way as tissue is; `paint` changes backscatter and walls."""
+    scanner = Scanner.random(rng)
+    grid = grid_of(scanner)
+    scatter = (rng.uniform(-6.0, 8.0) + 3.0 * smooth_field(rng, (10, 8))).astype(np.float32)
+    specular = np.zeros((SAMPLES, LINES), dtype=np.float32)
+    layers = grid.range_cm * np.ones_like(scatter)
+    for depth in np.cumsum(rng.uniform(0.4, 1.4, 3)):
+        specular[np.abs(layers - depth) < 0.05] = rng.uniform(1.0, 4.0)
+    paint(scatter, specular, grid)
+    echo = echo_amplitude(scatter, specular, scanner, grid, 1.2, rng)
+    slope = rng.uniform(-0.8, 0.8) * (grid.range_cm - 6.0)
+    level = 20.0 * np.log10(np.abs(echo) + 1e-4) + scanner.gain_db - slope
+    return _sector(rng, rows, columns, 0.45 + level / scanner.dynamic_range_db, scanner)
+
+
+def _inside(grid: PolarGrid, centre: tuple[float, float], axes: tuple[float, float], tilt: float) -> np.ndarray:
+    """Return the distance from an ellipse's rim in units of its size, negative inside, [SAMPLES, LINES]."""
+    cosine, sine = np.cos(tilt), np.sin(tilt)
+    x, z = grid.x - centre[0], grid.z - centre[1]
+    return np.hypot((cosine * x + sine * z) / axes[0], (cosine * z - sine * x) / axes[1]) - 1.0
+
+
+def _kidney(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint a kidney in the middle of its fat, no liver beside it: cortex, pyramids, a bright sinus."""
+
+    def paint(scatter: np.ndarray, specular: np.ndarray, grid: PolarGrid) -> None:
+        centre, tilt = (rng.normal(0, 0.7), rng.uniform(4.5, 7.5)), rng.uniform(-0.5, 0.5)
+        axes = (rng.uniform(4.4, 5.8), rng.uniform(2.1, 2.8))
+        rim = _inside(grid, centre, axes, tilt)
+        scatter[rim < 0] = rng.uniform(-6.0, 0.0)
+        for along in np.linspace(-0.6, 0.6, 5):
+            for side in (-0.6, 0.6):
+                across = side * axes[1] * np.sqrt(1.0 - along**2)
+                spot = (
+                    centre[0] + along * axes[0] * np.cos(tilt) - across * np.sin(tilt),
+                    centre[1] + along * axes[0] * np.sin(tilt) + across * np.cos(tilt),
+                )
+                scatter[_inside(grid, spot, (0.45, 0.35), tilt) < 0] = rng.uniform(-14.0, -9.0)
+        scatter[_inside(grid, centre, (0.6 * axes[0], 0.32 * axes[1]), tilt) < 0] = rng.uniform(8.0, 13.0)
+        specular[np.abs(rim) < 0.03] = rng.uniform(2.0, 5.0)
+
+    return _organ(rng, rows, columns, paint)
+
+
+def _bladder(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint a full bladder: a large dark pool with a bright wall, and enhancement behind it."""
+
+    def paint(scatter: np.ndarray, specular: np.ndarray, grid: PolarGrid) -> None:
+        centre = (rng.normal(0, 0.6), rng.uniform(4.5, 7.0))
+        axes = (rng.uniform(2.8, 5.0), rng.uniform(2.0, 3.4))
+        rim = _inside(grid, centre, axes, rng.uniform(-0.3, 0.3))
+        behind = np.maximum.accumulate(rim < 0, axis=0) & (rim > 0) & (grid.z > centre[1])
+        scatter[behind] += 8.0
+        scatter[rim < 0] = -38.0
+        specular[np.abs(rim) < 0.05] = rng.uniform(3.0, 6.0)
+
+    return _organ(rng, rows, columns, paint)
+
+
+def _gut(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint gas in the gut: bright arcs near the skin and dirty shadow below them."""
+
+    def paint(scatter: np.ndarray, specular: np.ndarray, grid: PolarGrid) -> None:
+        for _ in range(int(rng.integers(2, 6))):
+            centre = (rng.uniform(-5.0, 5.0), rng.uniform(2.0, 5.0))
+            rim = _inside(grid, centre, (rng.uniform(1.2, 3.0), rng.uniform(0.6, 1.5)), rng.uniform(-0.4, 0.4))
+            below = np.maximum.accumulate(rim < 0, axis=0)
+            scatter[below] = rng.uniform(-24.0, -10.0)
+            specular[(np.abs(rim) < 0.06) & (grid.z < centre[1])] = rng.uniform(8.0, 20.0)
+
+    return _organ(rng, rows, columns, paint)
 
 
 def _noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -125,5 +201,8 @@ NEGATIVES: Final[dict[str, _Picture]] = {
     "page": _page,
     "photograph": _photograph,
     "linear": _linear,
+    "kidney": _kidney,
+    "bladder": _bladder,
+    "gut": _gut,
 }
 """Painters of the kinds of frame that are not liver B-mode."""
