@@ -5,7 +5,7 @@ import pytest
 
 from inference.contract import OUTPUT_FAT_FRACTION, OUTPUT_GRADE_LOGITS, OUTPUT_LIVER_LOGIT
 from inference.ensemble import grade_set
-from training.calibrate import (
+from training.bundle.calibrate import (
     Scored,
     calibrate,
     conformal_rank,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from inference.contract import CHANNELS, VIEWS
-from training.augment import augment, loose, lossy, mirror
-from training.batches import Features, batches
-from training.configuration import Data, read_experiment
-from training.data import grade_of, make_split, negative_of, real_frames, study_of
+from training.bundle.configuration import Data, read_experiment
+from training.frames.augment import augment, loose, lossy, mirror
+from training.frames.data import grade_of, make_split, negative_of, real_frames, study_of
+from training.members.batches import Features, batches
 
 
 def test_patients_of_two_splits_differ():

@@ -9,14 +9,14 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from inference.contract import VIEWS  # noqa: E402
-from training.configuration import Data  # noqa: E402
-from training.data import edits_of, make_split, prepared  # noqa: E402
-from training.edits import edited, liver_of  # noqa: E402
-from training.losses import edit_loss  # noqa: E402
-from training.models import Lesson  # noqa: E402
-from training.outlines import read_outline  # noqa: E402
+from training.bundle.configuration import Data  # noqa: E402
+from training.frames.data import edits_of, make_split, prepared  # noqa: E402
+from training.frames.edits import edited, liver_of  # noqa: E402
+from training.frames.outlines import read_outline  # noqa: E402
+from training.members.losses import edit_loss  # noqa: E402
+from training.members.models import Lesson  # noqa: E402
+from training.members.profile import DEPTHS, FIGURES, depth_profile  # noqa: E402
 from training.phantom import Scanner, draw_patient, render_view  # noqa: E402
-from training.profile import DEPTHS, FIGURES, depth_profile  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 from inference.geometry import InputGeometry  # noqa: E402
-from training.data import geometry_of  # noqa: E402
 from training.explain.commands import explain  # noqa: E402
 from training.explain.overlap import flipped_signs, hits_by_chance, located, overlap  # noqa: E402
 from training.explain.panels import panels  # noqa: E402
@@ -24,8 +23,9 @@ from training.explain.sanity import (  # noqa: E402
     stages,
     structural_similarity,
 )
-from training.models import Member  # noqa: E402
-from training.trunk import pretrained_trunk  # noqa: E402
+from training.frames.data import geometry_of  # noqa: E402
+from training.members.models import Member  # noqa: E402
+from training.members.trunk import pretrained_trunk  # noqa: E402
 
 SIZE = 96
 

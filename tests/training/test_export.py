@@ -8,9 +8,9 @@ onnx = pytest.importorskip("onnx")
 
 from inference.backends.registry import open_engine  # noqa: E402
 from inference.contract import CHANNELS, INPUT_VIEWS, OUTPUTS  # noqa: E402
-from training.export import export_member, golden_vectors, shipped  # noqa: E402
-from training.models import Member  # noqa: E402
-from training.trunk import pretrained_trunk  # noqa: E402
+from training.bundle.export import export_member, golden_vectors, shipped  # noqa: E402
+from training.members.models import Member  # noqa: E402
+from training.members.trunk import pretrained_trunk  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 SIZE = 64

@@ -5,11 +5,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.batches import Features  # noqa: E402
-from training.configuration import Fit  # noqa: E402
-from training.gate import fit_gate  # noqa: E402
-from training.models import Member  # noqa: E402
-from training.trunk import pretrained_trunk  # noqa: E402
+from training.bundle.configuration import Fit  # noqa: E402
+from training.members.batches import Features  # noqa: E402
+from training.members.gate import fit_gate  # noqa: E402
+from training.members.models import Member  # noqa: E402
+from training.members.trunk import pretrained_trunk  # noqa: E402
 
 FIT = Fit(
     members=1, seed=1, folds=5, frozen_blocks=5, epochs=1, batch_studies=4, learning_rate=1e-3, weight_decay=0.0

@@ -5,9 +5,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from inference.contract import CHANNELS, OUTPUTS  # noqa: E402
-from training.models import Member, Outputs, steatosis_evidence  # noqa: E402
-from training.profile import depth_profile  # noqa: E402
-from training.trunk import fused, pretrained_trunk  # noqa: E402
+from training.members.models import Member, Outputs, steatosis_evidence  # noqa: E402
+from training.members.profile import depth_profile  # noqa: E402
+from training.members.trunk import fused, pretrained_trunk  # noqa: E402
 
 SIZE = 64
 

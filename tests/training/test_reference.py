@@ -9,10 +9,10 @@ pytest.importorskip("onnx")
 from inference.bundle import Bundle  # noqa: E402
 from inference.predictor import Predictor  # noqa: E402
 from inference.verify import verify  # noqa: E402
-from training import reference  # noqa: E402
-from training.configuration import Bundle as Named  # noqa: E402
-from training.configuration import Data, Experiment, Fit, read_experiment  # noqa: E402
-from training.fit import read_member  # noqa: E402
+from training.bundle import reference  # noqa: E402
+from training.bundle.configuration import Bundle as Named  # noqa: E402
+from training.bundle.configuration import Data, Experiment, Fit, read_experiment  # noqa: E402
+from training.members.fit import read_member  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 

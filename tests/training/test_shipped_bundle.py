@@ -8,8 +8,8 @@ import pytest
 from inference.contract import VIEWS
 from inference.predictor import Predictor
 from inference.verify import verify
-from training.card import card
-from training.data import grade_of, study_of
+from training.bundle.card import card
+from training.frames.data import grade_of, study_of
 from training.metrics import auroc
 
 FOLDER = Path(__file__).resolve().parents[2] / "inference" / "bundles" / "reference"

@@ -21,7 +21,7 @@ from inference.contract import CHANNELS, VIEWS
 from training.cohort.clinical import encode
 from training.cohort.examples import Examples, load, save, stack
 from training.cohort.manifest import Frame, write_manifest
-from training.data import RETAKES, grade_of, prepared
+from training.frames.data import RETAKES, grade_of, prepared
 from training.phantom import Patient, Scanner, draw_patient, render_view
 
 PATH: Final = Path(__file__).resolve().parents[1] / "experiments" / "benchmark.toml"

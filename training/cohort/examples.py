@@ -13,7 +13,7 @@ from inference.contract import CHANNELS
 from training.cohort.clinical import VARIABLES, encode
 from training.cohort.frames import read_frame
 from training.cohort.manifest import Frame, by_study
-from training.data import prepared
+from training.frames.data import prepared
 
 MOST_VIEWS: Final = 8
 """Of one study; later frames are left out."""

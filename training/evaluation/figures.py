@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm, spearmanr
 
 from inference.contract import GRADES
-from training.calibrate import youden
+from training.bundle.calibrate import youden
 from training.evaluation.predictions import EXTERNAL, Prediction
 from training.metrics import Interval, auroc, calibration_error, quadratic_kappa
 

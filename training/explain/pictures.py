@@ -15,8 +15,8 @@ from inference.geometry import Box, InputGeometry
 from inference.preprocess import PreparedView, prepare_view
 from inference.sector import luma
 from training.cohort.frames import read_frame
-from training.data import RETAKES, real_frames
-from training.outlines import read_outline
+from training.frames.data import RETAKES, real_frames
+from training.frames.outlines import read_outline
 from training.phantom import PhantomFrame, Scanner, draw_patient, render_view
 
 SEED: Final = 20260
@@ -104,7 +104,7 @@ def outlined_pictures(folder: Path, geometry: InputGeometry, *, split: str = "te
     folder
         With `*/image/N.jpg` and `*/segmentation/liver/N.json`.
     split
-        Of `training.data.real_frames`; the test split is never trained on.
+        Of `training.frames.data.real_frames`; the test split is never trained on.
     """
     for path in real_frames(folder, split):
         with Image.open(path) as file:

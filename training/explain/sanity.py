@@ -22,10 +22,10 @@ from scipy.stats import rankdata
 
 from inference.backends.registry import open_engine
 from inference.contract import OUTPUT_SALIENCY
+from training.bundle.export import shipped
 from training.explain.pictures import Study
-from training.export import shipped
+from training.members.models import Member
 from training.metrics import Interval, bootstrap
-from training.models import Member
 
 HEADS: Final = (("grade",), ("fusion",), ("embed", "profile", "clinical"), ("spatial",))
 """Between the features and the evidence, from its end: modules that are replaced together."""
@@ -67,7 +67,7 @@ class TorchSubject:
     name
         For tables.
     member
-        Of `training.fit.read_member`.
+        Of `training.members.fit.read_member`.
     """
 
     def __init__(self, name: str, member: Member) -> None:

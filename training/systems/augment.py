@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.contract import CHANNELS
-from training.data import MEAN, STD
+from training.frames.data import MEAN, STD
 
 _CONTRAST, _GREY, _SECTOR = (CHANNELS.index(name) for name in ("contrast", "grey", "sector"))
 _BRIGHTEST: Final = 1.2

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from inference.contract import CHANNELS as INPUTS
-from training.trunk import CHANNELS as TRUNK_CHANNELS
-from training.trunk import Trunk, pretrained_trunk
+from training.members.trunk import CHANNELS as TRUNK_CHANNELS
+from training.members.trunk import Trunk, pretrained_trunk
 
 TIMM: Final = "timm/"
 IMAGENET: Final = "imagenet"

@@ -13,7 +13,7 @@ from training.cohort.clinical import NAMES
 from training.cohort.examples import Examples
 from training.cohort.splits import folds
 from training.explain.clinical import clinical_contributions
-from training.models import steatosis_evidence
+from training.members.models import steatosis_evidence
 from training.systems.configuration import Experiment
 from training.systems.fit import new_grader
 

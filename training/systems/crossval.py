@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from inference.ensemble import grade_set
-from training.calibrate import fit_temperature, grade_threshold, interval_quantiles, probabilities
+from training.bundle.calibrate import fit_temperature, grade_threshold, interval_quantiles, probabilities
 from training.cohort.examples import Examples
 from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.cohort.examples import Examples
-from training.losses import fat_loss, grade_loss
+from training.members.losses import fat_loss, grade_loss
 from training.systems.augment import augment
 from training.systems.backbones import build
 from training.systems.configuration import Experiment

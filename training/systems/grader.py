@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from inference.contract import GRADES
 from training.cohort.clinical import VARIABLES
-from training.models import FAT_SCALE, AttentionPool
+from training.members.models import FAT_SCALE, AttentionPool
 from training.systems.backbones import Adapted
 from training.systems.configuration import System
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-EXPERIMENTS = Path(__file__).parent / "experiments"
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Data:
     real_frames: str = ""
     """Folder of the AUL set, or empty; it has no steatosis labels."""
     edits: int = 0
-    """Edits of each real frame (`training.edits`)."""
+    """Edits of each real frame (`training.frames.edits`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

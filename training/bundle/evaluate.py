@@ -13,9 +13,9 @@ from inference.backends.registry import open_engine
 from inference.bundle import Bundle
 from inference.contract import OUTPUT_LIVER_LOGIT, VIEWS
 from inference.ensemble import StudyPrediction, combine
-from training.calibrate import Scored
-from training.data import Split
+from training.bundle.calibrate import Scored
 from training.evaluation.predictions import Prediction
+from training.frames.data import Split
 from training.metrics import auroc, bootstrap, calibration_error, quadratic_kappa
 
 VIEW_COUNTS: Final = (1, 2, 3, 4)

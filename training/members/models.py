@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.contract import GRADES, VIEWS
-from training.profile import FIGURES, depth_profile
-from training.trunk import CHANNELS, Trunk
+from training.members.profile import FIGURES, depth_profile
+from training.members.trunk import CHANNELS, Trunk
 
 FAT_SCALE: Final = 10.0
 """Percent of fat fraction per unit of the head's output."""

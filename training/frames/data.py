@@ -16,9 +16,9 @@ from PIL import Image
 
 from inference.contract import CHANNELS, VIEWS
 from inference.preprocess import InputGeometry, prepare_view
-from training.augment import Region, augment
-from training.configuration import Data
-from training.edits import FAT, LEAN, edited, liver_of
+from training.bundle.configuration import Data
+from training.frames.augment import Region, augment
+from training.frames.edits import FAT, LEAN, edited, liver_of
 from training.phantom import NEGATIVES, Patient, Scanner, draw_patient, render_negative, render_view
 from training.phantom.patient import PDFF_CUT_OFFS
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from inference.sector import find_sector
-from training.outlines import read_outline
+from training.frames.outlines import read_outline
 
 LEAN, FAT = -8.0, 24.0
 """Points of fat fraction that are taken away or added at most."""

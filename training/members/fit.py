@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.batches import Features, batches
-from training.configuration import Fit
-from training.data import grade_of
-from training.gate import fit_gate
-from training.losses import member_loss
+from training.bundle.configuration import Fit
+from training.frames.data import grade_of
+from training.members.batches import Features, batches
+from training.members.gate import fit_gate
+from training.members.losses import member_loss
+from training.members.models import Member
+from training.members.trunk import Trunk
 from training.metrics import auroc
-from training.models import Member
-from training.trunk import Trunk
 
 EVALUATED_VIEWS = (0, 1, 2)
 

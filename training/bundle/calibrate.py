@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 
 from inference.backends.interface import MemberOutputs
 from inference.contract import OUTPUT_FAT_FRACTION, OUTPUT_GRADE_LOGITS, OUTPUT_LIVER_LOGIT
-from training.data import grade_of
+from training.frames.data import grade_of
 
 LIVER_PASSED: Final = 0.995
 """Share of the calibration patients' liver views that the gate lets pass."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.profile import FIGURES, depth_profile
-from training.trunk import Trunk, fused, pretrained_trunk
+from training.members.profile import FIGURES, depth_profile
+from training.members.trunk import Trunk, fused, pretrained_trunk
 
 BATCH = 64
 CALIBRATION_BATCHES = 10

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.models import Lesson, steatosis_evidence
+from training.members.models import Lesson, steatosis_evidence
 
 RANKED_WEIGHT: Final = 1.0
 VIEW_ALONE_WEIGHT: Final = 0.5

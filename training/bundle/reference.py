@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from training.batches import Features
-from training.calibrate import calibrate
-from training.card import write_card
-from training.configuration import Experiment
-from training.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
-from training.evaluate import evaluate, open_bundle_engine, score_split
+from training.bundle.calibrate import calibrate
+from training.bundle.card import write_card
+from training.bundle.configuration import Experiment
+from training.bundle.evaluate import evaluate, open_bundle_engine, score_split
+from training.bundle.export import write_description, write_members
 from training.evaluation.predictions import write_predictions
-from training.export import write_description, write_members
-from training.features import fitted_trunk, flat, front_features, profiles
-from training.fit import fit_member, read_member
+from training.frames.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
+from training.members.batches import Features
+from training.members.features import fitted_trunk, flat, front_features, profiles
+from training.members.fit import fit_member, read_member
 from training.phantom.patient import PDFF_CUT_OFFS
 
 ADAPTED_TO = 1200

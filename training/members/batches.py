@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data import grade_of
-from training.losses import Truth
+from training.frames.data import grade_of
+from training.members.losses import Truth
 
 VIEW_COUNT_SHARES: Final = (0.3, 0.2, 0.3, 0.2)
 """How often a study is shown with 1, 2, 3 and 4 views."""

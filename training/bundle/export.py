@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from inference.bundle import FORMAT
 from inference.contract import CHANNELS, GRADES, INPUT_VIEWS, OUTPUTS, VIEWS
-from training.models import Member
-from training.trunk import fused
+from training.members.models import Member
+from training.members.trunk import fused
 
 OPSET: Final = 18
 SMALL: Final = 16

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.batches import Features
-from training.configuration import Fit
-from training.models import Member
+from training.bundle.configuration import Fit
+from training.members.batches import Features
+from training.members.models import Member
 
 PHANTOMS: Final = 2400
 """Phantom livers it looks at; more of them teach it nothing."""

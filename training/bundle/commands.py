@@ -1,0 +1,80 @@
+"""`python -m training fit`, `export`, `calibrate`, `evaluate`, and `reference`, which is all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.bundle.configuration import Experiment, read_experiment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--experiment", default="reference", show_default=True, help="Name or path of a configuration."),
+        click.option("--run", type=click.Path(path_type=Path), help="Run folder; default runs/EXPERIMENT."),
+        click.option("--bundle", type=click.Path(path_type=Path), help="Bundle folder; default RUN/bundle."),
+        click.option("--real-frames", default="", help="Folder of the AUL images, for the liver gate only."),
+    ):
+        command = option(command)
+    return command
+
+
+def _settled(experiment: str, run: Path | None, bundle: Path | None, real_frames: str) -> tuple[Experiment, Path, Path]:
+    read = read_experiment(experiment)
+    if real_frames:
+        read = replace(read, data=replace(read.data, real_frames=real_frames))
+    run = run or ROOT / "runs" / Path(experiment).stem
+    return read, run, bundle or run / "bundle"
+
+
+@click.command()
+@_options
+def fit(**options: Any) -> None:
+    """Render the phantoms and fit the members; an interrupted run goes on where it stopped."""
+    from training.bundle.reference import fit_members
+
+    experiment, run, _ = _settled(**options)
+    fit_members(experiment, run)
+
+
+@click.command()
+@_options
+def export(**options: Any) -> None:
+    """Write the members as ONNX graphs with golden vectors."""
+    from training.bundle.reference import export_bundle
+
+    export_bundle(*_settled(**options))
+
+
+@click.command()
+@_options
+def calibrate(**options: Any) -> None:
+    """Calibrate the exported graphs on patients no member has seen; writes bundle.json."""
+    from training.bundle.reference import calibrate_bundle
+
+    calibrate_bundle(*_settled(**options))
+
+
+@click.command()
+@_options
+def evaluate(**options: Any) -> None:
+    """Evaluate the bundle on held-out patients; writes the figures and the model card."""
+    from training.bundle.reference import evaluate_bundle
+
+    click.echo(json.dumps(evaluate_bundle(*_settled(**options)), indent=1))
+
+
+@click.command()
+@_options
+@click.pass_context
+def reference(context: click.Context, **options: Any) -> None:
+    """Do all of it: fit, export, calibrate, evaluate."""
+    for step in (fit, export, calibrate, evaluate):
+        context.invoke(step, **options)

@@ -1,0 +1,1 @@
+"""The bundle's members: trunk, depth profile, attention, heads, and how they are fitted."""
