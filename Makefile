@@ -5,7 +5,7 @@ TRAIN := .venv-training
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast check format docs bench train-setup train-test bundle clean
+.PHONY: help setup run demo test test-fast check format docs bench train-setup train-test lock bundle clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,15 @@ $(TRAIN)/.installed: pyproject.toml constraints.txt
 
 train-test: train-setup ## the tests of training
 	$(TRAIN)/bin/python -m pytest tests/training $(PYTEST_ARGS)
+
+lock: ## take the newest versions that fit together into constraints.txt; torch's is chosen by hand
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	grep '^torch==' constraints.txt > build/lock/kept.txt
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check --constraint build/lock/kept.txt '.[dev,training-core]'
+	head -1 constraints.txt > build/lock/constraints.txt
+	build/lock/bin/python -m pip freeze --exclude steatosis-agent | sed 's/+cpu$$//' >> build/lock/constraints.txt
+	cp build/lock/constraints.txt constraints.txt
 
 bundle: train-setup ## train, calibrate and export the reference bundle
 	$(TRAIN)/bin/python -m training reference

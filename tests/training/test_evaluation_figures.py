@@ -171,11 +171,23 @@ def test_a_report_shows_every_system_and_what_it_is_for(files, tmp_path):
     (files[0].parent / "clinical_contributions.json").write_text(
         json.dumps({"names": ["age_years", "diabetes"], "mean_size": [0.2, 0.4], "patients": ["p"]})
     )
+    log = files[0].parent / "fold-0" / "member-0" / "log.csv"
+    log.parent.mkdir(parents=True)
+    log.write_text("epoch,loss,held_back_loss,learning_rate,seconds\n1,3.0,3.1,0.001,2\n2,2.0,2.5,0.001,2\n")
     out = tmp_path / "out" / "report.html"
     done = CliRunner().invoke(report, [*map(str, files), "--out", str(out), "--about", "Sixty made-up <patients>."])
     assert done.exit_code == 0, done.output
     text = out.read_text()
-    for said in ("Research use only", "good", "fair", "external site", "DeLong", "Beside human readers", "diabetes"):
+    for said in (
+        "Research use only",
+        "good",
+        "fair",
+        "external site",
+        "DeLong",
+        "Beside human readers",
+        "diabetes",
+        "1 fits",
+    ):
         assert said in text
     assert "&lt;patients&gt;" in text
     assert text.count("<svg") >= 4 * 5 + 1

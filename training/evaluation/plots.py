@@ -136,14 +136,16 @@ def contributions(names: Sequence[str], shares: Sequence[float], title: str) -> 
     return _drawn(paint, height=0.6 + 0.35 * max(len(names), 2))
 
 
-def curves(log: Sequence[dict[str, float]], title: str) -> str:
-    """Draw a fit's losses over its epochs."""
+def curves(logs: Sequence[Sequence[dict[str, float]]]) -> str:
+    """Draw the losses of a system's fits over their epochs: one line a fold and member."""
 
     def paint(axes: Any) -> None:
-        epochs = [row["epoch"] for row in log]
-        axes.plot(epochs, [row["loss"] for row in log], color=SOFT, lw=1.6, label="fitted")
-        axes.plot(epochs, [row["held_back_loss"] for row in log], color=ACCENT, lw=1.6, label="held back")
-        axes.set(xlabel="epoch", ylabel="loss", title=title)
+        for number, log in enumerate(logs):
+            epochs = [row["epoch"] for row in log]
+            first = {"fitted": SOFT, "held back": ACCENT} if number == 0 else {}
+            for key, colour, label in (("loss", SOFT, "fitted"), ("held_back_loss", ACCENT, "held back")):
+                axes.plot(epochs, [row[key] for row in log], color=colour, lw=1.1, label=label if first else None)
+        axes.set(xlabel="epoch", ylabel="loss")
         axes.legend()
 
-    return _drawn(paint, 4.0, 2.6)
+    return _drawn(paint, 4.0, 2.8)

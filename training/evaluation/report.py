@@ -168,6 +168,7 @@ def write_report(
     limits: str,
     panels: Sequence[Panel] = (),
     clinical: Sequence[Plot] = (),
+    fitted: Sequence[Plot] = (),
 ) -> None:
     """Write the page.
 
@@ -179,6 +180,8 @@ def write_report(
         What the figures do not say.
     panels, clinical
         Explanations, if there are any.
+    fitted
+        How losses fell, if it is known.
     """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(["j2"]))
     environment.filters["interval"] = _interval
@@ -195,6 +198,7 @@ def write_report(
         grouped=SHOWN,
         panels=panels,
         clinical=clinical,
+        fitted=fitted,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

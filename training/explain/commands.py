@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -105,7 +106,7 @@ def report(
     operating_point: float | None,
 ) -> None:  # fmt: skip
     """Write one HTML page of figures and plots from files of predictions."""
-    from training.evaluation.plots import contributions
+    from training.evaluation.plots import contributions, curves
     from training.evaluation.predictions import read_predictions
     from training.evaluation.report import Plot, sections, write_report
 
@@ -119,8 +120,11 @@ def report(
         made = sections(found, operating_point=operating_point)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    clinical = []
+    fitted, clinical = [], []
     for path in predictions:
+        logs = [_log(log) for log in sorted(path.parent.glob("fold-*/member-*/log.csv"))]
+        if logs:
+            fitted.append(Plot(svg=curves(logs), caption=f"{path.parent.name}: {len(logs)} fits."))
         kept = path.parent / "clinical_contributions.json"
         if kept.exists():
             content = json.loads(kept.read_text(encoding="utf-8"))
@@ -129,10 +133,15 @@ def report(
             )
             clinical.append(Plot(svg=svg, caption=f"{path.parent.name}: {len(content['patients'])} patients left out."))
     write_report(
-        out, made, title=title, about=about, panels=shown, clinical=clinical,
+        out, made, title=title, about=about, panels=shown, clinical=clinical, fitted=fitted,
         limits="Figures hold for the patients they were made on; phantoms are not patients.",
     )  # fmt: skip
     click.echo(f"{out} is written: {len(made)} sections, {len(shown)} panels")
+
+
+def _log(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
 
 
 def _open(bundle: Path) -> tuple[Predictor, InputGeometry]:
