@@ -20,7 +20,7 @@ from training.systems.backbones import build  # noqa: E402
 from training.systems.commands import system as system_command  # noqa: E402
 from training.systems.commands import systems_command, table_command  # noqa: E402
 from training.systems.configuration import TABLE, System, names, read_system, shortened  # noqa: E402
-from training.systems.crossval import cross_validate  # noqa: E402
+from training.systems.crossval import cross_validate, limits  # noqa: E402
 from training.systems.fit import answers, fit_network, new_grader  # noqa: E402
 from training.systems.runtime import Runtime, runtime  # noqa: E402
 from training.systems.table import table, write_figures  # noqa: E402
@@ -238,6 +238,15 @@ def test_everybody_is_scored_once_by_models_that_did_not_see_them(run, sites):
     assert sorted(p.patient for p in found if p.fold == EXTERNAL) == sorted(away.patients)
     assert all(p.views == 3 for p in found)
     assert {p.fold for p in found} == {0, 1, EXTERNAL}
+
+
+def test_answers_to_fewer_views_or_blank_clinical_data_are_marked_limited(sites):
+    home = sites[0]
+    present, known = home.present.copy(), home.known.copy()
+    present[0, 1:], known[1] = False, False
+    shown = replace(home, present=present, known=known).with_views(["subcostal", "intercostal", "liver-kidney"])
+    system = experiment("hybrid").system
+    assert [list(limits(system, shown, index)) for index in range(3)] == [["1 of 3 views"], ["no clinical data"], []]
 
 
 def test_a_finished_run_is_read_not_fitted_again(run, sites):

@@ -80,7 +80,7 @@ def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, An
         part = scored.with_views(count)
         predictions = [combine(study, bundle.calibration) for study in part.outputs]
         by_count[f"{count}_views"] = figures(predictions, part.fat_fraction, part.grades)
-        kept += _kept(f"{bundle.name} {bundle.version}", predictions, part, count)
+        kept += _kept(f"{bundle.name} {bundle.version}", predictions, part, count, bundle.expected_views)
     everything = scored.with_views(max(VIEW_COUNTS))
     whole = [combine(study, bundle.calibration) for study in everything.outputs]
     metrics = {
@@ -91,7 +91,9 @@ def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, An
     return metrics, kept
 
 
-def _kept(system: str, predictions: Sequence[StudyPrediction], part: Scored, count: int) -> list[Prediction]:
+def _kept(
+    system: str, predictions: Sequence[StudyPrediction], part: Scored, count: int, expected: int
+) -> list[Prediction]:
     return [
         Prediction(
             system=system,
@@ -107,6 +109,7 @@ def _kept(system: str, predictions: Sequence[StudyPrediction], part: Scored, cou
             fat_low=one.fat_fraction_interval[0],
             fat_high=one.fat_fraction_interval[1],
             grade_set=one.grade_set,
+            limits=(f"{count} of {expected} views",) if count < expected else (),
         )
         for index, one in enumerate(predictions)
     ]

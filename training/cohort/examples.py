@@ -60,9 +60,9 @@ class Examples:
         views, present, found = (
             np.zeros_like(array[:, : len(names)]) for array in (self.views, self.present, self.names)
         )
-        for study in range(len(self)):
-            wanted = [place for name in names for place in np.flatnonzero(self.names[study] == name)[:1]]
-            places = wanted or np.flatnonzero(self.present[study])[: len(names)].tolist()
+        for study, here in enumerate(self.present):
+            wanted = [place for name in names for place in np.flatnonzero(here & (self.names[study] == name))[:1]]
+            places = wanted or np.flatnonzero(here)[: len(names)].tolist()
             views[study, : len(places)] = self.views[study, places]
             found[study, : len(places)] = self.names[study, places]
             present[study, : len(places)] = True

@@ -16,7 +16,7 @@ EXTERNAL: Final = "external"
 COLUMNS: Final = (
     "system", "patient", "study", "fold", "site", "scanner", "sex", "age_years", "body_mass_index", "views",
     "grade_true", "fat_true", "p_s0", "p_s1", "p_s2", "p_s3", "fat_estimate", "fat_low", "fat_high", "grade_set",
-    "readers",
+    "limits", "readers",
 )  # fmt: skip
 SUM_TOLERANCE: Final = 1e-3
 
@@ -49,6 +49,8 @@ class Prediction:
         Estimated fat fraction and its interval in percent; None for a system that gives none.
     grade_set
         Conformal set of grades, e.g. ``("S1", "S2")``; None for a system that gives none.
+    limits
+        Why the answer is limited, one phrase each: fewer views than the system was made for, clinical data blank.
     readers
         Grade by reader's name.
     """
@@ -70,6 +72,7 @@ class Prediction:
     fat_low: float | None = None
     fat_high: float | None = None
     grade_set: tuple[str, ...] | None = None
+    limits: tuple[str, ...] = ()
     readers: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -145,7 +148,8 @@ def _row(prediction: Prediction) -> list[object]:
     grade_set = "" if p.grade_set is None else (";".join(p.grade_set) or "-")
     readers = ";".join(f"{name}={grade}" for name, grade in p.readers.items())
     values = [p.system, p.patient, p.study, p.fold, p.site, p.scanner, p.sex, p.age_years, p.body_mass_index, p.views]
-    values += [p.grade_true, p.fat_true, *p.probabilities, p.fat_estimate, p.fat_low, p.fat_high, grade_set, readers]
+    values += [p.grade_true, p.fat_true, *p.probabilities, p.fat_estimate, p.fat_low, p.fat_high, grade_set]
+    values += [";".join(p.limits), readers]
     return ["" if value is None else value for value in values]
 
 
@@ -168,6 +172,7 @@ def _parse(row: Mapping[str, str]) -> Prediction:
         fat_low=_number(row["fat_low"]),
         fat_high=_number(row["fat_high"]),
         grade_set=_grade_set(row["grade_set"]),
+        limits=tuple(part.strip() for part in row["limits"].split(";") if part.strip()),
         readers=_readers(row["readers"]),
     )
 

@@ -62,6 +62,8 @@ class Section:
     plots: tuple[Plot, ...] = field(repr=False)
     groups: tuple[Group, ...]
     readers: tuple[Reader, ...]
+    limited: int
+    """Studies whose answer is marked limited."""
 
     @property
     def studies(self) -> int:
@@ -129,6 +131,7 @@ def _section(system: str, part: str, chosen: Sequence[Prediction], operating_poi
         plots=tuple(_plots(answers)),
         groups=tuple(subgroups(chosen)),
         readers=tuple(readers(chosen)),
+        limited=sum(bool(prediction.limits) for prediction in chosen),
     )
 
 

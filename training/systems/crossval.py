@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from training.bundle.calibrate import fit_temperature, grade_threshold, interval
 from training.cohort.examples import Examples
 from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
-from training.systems.configuration import Experiment
+from training.systems.configuration import Experiment, System
 from training.systems.fit import answers, fit_network
 from training.systems.runtime import Runtime
 
@@ -75,10 +76,10 @@ def cross_validate(
     raw = Raw(
         logits=_by_fold([p.logits for p in parts], fold), fat_fraction=_by_fold([p.fat_fraction for p in parts], fold)
     )
-    found = predictions(experiment.system.title, shown, raw, fold)
+    found = predictions(experiment.system, shown, raw, fold)
     if stranger is not None:
         away = Raw(logits=outside[0], fat_fraction=outside[1])
-        found += external_predictions(experiment.system.title, shown, raw, stranger, away)
+        found += external_predictions(experiment.system, shown, raw, stranger, away)
     path = run / "predictions.csv"
     if where.leads:
         write_predictions(path, found)
@@ -123,18 +124,20 @@ def _by_fold(parts: list[np.ndarray], fold: np.ndarray) -> np.ndarray:
     return whole
 
 
-def predictions(title: str, examples: Examples, raw: Raw, fold: np.ndarray) -> list[Prediction]:
+def predictions(system: System, examples: Examples, raw: Raw, fold: np.ndarray) -> list[Prediction]:
     """Return calibrated answers; each fold is calibrated on the answers to the other folds' patients."""
     found: list[Prediction] = []
     for number in range(fold.max() + 1):
         own = fold == number
-        found += _calibrated(title, number, examples.some(~own), _some(raw, ~own), examples.some(own), _some(raw, own))
+        found += _calibrated(system, number, examples.some(~own), _some(raw, ~own), examples.some(own), _some(raw, own))
     return found
 
 
-def external_predictions(title: str, home: Examples, raw: Raw, external: Examples, outside: Raw) -> list[Prediction]:
+def external_predictions(
+    system: System, home: Examples, raw: Raw, external: Examples, outside: Raw
+) -> list[Prediction]:
     """Return answers to another site's patients, calibrated on all home patients."""
-    return _calibrated(title, EXTERNAL, home, raw, external, outside)
+    return _calibrated(system, EXTERNAL, home, raw, external, outside)
 
 
 def _some(raw: Raw, chosen: np.ndarray) -> Raw:
@@ -142,7 +145,7 @@ def _some(raw: Raw, chosen: np.ndarray) -> Raw:
 
 
 def _calibrated(
-    title: str, fold: int | str, fitted: Examples, fitted_raw: Raw, shown: Examples, shown_raw: Raw
+    system: System, fold: int | str, fitted: Examples, fitted_raw: Raw, shown: Examples, shown_raw: Raw
 ) -> list[Prediction]:
     grades = np.asarray(fitted.grades, int)
     temperature = fit_temperature(fitted_raw.logits, grades)
@@ -154,7 +157,7 @@ def _calibrated(
     known = shown.plain_clinical
     return [
         Prediction(
-            system=title,
+            system=system.title,
             patient=str(shown.patients[index]),
             study=str(shown.studies[index]),
             fold=fold,
@@ -171,10 +174,20 @@ def _calibrated(
             fat_low=None if ends is None else float(ends[0][index]),
             fat_high=None if ends is None else float(ends[1][index]),
             grade_set=None if threshold is None else grade_set(probability[index], threshold),
+            limits=tuple(limits(system, shown, index)),
             readers=dict(shown.readers[index]),
         )
         for index in range(len(shown))
     ]
+
+
+def limits(system: System, shown: Examples, index: int) -> Iterator[str]:
+    """Say why the answer to a study is limited."""
+    views = int(shown.present[index].sum())
+    if views < len(system.views):
+        yield f"{views} of {len(system.views)} views"
+    if system.clinical and not shown.known[index].any():
+        yield "no clinical data"
 
 
 def _fat(
