@@ -9,6 +9,7 @@ from training.bundle.calibrate import (
     Scored,
     calibrate,
     conformal_rank,
+    fit_scaling,
     fit_temperature,
     grade_threshold,
     interval_quantiles,
@@ -77,3 +78,17 @@ def test_all_parts_of_the_description():
     assert set(parts["calibration"]["fat_fraction_interval"]["quantiles_by_views"]) == {"1", "2", "3", "4"}
     assert 0 < parts["operating_points"]["steatosis"] < 1
     assert parts["liver_logit_minimum"] <= 0
+
+
+def test_offsets_mend_what_no_temperature_does():
+    """Logits that call one grade too often: the right probabilities come back."""
+    rng = np.random.default_rng(3)
+    honest = rng.normal(0, 1.5, (4000, 4))
+    share = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
+    grades = (share.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1).clip(max=3)
+    spoilt = (2.0 * (honest + np.array([1.2, 0.0, 0.0, -0.8])))[:, None]
+    temperature, offsets = fit_scaling(spoilt, grades)
+    assert temperature == pytest.approx(2.0, rel=0.15)
+    assert offsets[[0, 3]] - offsets[1] == pytest.approx([-1.2, 0.8], abs=0.2)
+    found = probabilities(spoilt, temperature, offsets)
+    assert np.abs(found - share).mean() < 0.02

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from training.evaluation.figures import FIGURES, answers_of, delong, figures, limits_of_agreement
+from training.evaluation.figures import FIGURES, answers_of, calibration_floor, delong, figures, limits_of_agreement
 from training.evaluation.groups import abstention, readers, subgroups
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
 from training.evaluation.report import differences, sections, write_report
@@ -99,6 +99,13 @@ def test_limits_of_agreement_by_hand(eight):
     assert bias == pytest.approx(1.0)
     assert high - bias == pytest.approx(1.96 * np.std(errors, ddof=1))
     assert bias - low == pytest.approx(high - bias)
+
+
+def test_calibration_has_a_floor_that_falls_with_patients():
+    rng = np.random.default_rng(4)
+    few, many = ([prediction(i, 0, float(p)) for i, p in enumerate(rng.random(n))] for n in (50, 2000))
+    floors = [calibration_floor(answers_of(part, operating_point=0.5)) for part in (few, many)]
+    assert floors[0] > 0.1 > 0.04 > floors[1] > 0
 
 
 def test_delong_agrees_with_the_bootstrap():

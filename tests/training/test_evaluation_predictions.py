@@ -27,6 +27,7 @@ FULL = Prediction(
     fat_low=12.0,
     fat_high=21.0,
     grade_set=("S1", "S2"),
+    limits=("2 of 3 views", "no clinical data"),
     readers={"reader A": 2, "B": 1},
 )
 BARE = Prediction(
@@ -50,7 +51,7 @@ def test_the_header_is_the_agreed_one(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.csv", [FULL])
     header, row = (tmp_path / "p.csv").read_text().splitlines()
     assert header == ",".join(COLUMNS)
-    assert row.endswith("S1;S2,reader A=2;B=1")
+    assert row.endswith("S1;S2,2 of 3 views;no clinical data,reader A=2;B=1")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from inference.backends.interface import MemberOutputs
 from inference.contract import OUTPUT_FAT_FRACTION, OUTPUT_GRADE_LOGITS, OUTPUT_LIVER_LOGIT
 from training.frames.data import grade_of
 
+PULL: Final = 0.5
+"""Of `fit_scaling`: offsets as if drawn from a normal with unit spread."""
 LIVER_PASSED: Final = 0.995
 """Share of the calibration patients' liver views that the gate lets pass."""
 
@@ -48,9 +50,13 @@ class Scored:
         )
 
 
-def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Return the ensemble's probabilities [N, 4] from logits [N, members, 4], as `inference.ensemble` forms them."""
-    scaled = np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature)
+def probabilities(logits: np.ndarray, temperature: float, offsets: np.ndarray | float = 0.0) -> np.ndarray:
+    """Return the ensemble's probabilities [N, 4] from logits [N, members, 4], as `inference.ensemble` forms them.
+
+    `offsets` [4] are added to the scaled logits.
+    """
+    scaled = logits / temperature + offsets
+    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return (scaled / scaled.sum(axis=-1, keepdims=True)).mean(axis=1)
 
 
@@ -62,6 +68,22 @@ def fit_temperature(logits: np.ndarray, grades: np.ndarray) -> float:
         return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
     return float(math.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
+
+
+def fit_scaling(logits: np.ndarray, grades: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the temperature and the grades' offsets [4] with the least negative log-likelihood.
+
+    Vector scaling (Guo et al. 2017) with one temperature: where a system is sure of the wrong share of patients, no
+    temperature helps. A weak pull towards no offsets keeps small folds from being fitted to the last patient.
+    """
+
+    def loss(parameters: np.ndarray) -> float:
+        offsets = np.concatenate([[0.0], parameters[1:]])
+        chosen = probabilities(logits, math.exp(parameters[0]), offsets)[np.arange(len(grades)), grades]
+        return float(-np.log(np.maximum(chosen, 1e-12)).mean() + PULL * (offsets**2).sum() / len(grades))
+
+    found = minimize(loss, np.array([math.log(fit_temperature(logits, grades)), 0.0, 0.0, 0.0]), method="L-BFGS-B").x
+    return float(math.exp(found[0])), np.concatenate([[0.0], found[1:]])
 
 
 def conformal_rank(scores: np.ndarray, coverage: float) -> float:

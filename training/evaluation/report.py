@@ -18,6 +18,7 @@ from training.evaluation.figures import (
     FIGURES,
     Answers,
     answers_of,
+    calibration_floor,
     delong,
     figures,
     limits_of_agreement,
@@ -79,6 +80,11 @@ class Section:
     def ill(self) -> int:
         """Studies of grade S1 or more."""
         return int((self.answers.grades >= 1).sum())
+
+    @property
+    def floor(self) -> float:
+        """Calibration error by chance alone."""
+        return calibration_floor(self.answers)
 
     @property
     def agreement(self) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from inference.ensemble import grade_set
-from training.bundle.calibrate import fit_temperature, grade_threshold, interval_quantiles, probabilities
+from training.bundle.calibrate import fit_scaling, grade_threshold, interval_quantiles, probabilities
 from training.cohort.examples import Examples
 from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
@@ -148,11 +148,11 @@ def _calibrated(
     system: System, fold: int | str, fitted: Examples, fitted_raw: Raw, shown: Examples, shown_raw: Raw
 ) -> list[Prediction]:
     grades = np.asarray(fitted.grades, int)
-    temperature = fit_temperature(fitted_raw.logits, grades)
-    probability = probabilities(shown_raw.logits, temperature)
+    scaling = fit_scaling(fitted_raw.logits, grades)
+    probability = probabilities(shown_raw.logits, *scaling)
     threshold = None
     if len(grades) >= LEAST_TO_CALIBRATE:
-        threshold = grade_threshold(probabilities(fitted_raw.logits, temperature), grades, COVERAGE)
+        threshold = grade_threshold(probabilities(fitted_raw.logits, *scaling), grades, COVERAGE)
     estimate, ends = _fat(fitted, fitted_raw, shown_raw)
     known = shown.plain_clinical
     return [
