@@ -53,3 +53,22 @@ def test_fresh_patients(predictor):
     assert error.mean() < 7.0
     assert named > 0.9
     assert np.mean([p.liver_logits.min() > predictor.bundle.liver_logit_minimum for p in predictions]) > 0.9
+
+
+def test_order_of_views_changes_nothing(predictor):
+    views = study_of("test", FRESH_SEED, predictor.bundle.geometry.height, 100)[0].astype(np.float32)
+    straight = predictor.predict(views)
+    for order in ([3, 2, 1, 0], [1, 3, 0, 2]):
+        shuffled = predictor.predict(views[order])
+        np.testing.assert_allclose(shuffled.probabilities, straight.probabilities, atol=1e-5)
+        assert shuffled.fat_fraction_percent == pytest.approx(straight.fat_fraction_percent, abs=1e-4)
+        np.testing.assert_allclose(shuffled.view_weights, straight.view_weights[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+def test_any_number_of_views_has_an_answer(predictor, count):
+    views = study_of("test", FRESH_SEED, predictor.bundle.geometry.height, 101)[0].astype(np.float32)
+    prediction = predictor.predict(np.concatenate([views, views])[:count])
+    assert prediction.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
+    low, high = prediction.fat_fraction_interval
+    assert 0 <= low <= prediction.fat_fraction_percent <= high <= 100

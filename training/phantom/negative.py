@@ -178,6 +178,41 @@ def _photograph(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray
     return np.rint(picture * rng.uniform(120, 255)).astype(np.uint8)
 
 
+def _scene(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint a photograph's statistics: things of all sizes in front of each other ("dead leaves", Lee et al. 2001).
+
+    Sizes follow a power law, as in natural pictures; each thing has its own grey, shading and texture, and some
+    pictures are out of focus, vignetted, or cut out by a shape as a reconstruction or an icon is.
+    """
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    spectrum = _power_law(rng, rows, columns)
+    picture = 0.5 + 0.2 * spectrum
+    sizes = (rng.uniform(0.012, 0.05) * columns) * (1.0 - rng.random(int(rng.integers(20, 140)))) ** -0.6
+    for size in sizes:
+        angle, squeeze = rng.uniform(0, np.pi), rng.uniform(0.3, 1.0)
+        across, down = x - rng.uniform(0, columns), y - rng.uniform(0, rows)
+        u, v = across * np.cos(angle) + down * np.sin(angle), down * np.cos(angle) - across * np.sin(angle)
+        power = rng.choice((1.0, 2.0, 8.0))  # rhombus, ellipse, box
+        shape = np.abs(u / size) ** power + np.abs(v / (squeeze * size)) ** power < 1.0
+        shade = rng.uniform(0, 1) + rng.uniform(-0.4, 0.4) * u / size + rng.uniform(0.0, 0.3) * spectrum
+        picture = np.where(shape, shade, picture)
+    picture = gaussian_filter(picture, rng.choice((0.0, 0.6, 1.5, 4.0)))
+    if rng.random() < 0.3:
+        picture *= 1.0 - rng.uniform(0.3, 0.9) * (np.hypot(x / columns - 0.5, y / rows - 0.5) * 1.4) ** 2
+    if rng.random() < 0.3:
+        inside = np.hypot((x / columns - 0.5) / rng.uniform(0.25, 0.5), (y / rows - 0.5) / rng.uniform(0.3, 0.5)) < 1.0
+        picture = np.where(inside, picture, 0.0)
+    return np.rint(255.0 * np.clip(picture, 0.0, 1.0)).astype(np.uint8)
+
+
+def _power_law(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Return noise whose amplitude falls with frequency as in natural pictures, zero mean, unit spread."""
+    frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :])
+    amplitude = np.where(frequency > 0, 1.0, 0.0) / np.maximum(frequency, 1.0 / rows) ** rng.uniform(0.8, 1.6)
+    noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((rows, columns))) * amplitude, s=(rows, columns))
+    return noise / noise.std()
+
+
 def _linear(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     """Paint a superficial part in the rectangular field of a linear array."""
     scatter = rng.normal(0, 3, (12, 1)).repeat(SAMPLES // 12 + 1, axis=0)[:SAMPLES] + np.zeros((1, LINES))
@@ -200,6 +235,7 @@ NEGATIVES: Final[dict[str, _Picture]] = {
     "empty": _empty,
     "page": _page,
     "photograph": _photograph,
+    "scene": _scene,
     "linear": _linear,
     "kidney": _kidney,
     "bladder": _bladder,

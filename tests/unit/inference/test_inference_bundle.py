@@ -85,7 +85,7 @@ def test_a_member_lies_in_the_folder(copy: Path, name: str) -> None:
         (lambda d: d["calibration"]["fat_fraction_interval"].update(quantiles=[3, -3]), "quantiles"),
         (lambda d: d["input"].update(std=[0]), "std"),
         (lambda d: d["input"].update(height=0), "input"),
-        (lambda d: d["input"].update(channels=3), "input"),
+        (lambda d: d["input"].update(channels=2), "input"),
         (lambda d: d.update(expected_views=0), "expected_views"),
         (lambda d: d["cut_offs"].update(percent=[5]), "lacks or garbles"),
     ],
