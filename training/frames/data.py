@@ -19,6 +19,7 @@ from inference.preprocess import InputGeometry, prepare_view
 from training.bundle.configuration import Data
 from training.frames.augment import Region, augment
 from training.frames.edits import FAT, LEAN, edited, liver_of
+from training.frames.grafts import WAYS, grafted
 from training.phantom import NEGATIVES, Patient, Scanner, draw_patient, render_negative, render_view
 from training.phantom.patient import PDFF_CUT_OFFS
 
@@ -137,6 +138,16 @@ def edits_of(size: int, count: int, seed: int, path: Path) -> tuple[np.ndarray, 
     return (np.stack(whole), points) if len(whole) == count else None
 
 
+def grafts_of(size: int, seed: int, path: Path) -> list[np.ndarray]:
+    """Return frames of a real frame's texture that show no liver, each float16 [3, size, size]."""
+    with Image.open(path) as picture:
+        scale = min(1.0, EDITED_ROWS / picture.height)
+        small = picture.convert("L").resize((round(scale * picture.width), round(scale * picture.height)), Image.BOX)
+    rng = np.random.default_rng([seed, 1, zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode())])
+    made = (grafted(np.asarray(small), way, rng) for way in WAYS)
+    return [frame for frame in (prepared(pixels, None, size) for pixels in made) if frame is not None]
+
+
 def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Split:
     """Return a split, rendered now or read from `folder` where an earlier run left it."""
     target = folder / split
@@ -146,9 +157,8 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
         gate = data.negatives if split == "train" else data.negatives // 4
         with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
             _render(pool, partial(study_of, split, data.seed, data.size), range(counts[split]), target, split)
-            negatives = pool.map(partial(negative_of, split, data.seed, data.size), range(gate), chunksize=16)
-            np.save(target / "negatives.npy", _stacked(negatives, data.size))
             paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
+            np.save(target / "negatives.npy", _negatives(pool, data, split, gate, paths))
             positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
             np.save(target / "positives.npy", _stacked(positives, data.size))
             _edit(pool, data, paths, target)
@@ -160,6 +170,13 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
 def _stacked(frames: Iterable[np.ndarray | None], size: int) -> np.ndarray:
     found = [frame for frame in frames if frame is not None]
     return np.stack(found) if found else np.zeros((0, len(CHANNELS), size, size), dtype=np.float16)
+
+
+def _negatives(pool: ProcessPoolExecutor, data: Data, split: str, count: int, paths: list[Path]) -> np.ndarray:
+    """Render frames that are no liver, and carve as many into each real frame as there are ways."""
+    rendered = pool.map(partial(negative_of, split, data.seed, data.size), range(count), chunksize=16)
+    carved = pool.map(partial(grafts_of, data.size, data.seed), paths, chunksize=8)
+    return _stacked([*rendered, *(frame for frames in carved for frame in frames)], data.size)
 
 
 def _edit(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path) -> None:

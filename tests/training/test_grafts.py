@@ -1,0 +1,47 @@
+"""Frames of real texture that show no liver: changed inside the sector, untouched outside, the same again."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference.contract import VIEWS
+from inference.sector import find_sector
+from training.frames.data import grafts_of
+from training.frames.grafts import WAYS, grafted
+from training.phantom import Scanner, draw_patient, render_view
+
+
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(2)
+    return render_view(draw_patient(rng), VIEWS[0], Scanner.random(rng)).pixels
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_only_the_sector_changes(frame, way):
+    changed = grafted(frame, way, np.random.default_rng(3))
+    sector = find_sector(frame)
+    assert changed.dtype == np.uint8
+    assert np.array_equal(changed[~sector], frame[~sector])
+    assert np.abs(changed[sector].astype(int) - frame[sector]).mean() > 5
+    assert np.array_equal(changed, grafted(frame, way, np.random.default_rng(3)))
+
+
+def test_hearts_have_dark_chambers(frame):
+    sector = find_sector(frame)
+    dark = [(grafted(frame, "heart", np.random.default_rng(seed))[sector] < 16).mean() for seed in range(6)]
+    assert np.mean(dark) > (frame[sector] < 16).mean() + 0.1
+
+
+def test_a_frame_without_a_sector_stays_as_it_is():
+    black = np.zeros((64, 64), np.uint8)
+    assert grafted(black, "turned", np.random.default_rng(0)) is black
+
+
+def test_every_way_of_a_file_is_prepared(frame, tmp_path):
+    path = tmp_path / "Normal" / "image" / "1.jpg"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(frame).save(path)
+    made = grafts_of(64, 5, path)
+    assert len(made) == len(WAYS)
+    assert all(one.shape == (3, 64, 64) for one in made)
