@@ -14,10 +14,11 @@ from inference.backends.interface import MemberOutputs
 from inference.contract import OUTPUT_FAT_FRACTION, OUTPUT_GRADE_LOGITS, OUTPUT_LIVER_LOGIT
 from training.frames.data import grade_of
 
+NOTHING: Final = np.zeros(0)
 PULL: Final = 0.5
 """Of `fit_scaling`: offsets as if drawn from a normal with unit spread."""
 LIVER_PASSED: Final = 0.995
-"""Share of the calibration patients' liver views that the gate lets pass."""
+"""Share of known liver views that the gate lets pass: of real frames where there are any, else of phantoms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,20 @@ def youden(score: np.ndarray, positive: np.ndarray) -> float:
     return float(candidates[int(np.argmax(gains))])
 
 
-def calibrate(scored: Scored, coverage: float, expected_views: int) -> dict[str, Any]:
+def gate_threshold(phantoms: np.ndarray, real: np.ndarray) -> float:
+    """Return the least liver logit of what is taken for liver B-mode.
+
+    Real frames lie nearer to what must be refused than phantoms do, so they decide where there are any. Phantoms alone
+    would put it higher than real livers reach; it stays at even odds or below then.
+    """
+    if len(real):
+        return float(np.quantile(real, 1.0 - LIVER_PASSED))
+    return min(0.0, float(np.quantile(phantoms, 1.0 - LIVER_PASSED)))
+
+
+def calibrate(
+    scored: Scored, coverage: float, expected_views: int, real_livers: np.ndarray = NOTHING
+) -> dict[str, Any]:
     """Return the parts of `bundle.json` that calibration decides.
 
     Parameters
@@ -126,6 +140,8 @@ def calibrate(scored: Scored, coverage: float, expected_views: int) -> dict[str,
         Of the conformal sets and intervals.
     expected_views
         Number of views at which the operating point is chosen.
+    real_livers
+        Liver logits [M] of real frames of liver.
     """
     logits, grades = scored.stacked(OUTPUT_GRADE_LOGITS), scored.grades
     temperature = fit_temperature(logits, grades)
@@ -152,5 +168,5 @@ def calibrate(scored: Scored, coverage: float, expected_views: int) -> dict[str,
             "conformal_grade": {"coverage": coverage, "threshold": grade_threshold(probability, grades, coverage)},
         },
         "operating_points": {"steatosis": youden(probability[usual, 1:].sum(axis=1), grades[usual] >= 1)},
-        "liver_logit_minimum": min(0.0, float(np.quantile(liver, 1.0 - LIVER_PASSED))),
+        "liver_logit_minimum": gate_threshold(liver, real_livers),
     }

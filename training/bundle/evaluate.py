@@ -126,15 +126,19 @@ def _each_view(engine: Engine, bundle: Bundle, split: Split) -> dict[str, Any]:
     return {"auroc_s1_or_more": areas, "view_accuracy": float(named)}
 
 
+def liver_logits(engine: Engine, frames: np.ndarray) -> np.ndarray:
+    """Return the ensemble's liver logit of each frame, [N], of frames [N, C, H, W]."""
+    outputs = (engine.run(frame[None].astype(np.float32)) for frame in frames)
+    return np.array([np.mean([member[OUTPUT_LIVER_LOGIT][0] for member in members]) for members in outputs])
+
+
 def _gate(engine: Engine, bundle: Bundle, split: Split, whole: Sequence[StudyPrediction]) -> dict[str, Any]:
     """Return what the liver gate lets pass: phantom livers, real livers, and frames that are neither."""
 
     def passed(frames: np.ndarray) -> float | None:
         if not len(frames):
             return None
-        outputs = [engine.run(frame[None].astype(np.float32)) for frame in frames]
-        logits = [np.mean([member[OUTPUT_LIVER_LOGIT][0] for member in members]) for members in outputs]
-        return float(np.mean(np.array(logits) >= bundle.liver_logit_minimum))
+        return float(np.mean(liver_logits(engine, frames) >= bundle.liver_logit_minimum))
 
     livers = np.concatenate([prediction.liver_logits for prediction in whole])
     return {

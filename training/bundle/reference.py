@@ -12,7 +12,7 @@ import numpy as np
 from training.bundle.calibrate import calibrate
 from training.bundle.card import write_card
 from training.bundle.configuration import Experiment
-from training.bundle.evaluate import evaluate, open_bundle_engine, score_split
+from training.bundle.evaluate import evaluate, liver_logits, open_bundle_engine, score_split
 from training.bundle.export import write_description, write_members
 from training.evaluation.predictions import write_predictions
 from training.frames.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
@@ -93,7 +93,8 @@ def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
     parts = json.loads((run / "parts.json").read_text())
     engine = open_bundle_engine([folder / entry["file"] for entry in parts["members"]])
     scored = score_split(engine, split_of(experiment, run, "calibration"))
-    parts |= calibrate(scored, experiment.bundle.interval_coverage, experiment.bundle.expected_views)
+    real = liver_logits(engine, split_of(experiment, run, "train").positives)
+    parts |= calibrate(scored, experiment.bundle.interval_coverage, experiment.bundle.expected_views, real)
     write_description(folder, {**parts, "metrics": {}})
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
 
