@@ -126,8 +126,9 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
         "negatives": len(train.negatives),
         "real_frames": {
             "set": "Annotated Ultrasound Liver images (Xu et al. 2023, doi 10.1093/bib/bbac569, CC BY 4.0)",
-            "used_for": "both sides of the liver-likeness output (as they are; with hearts carved in or parts changed about), "
-            "grey statistics, and differences between edits of one frame; they have no steatosis labels and none was used",
+            "used_for": "both sides of the liver-likeness output (as they are; with hearts carved in or parts changed "
+            "about), grey statistics, and differences between edits of one frame; they have no steatosis labels and "
+            "none was used",
             "edits_of_each": data.edits,
             "train": len(train.positives),
             "held_out": f"every {AUL_HELD_OUT}th frame",
