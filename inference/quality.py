@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from inference.sector import luma
 
@@ -18,6 +19,8 @@ _COLOURED: Final = 48.0
 """Distance in RGB from the tint of its own brightness from which a pixel is coloured on purpose."""
 _THUMBNAIL: Final = (64, 48)
 """Columns and rows to which frames are reduced before they are compared: speckle averages out."""
+_TINT_LEVELS: Final = 5
+"""Neighbouring levels of brightness over which a tint must hold; a flow colour that fills one level is no tint."""
 _MOST_SAMPLED: Final = 500_000
 """Pixels that are enough to say which share is coloured."""
 
@@ -68,9 +71,10 @@ def colour_fraction(pixels: NDArray[np.uint8], sector: NDArray[np.bool_]) -> flo
     inside = sampled.astype(np.float32)
     level = luma(sampled[None])[0] >> 4
     chroma = inside - inside.mean(axis=1, keepdims=True)
+    steps = np.unique(level)
+    medians = np.stack([np.median(chroma[level == step], axis=0) for step in steps])
     tint = np.zeros((16, 3), np.float32)
-    for step in np.unique(level):
-        tint[step] = np.median(chroma[level == step], axis=0)
+    tint[steps] = ndimage.median_filter(medians, size=(_TINT_LEVELS, 1), mode="mirror")
     distance = np.abs(chroma - tint[level]).max(axis=1)
     return float((distance > _COLOURED).mean())
 

@@ -63,7 +63,7 @@ def _slope(percent):
 
 
 def test_fat_makes_echoes_fall_faster_with_depth():
-    assert _slope(32.0) < _slope(15.0) - 0.3 < _slope(1.0) - 0.6
+    assert _slope(32.0) < _slope(15.0) - 0.2 < _slope(1.0) - 0.4
 
 
 def _liver_kidney_contrast(percent):
@@ -101,18 +101,16 @@ def test_scan_conversion_of_a_ramp_is_the_range():
     assert not picture[~conversion.sector].any()
 
 
-def test_mean_grey_is_a_weak_cue():
-    """Gain and depth gain are the operator's: the liver's mean grey must not grade on its own."""
+def test_mean_grey_tells_steatosis_only_in_part():
+    """Gain and depth gain are the operator's: the liver's mean grey is a sign, as on patients, but no grade."""
     rng = np.random.default_rng(11)
-    grey = {percent: [] for percent in (3.0, 20.0)}
-    for percent, values in grey.items():
-        for _ in range(40):
-            frame = render_view(
-                draw_patient(rng, fat_fraction_percent=percent), "subcostal", Scanner.random(rng), rows=120, columns=160
-            )
-            values.append(frame.pixels[frame.liver].mean())
-    area = np.mean(np.array(grey[20.0])[:, None] > np.array(grey[3.0])[None, :])
-    assert 0.2 < area < 0.8
+    grey = {True: [], False: []}
+    for number in range(160):
+        patient = draw_patient(rng)
+        frame = render_view(patient, VIEWS[number % len(VIEWS)], Scanner.random(rng), rows=120, columns=160)
+        grey[patient.grade >= 1].append(frame.pixels[frame.liver].mean())
+    area = np.mean(np.array(grey[True])[:, None] > np.array(grey[False])[None, :])
+    assert 0.7 < area < 0.93
 
 
 def test_study_has_every_view():
