@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
+from agent.score.anatomy import other_anatomy
 from agent.score.reasons import NotScorableError
 from inference.geometry import Box
 from inference.preprocess import clamped
@@ -70,6 +71,8 @@ def plan_frames(header: Dataset) -> FramePlan:
     NotScorableError
         With the reason.
     """
+    if other := other_anatomy(header):
+        raise NotScorableError(f"the header says that it shows no abdomen: {other}")
     rows, columns, frames = _sizes(header)
     if str(header.get("PhotometricInterpretation", "")) not in _PHOTOMETRIC:
         raise NotScorableError("photometric interpretation is missing or unknown", undecodable=True)

@@ -124,3 +124,31 @@ def test_synthetic_data_is_told() -> None:
 
 def test_a_header_is_not_believed_about_colour() -> None:
     assert plan_frames(header(UltrasoundColorDataPresent=1)).regions == (WHOLE,)
+
+
+@pytest.mark.parametrize(
+    ("elements", "named"),
+    [
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "CARDIOLOGY"]}, "CARDIOLOGY"),  # Philips
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "TTE", "0001"]}, "TTE"),
+        ({"BodyPartExamined": "THYROID"}, "THYROID"),
+    ],
+)
+def test_what_the_header_calls_another_organ_is_not_scored(elements: dict[str, Any], named: str) -> None:
+    error = reason_of(header(**elements))
+    assert named in str(error)
+    assert not error.undecodable
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"ImageType": ["ORIGINAL", "PRIMARY", "ABDOMINAL", "0001"]},
+        {"ImageType": ["DERIVED", "PRIMARY"]},
+        {"ImageType": "ORIGINAL"},
+        {"ImageType": None, "BodyPartExamined": "KIDNEY"},
+    ],
+)
+def test_a_header_that_may_mean_the_liver_leaves_it_to_the_picture(elements: dict[str, Any]) -> None:
+    given = {name: value for name, value in elements.items() if value is not None}
+    assert plan_frames(header(**given)).regions == (WHOLE,)
