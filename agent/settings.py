@@ -47,6 +47,9 @@ class Dicom(_Section):
         le=64,
         description="listener processes sharing the port; default: one a core",
     )
+    receive_path: Literal["fast", "stock"] = Field(
+        "fast", description="who reads C-STOREs: `fast`, our own reader, or `stock`, pynetdicom's"
+    )
     tls_cert: _Path | None = Field(None, description="certificate (PEM) for DICOM TLS, listening and sending")
     tls_key: _Path | None = Field(None, description="private key (PEM) of the certificate")
     tls_ca: _Path | None = Field(None, description="certificate authority (PEM) that peers must be signed by")

@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from pynetdicom.transport import AssociationSocket
@@ -21,7 +22,7 @@ MAXIMUM_PDU: Final = 131_072
 """Maximum Length that we negotiate (PS3.8 Annex D.1), bytes."""
 _MOST_ASSOCIATION_BYTES: Final = 1 << 20
 """Longest association PDU: 128 contexts of all transfer syntaxes are 200 KB."""
-_PDU_SECONDS: Final = 60.0
+LONGEST_PDU_SECONDS: Final = 60.0
 """A PDU takes no longer than this from its first byte to its last: 2 KB/s at least."""
 _SEND_SECONDS: Final = 60.0
 _HEADER: Final = struct.Struct(">BBL")  # PS3.8 Table 9-11 and others: type, reserved, length
@@ -31,7 +32,11 @@ _WAITING: Final = frozenset({"Sta2", "Sta3", "Sta6"})
 """States of PS3.8 Table 9-10 in which nothing happens until the peer or the association does something."""
 
 
-def take_over(association: Any) -> None:
+MakeSocket = Callable[[AssociationSocket, WakeUp], "BoundedSocket"]
+"""Puts a socket of ours around pynetdicom's."""
+
+
+def take_over(association: Any, make_socket: MakeSocket | None = None) -> None:
     """Put our socket and our way of waiting under an association whose threads have not started."""
     dul, dimse = association.dul, association.dimse
     wake_up = WakeUp()
@@ -40,7 +45,7 @@ def take_over(association: Any) -> None:
     dimse.msg_queue = RingingQueue(checkpoint.ring)
     dul.to_user_queue = RingingQueue(checkpoint.ring)
     dul.to_provider_queue = RingingQueue(wake_up.ring)
-    dul.socket = BoundedSocket(dul.socket, wake_up)
+    dul.socket = (make_socket or BoundedSocket)(dul.socket, wake_up)
 
 
 class BoundedSocket(AssociationSocket):
@@ -97,7 +102,7 @@ class BoundedSocket(AssociationSocket):
         """
         is_body = self._rest == nr_bytes and nr_bytes > 0
         if not is_body:
-            self._due = time.monotonic() + _PDU_SECONDS
+            self._due = time.monotonic() + LONGEST_PDU_SECONDS
         received = self._received(nr_bytes)
         self._rest = 0
         if not is_body and len(received) == _HEADER.size == nr_bytes:
@@ -119,7 +124,7 @@ class BoundedSocket(AssociationSocket):
                 break
             at += read
             if at < count and time.monotonic() > self._due:
-                raise TimeoutError(f"{at} of {count} bytes of a PDU after {_PDU_SECONDS:g} s")
+                raise TimeoutError(f"{at} of {count} bytes of a PDU after {LONGEST_PDU_SECONDS:g} s")
         view.release()
         # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

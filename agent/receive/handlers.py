@@ -11,17 +11,21 @@ from pynetdicom import evt
 from pynetdicom.pdu_primitives import A_RELEASE
 
 from agent.domain.errors import AgentError, IdentifierError, LedgerError, MismatchError
-from agent.domain.study import InstanceHeader
+from agent.domain.study import InstanceHeader, StoredFile
 from agent.receive.admission import Admission, Rejection, congestion
 from agent.receive.commitment import CommitmentHandler, nobody_asked, report_of
+from agent.receive.commits import Commits
 from agent.receive.connection import BoundedSocket, take_over
+from agent.receive.fast.buffers import Buffers
+from agent.receive.fast.command import StoreCommand
+from agent.receive.fast.socket import FastSocket
 from agent.receive.spooling import Arriving, SpoolingProvider
 from agent.receive.status import PROCESSING_FAILURE, SUCCESS, status_of
-from agent.store.instance_files import IncomingFile, InstanceFiles, read_part_ten_header
+from agent.store.instance_files import IncomingFile, InstanceFiles
 from agent.worklist import arrivals
-from agent.worklist.arrivals import Recorded
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
+from agent.worklist.recording import Recorded
 
 _UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
 
@@ -46,8 +50,15 @@ class Handlers:
     admission: Admission
     owner: str
     group_by: GroupBy
+    is_fast: bool = True
+    """Whether C-STOREs take the fast path."""
     on_commitment: CommitmentHandler = nobody_asked
+    commits: Commits = field(init=False, repr=False)
     _open: dict[Any, _Open] = field(default_factory=dict, init=False, repr=False)
+    _buffers: Buffers = field(default_factory=Buffers, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "commits", Commits(self.ledger, self.files, self.group_by))
 
     def bound(self) -> list[Any]:
         """List the handlers as pynetdicom takes them."""
@@ -66,8 +77,15 @@ class Handlers:
 
     def on_connection(self, event: Any) -> None:
         """Put our bounds and our way to disk under the association, before its threads start."""
-        event.assoc.dimse = SpoolingProvider(event.assoc, self.files)
-        take_over(event.assoc)
+        provider = event.assoc.dimse = SpoolingProvider(event.assoc, self.files)
+        take_over(
+            event.assoc,
+            lambda plain, wake_up: (
+                FastSocket(plain, wake_up, provider, self._buffers, self.store)
+                if self.is_fast
+                else BoundedSocket(plain, wake_up)
+            ),
+        )
 
     def on_request(self, event: Any) -> None:
         """Admit or reject; the peer gets the standard's code, the log the true cause."""
@@ -78,7 +96,8 @@ class Handlers:
         except LedgerError as error:
             rejection = congestion(str(error))
         if rejection is not None:
-            self._log(event).warning("association rejected", cause=rejection.cause, calling=_shown(calling), host=host)
+            log = self._log(event.assoc)
+            log.warning("association rejected", cause=rejection.cause, calling=_shown(calling), host=host)
             event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
             event.assoc.kill()
 
@@ -86,7 +105,7 @@ class Handlers:
         """Say who sends."""
         requestor = event.assoc.requestor
         calling = str(requestor.primitive.calling_ae_title).strip()
-        self._log(event).info("association accepted", calling=_shown(calling), host=requestor.address)
+        self._log(event.assoc).info("association accepted", calling=_shown(calling), host=requestor.address)
 
     def on_answer(self, event: Any) -> None:
         """Note that we agree to a release: the connection may close before pynetdicom says that it is released."""
@@ -123,10 +142,10 @@ class Handlers:
         try:
             report = report_of(event)
         except _UNREADABLE as error:
-            self._log(event).warning("report of storage commitment cannot be read", cause=type(error).__name__)
+            self._log(event.assoc).warning("report of storage commitment cannot be read", cause=type(error).__name__)
             return PROCESSING_FAILURE, None
         status = self.on_commitment(report)
-        self._log(event).info(
+        self._log(event.assoc).info(
             "storage commitment reported",
             transaction=_shown(report.transaction_uid),
             committed=len(report.committed),
@@ -136,10 +155,21 @@ class Handlers:
         return status, None
 
     def on_store(self, event: Any) -> int:
-        """Make an instance durable and recorded, then answer."""
-        started, log = time.monotonic(), self._log(event)
+        """Answer a C-STORE that took the stock path."""
+        request = event.request
+        command = StoreCommand(
+            sop_class_uid=str(request.AffectedSOPClassUID),
+            sop_instance_uid=str(request.AffectedSOPInstanceUID),
+            message_id=request.MessageID,
+            has_originator=request.MoveOriginatorMessageID is not None,
+        )
+        return self.store(event.assoc, command, request._dataset_file)
+
+    def store(self, association: Any, command: StoreCommand, arriving: Arriving | None) -> int:
+        """Make an instance durable and recorded; returns the status to answer."""
+        started, log = time.monotonic(), self._log(association)
         try:
-            header, recorded, size = self._keep(event)
+            stored, recorded = self._keep(association, command, arriving)
         except (AgentError, OSError) as error:
             status = status_of(error)
             cause = str(error) if isinstance(error, AgentError) else f"{type(error).__name__}: {error.strerror}"
@@ -147,14 +177,14 @@ class Handlers:
             return status
         log.info(
             "instance stored",
-            study=header.study_instance_uid,
-            instance=header.sop_instance_uid,
-            bytes=size,
+            study=stored.header.study_instance_uid,
+            instance=stored.header.sop_instance_uid,
+            bytes=stored.bytes,
             new=recorded.new,
             seconds=round(time.monotonic() - started, 4),
         )
         if recorded.conflict:
-            log.warning("another version came first and is scored", instance=header.sop_instance_uid)
+            log.warning("another version came first and is scored", instance=stored.header.sop_instance_uid)
         return SUCCESS
 
     def _admitted(self, association: Any, calling: str, called: str, host: str) -> Rejection | None:
@@ -169,34 +199,43 @@ class Handlers:
             self._open[association] = _Open(row)
         return rejection
 
-    def _keep(self, event: Any) -> tuple[InstanceHeader, Recorded, int]:
+    def _keep(self, association: Any, command: StoreCommand, arriving: Arriving | None) -> tuple[StoredFile, Recorded]:
         """Check and keep a data set. The order is the promise: synced file, then row, then Success."""
-        arriving, incoming = _arrived(event.request._dataset_file)
+        arriving, incoming = _arrived(arriving)
         self.files.check_space()
-        header, _, _ = read_part_ten_header(incoming.path)
-        _check_command(event, header)
-        retrieval_id = self._retrieval(event, header)
+        header = incoming.header()
+        _check_command(command, header)
+        retrieval_id = self._retrieval(association, command, header)
+        if retrieval_id is not None:
+            return self._keep_retrieved(arriving, incoming, header, retrieval_id)
+        opened = self._open.get(association)
+        kept = self.commits.keep(incoming, header, None if opened is None else opened.row)
+        arriving.kept = True
+        return kept
+
+    def _keep_retrieved(
+        self, arriving: Arriving, incoming: IncomingFile, header: InstanceHeader, retrieval_id: int
+    ) -> tuple[StoredFile, Recorded]:
         stored = self.files.keep(incoming, header)
         arriving.kept = True
-        opened = self._open.get(event.assoc)
         recorded = arrivals.record_instance(
             self.ledger,
             stored,
-            association_id=None if opened is None else opened.row,
+            association_id=None,
             group_by=self.group_by,
             now=time.time(),
             retrieval_id=retrieval_id,
         )
-        return header, recorded, stored.bytes
+        return stored, recorded
 
-    def _retrieval(self, event: Any, header: InstanceHeader) -> int | None:
+    def _retrieval(self, association: Any, command: StoreCommand, header: InstanceHeader) -> int | None:
         """Find the retrieval that a sub-operation of our C-MOVE belongs to.
 
         Tolerance: an archive that leaves the Move Originator out (PS3.7 Table 9.1-1 allows it) is known by its name.
         """
-        requestor = event.assoc.requestor
+        requestor = association.requestor
         is_archive = self.admission.is_archive(str(requestor.primitive.calling_ae_title), requestor.address)
-        if event.request.MoveOriginatorMessageID is None and not is_archive:
+        if not command.has_originator and not is_archive:
             return None
         return arrivals.open_retrieval(self.ledger, header.study_instance_uid)
 
@@ -222,8 +261,8 @@ class Handlers:
             log.warning("association not closed", cause=str(error))
         (log.info if outcome == "released" else log.warning)("association ended", outcome=outcome)
 
-    def _log(self, event: Any) -> Any:
-        opened = self._open.get(event.assoc)
+    def _log(self, association: Any) -> Any:
+        opened = self._open.get(association)
         return structlog.get_logger("receive").bind(association=None if opened is None else opened.row)
 
 
@@ -243,12 +282,11 @@ def _arrived(arriving: Arriving | None) -> tuple[Arriving, IncomingFile]:
     return arriving, arriving.incoming
 
 
-def _check_command(event: Any, header: InstanceHeader) -> None:
+def _check_command(command: StoreCommand, header: InstanceHeader) -> None:
     """Compare data set and command (PS3.4 B.2.3: A900)."""
-    request = event.request
     for name, said, found in (
-        ("SOP Class UID", str(request.AffectedSOPClassUID), header.sop_class_uid),
-        ("SOP Instance UID", str(request.AffectedSOPInstanceUID), header.sop_instance_uid),
+        ("SOP Class UID", command.sop_class_uid, header.sop_class_uid),
+        ("SOP Instance UID", command.sop_instance_uid, header.sop_instance_uid),
     ):
         if said != found:
             raise MismatchError(f"{name} is {said!a} in the command and {found!a} in the data set")

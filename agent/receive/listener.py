@@ -10,8 +10,9 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
+import pynetdicom
 import structlog
 from pynetdicom import AE, _config
 from pynetdicom.transport import ThreadedAssociationServer
@@ -22,6 +23,7 @@ from agent.receive.admission import Admission
 from agent.receive.commitment import CommitmentHandler, nobody_asked
 from agent.receive.connection import MAXIMUM_PDU
 from agent.receive.contexts import supported_contexts
+from agent.receive.fast.relied import missing
 from agent.receive.handlers import Handlers
 from agent.store.instance_files import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, InstanceFiles
 from agent.worklist import arrivals
@@ -48,6 +50,8 @@ class ListenerConfig:
         Name of this process in leases and association rows.
     archives
         Whom we send to or query; they may call us too.
+    receive_path
+        Who reads C-STOREs: "fast", this room's own `fast`, or "stock", pynetdicom.
     """
 
     ae_title: str
@@ -58,6 +62,7 @@ class ListenerConfig:
     max_associations: int
     group_by: GroupBy
     owner: str
+    receive_path: Literal["fast", "stock"] = "fast"
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
@@ -129,6 +134,7 @@ class Listener:
             admission=admission,
             owner=config.owner,
             group_by=config.group_by,
+            is_fast=config.receive_path == "fast" and _fast_path_stands(),
             on_commitment=on_commitment,
         )
         self._stopped = threading.Event()
@@ -172,8 +178,9 @@ class Listener:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         host, port = self.address
-        stale = self._files.collect_stale()
-        self._log.info("listening", host=host, port=port, ae_title=self._config.ae_title, stale_files_removed=stale)
+        told = {"host": host, "port": port, "ae_title": self._config.ae_title}
+        path = "fast" if self._handlers.is_fast else "stock"
+        self._log.info("listening", **told, receive_path=path, stale_files_removed=self._files.collect_stale())
 
     def stop(self, timeout: float) -> None:
         """Refuse new associations, let running ones end, abort those that take longer than `timeout` seconds."""
@@ -214,6 +221,18 @@ class Listener:
                 remedy="check dicom.tls_cert, dicom.tls_key and dicom.tls_ca",
             ) from error
         return context
+
+
+def _fast_path_stands() -> bool:
+    """Whether this pynetdicom is one that the fast path knows; if not, the stock path serves and the log says why."""
+    lacking = missing()
+    if lacking:
+        structlog.get_logger("receive").warning(
+            "stock path serves",
+            cause=f"pynetdicom {pynetdicom.__version__} is not as the fast path needs it: " + "; ".join(lacking),
+            remedy="report it; C-STOREs are received all the same, more slowly",
+        )
+    return not lacking
 
 
 def _wait(associations: list[Any], seconds: float) -> None:

@@ -30,7 +30,7 @@ PLACEHOLDER_UID: Final = "2.25.0"
 """Stands in the answer for an instance UID that pynetdicom would abort over; the status is C000 in any case."""
 _AFFECTED_SOP_CLASS_UID, _AFFECTED_SOP_INSTANCE_UID = 0x00000002, 0x00001000  # PS3.7 Annex E
 _COMMAND: Final = 1  # message control header (PS3.8 Annex E.2)
-_MOST_COMMAND_BYTES: Final = 1 << 16
+MOST_COMMAND_BYTES: Final = 1 << 16
 _MOST_OTHER_BYTES: Final = 1 << 24
 """A data set of any message but C-STORE is held in memory: storage commitment names many instances."""
 _PRIORITIES: Final = (0, 1, 2)  # PS3.7 Annex E: medium, high, low
@@ -55,8 +55,9 @@ class Arriving:
         self.name = "" if file is None else file.name
         self.file = self  # pynetdicom calls `.file.flush()` after each fragment
         self.kept = False
+        self.is_over = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append a fragment; never raises."""
         if self.incoming is not None:
             self.incoming.write(data)
@@ -66,6 +67,7 @@ class Arriving:
 
     def close(self) -> None:
         """Drop what was not kept; pynetdicom calls it after the handler."""
+        self.is_over = True
         if self.incoming is not None and not self.kept:
             self.incoming.discard()
 
@@ -102,7 +104,7 @@ class SpoolingProvider(DIMSEServiceProvider):
         if not isinstance(self.message, C_STORE_RQ):
             self._held += len(value)
         is_command, has_command = bool(value[0] & _COMMAND), type(self.message) not in (type(None), DIMSEMessage)
-        most = _MOST_OTHER_BYTES if has_command else _MOST_COMMAND_BYTES
+        most = _MOST_OTHER_BYTES if has_command else MOST_COMMAND_BYTES
         return context_id == self._context_id and is_command != has_command and self._held <= most
 
     def _take(self, context_id: int, value: bytes) -> bool:
@@ -117,11 +119,24 @@ class SpoolingProvider(DIMSEServiceProvider):
             message._data_set_file = self._begin(message, context_id)  # type: ignore[assignment]
         return True
 
-    def _begin(self, message: C_STORE_RQ, context_id: int) -> Arriving:
-        arriving = self._begun(message.command_set, context_id)
-        self._arriving = [other for other in self._arriving if not other.kept]
+    def open(self, sop_instance_uid: str, sop_class_uid: str, transfer_syntax_uid: str) -> Arriving:
+        """Open a file for a data set whose command is as negotiated."""
+        try:
+            self._files.check_space()
+        except StorageFullError as error:
+            return self._followed(Arriving(None, error))
+        file = self._files.begin(
+            sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid, transfer_syntax_uid=transfer_syntax_uid
+        )
+        return self._followed(Arriving(file, file.error))
+
+    def _followed(self, arriving: Arriving) -> Arriving:
+        self._arriving = [other for other in self._arriving if not other.is_over]
         self._arriving.append(arriving)
         return arriving
+
+    def _begin(self, message: C_STORE_RQ, context_id: int) -> Arriving:
+        return self._begun(message.command_set, context_id)
 
     def _begun(self, command: Dataset, context_id: int) -> Arriving:
         context = self.assoc._accepted_cx.get(context_id)
@@ -133,15 +148,9 @@ class SpoolingProvider(DIMSEServiceProvider):
         try:
             sop_instance_uid = checked_uid(instance, "Affected SOP Instance UID")
             _check_class(said, negotiated)
-            self._files.check_space()
-        except (IdentifierError, MismatchError, StorageFullError) as error:
+        except (IdentifierError, MismatchError) as error:
             return Arriving(None, error)
-        file = self._files.begin(
-            sop_class_uid=negotiated,
-            sop_instance_uid=sop_instance_uid,
-            transfer_syntax_uid=str(context.transfer_syntax[0]),
-        )
-        return Arriving(file, file.error)
+        return self.open(sop_instance_uid, negotiated, str(context.transfer_syntax[0]))
 
 
 def _check_class(said: str, negotiated: str) -> None:

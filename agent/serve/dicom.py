@@ -51,4 +51,5 @@ def listener_of(settings: Settings, owner: str) -> ListenerConfig:
         tls_ca=dicom.tls_ca,
         group_by=settings.study.group_by,
         owner=owner,
+        receive_path=dicom.receive_path,
     )

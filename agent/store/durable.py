@@ -7,6 +7,7 @@ dirty pages, so a file whose sync failed is discarded and never synced again.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -33,6 +34,29 @@ def publish(temporary: Path, final: Path) -> None:
     make_directory(final.parent)
     temporary.replace(final)
     sync_directory(final.parent)
+
+
+def publish_together(pairs: Sequence[tuple[Path, Path]]) -> list[OSError | None]:
+    """Give synced files their final names, each directory synced once after all of them; returns what failed, in order.
+
+    A directory's journal takes as long for one name as for ten.
+    """
+    failed: list[OSError | None] = []
+    for temporary, final in pairs:
+        try:
+            make_directory(final.parent)
+            temporary.replace(final)
+        except OSError as error:
+            failed.append(error)
+        else:
+            failed.append(None)
+    unsynced: dict[Path, OSError] = {}
+    for directory in dict.fromkeys(final.parent for (_, final), error in zip(pairs, failed, strict=True) if not error):
+        try:
+            sync_directory(directory)
+        except OSError as error:
+            unsynced[directory] = error
+    return [error or unsynced.get(final.parent) for (_, final), error in zip(pairs, failed, strict=True)]
 
 
 def write_file(final: Path, content: bytes) -> None:

@@ -54,6 +54,8 @@ class Walk:
     def __init__(self, encoded: bytes, *, implicit: bool, little: bool, start: int = 0) -> None:
         self.encoded = encoded
         self.position = start
+        self.passed = False
+        """Whether the last walk ended at a later tag or a delimiter, not for want of bytes."""
         order = "<" if little else ">"
         self._tag = struct.Struct(f"{order}HH").unpack_from
         self._short = struct.Struct(f"{order}H").unpack_from
@@ -62,11 +64,12 @@ class Walk:
 
     def elements(self, stop: int, last_tag: int = SEQUENCE_END) -> Iterator[Element]:
         """Yield elements from here to `stop`, to a delimiter, past `last_tag`, or to where the bytes end."""
+        self.passed = False
         while self.position + _HEADER <= stop:
             start = self.position
             element = self._element(self._implicit)
             if element.tag > last_tag or element.tag >> 16 == _DELIMITERS:
-                self.position = start
+                self.position, self.passed = start, True
                 return
             if element.stop > stop:
                 return

@@ -86,12 +86,26 @@ def header_of(encoded: bytes, transfer_syntax_uid: str) -> InstanceHeader:
     RequestorError
         It cannot be read, or a UID that names the instance is missing or impossible.
     """
+    return _header_of(encoded, transfer_syntax_uid)[0]
+
+
+def header_at_hand(beginning: bytes, transfer_syntax_uid: str) -> InstanceHeader | None:
+    """Read the header from a data set's beginning; None where that may not hold all of it, or holds faults."""
+    try:
+        header, is_whole = _header_of(beginning, transfer_syntax_uid)
+    except RequestorError:
+        return None
+    return header if is_whole else None
+
+
+def _header_of(encoded: bytes, transfer_syntax_uid: str) -> tuple[InstanceHeader, bool]:
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         encoded = _inflated(encoded)
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
         walk = Walk(encoded[:MOST_BYTES], implicit=implicit, little=transfer_syntax_uid != ExplicitVRBigEndian)
         found = {element.tag: element for element in walk.elements(len(walk.encoded), _LAST_TAG)}
+        is_whole = walk.passed
     except struct.error as error:
         raise _unreadable("an element is cut off") from error
     fields: dict[str, Any] = dict(_uids(walk, found))
@@ -100,7 +114,7 @@ def header_of(encoded: bytes, transfer_syntax_uid: str) -> InstanceHeader:
     image_type = _plain(_value(walk, found, _IMAGE_TYPE))
     fields["image_type"] = tuple(part.strip() for part in image_type.split("\\")) if image_type else ()
     fields["algorithm_names"] = tuple(_algorithms(walk, found, decode))
-    return InstanceHeader(**fields)
+    return InstanceHeader(**fields), is_whole
 
 
 def _meta(head: bytes) -> tuple[str, int]:

@@ -16,15 +16,15 @@ import struct
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from agent.domain.errors import RequestorError, StorageFullError
 from agent.domain.identifiers import checked_uid
 from agent.domain.study import InstanceHeader, StoredFile
-from agent.store.durable import publish, sync_directory
-from agent.store.header import read_header
+from agent.store.durable import publish_together, sync_directory
+from agent.store.header import header_at_hand, read_header
 from agent.store.layout import Layout
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.248531197263471593716022641385627154921"
@@ -33,6 +33,8 @@ _PREAMBLE: Final = b"\0" * 128 + b"DICM"
 _PART: Final = ".part"
 _STALE_SECONDS: Final = 3600.0
 _CHUNK: Final = 1 << 20
+_BEGINNING: Final = 1 << 15
+"""So much of a data set stays in memory until it is kept: the header need not be read back from disk."""
 
 
 class IncomingFile:
@@ -53,6 +55,7 @@ class IncomingFile:
         self.size = 0
         self.path = path
         self.offset = 0
+        self._beginning = bytearray()
         self._digest = hashlib.sha256()
         self._descriptor = -1
         self._lock = threading.Lock()
@@ -64,7 +67,7 @@ class IncomingFile:
         except OSError as error:
             self._fail(error)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append a fragment of the data set."""
         if self.error is not None or self._descriptor < 0:
             return
@@ -74,7 +77,22 @@ class IncomingFile:
             self._fail(error)
             return
         self._digest.update(data)
+        if self.size < _BEGINNING:
+            self._beginning += data[: _BEGINNING - self.size]
         self.size += len(data)
+
+    def header(self) -> InstanceHeader:
+        """Read the header of what was written so far.
+
+        Raises
+        ------
+        RequestorError
+            It cannot be read, or a UID that names the instance is missing or impossible.
+        OSError
+            The file cannot be read back.
+        """
+        at_hand = header_at_hand(bytes(self._beginning), self.transfer_syntax_uid)
+        return at_hand or read_part_ten_header(self.path)[0]
 
     def finish(self) -> str:
         """Sync and close, once; returns the digest of the data set.
@@ -102,7 +120,7 @@ class IncomingFile:
             self._close()
             self.path.unlink(missing_ok=True)
 
-    def _write_all(self, data: bytes) -> None:
+    def _write_all(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
@@ -160,9 +178,22 @@ class InstanceFiles:
         OSError
             The disk is full or broken; nothing is left under either name.
         """
+        stored = self.seal(incoming, header)
+        (error,) = self.name_together([(incoming, stored)])
+        if error is not None:
+            raise error
+        return stored
+
+    def seal(self, incoming: IncomingFile, header: InstanceHeader) -> StoredFile:
+        """Sync the file of an instance, which has no name yet.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken; nothing is left.
+        """
         try:
             sha256 = incoming.finish()
-            self._publish(incoming, self._layout.instance(sha256))
         except OSError:
             incoming.discard()
             raise
@@ -170,22 +201,28 @@ class InstanceFiles:
             sha256=sha256, bytes=incoming.size, transfer_syntax_uid=incoming.transfer_syntax_uid, header=header
         )
 
+    def name_together(self, sealed: Sequence[tuple[IncomingFile, StoredFile]]) -> list[OSError | None]:
+        """Give sealed files their final names; returns for each what failed. Nothing is left of what did.
+
+        Where a file of the same bytes and length has the name already, that one stays: the ledger knows it by the
+        transfer syntax that it came with. Its directory is synced again, since whoever wrote it may have died before.
+        """
+        names = [self._layout.instance(stored.sha256) for _, stored in sealed]
+        is_there = [_holds(final, stored.bytes) for final, (_, stored) in zip(names, sealed, strict=True)]
+        new = [n for n, there in enumerate(is_there) if not there]
+        errors: list[OSError | None] = [None] * len(sealed)
+        for n, error in zip(new, publish_together([(sealed[n][0].path, names[n]) for n in new]), strict=True):
+            errors[n] = error
+        for n, there in enumerate(is_there):
+            if there:
+                errors[n] = _sync_error(names[n].parent)
+            if there or errors[n] is not None:
+                sealed[n][0].discard()
+        return errors
+
     def missing(self, sha256: str) -> bool:
         """Whether no file holds these bytes."""
         return not self._layout.instance(sha256).is_file()
-
-    @staticmethod
-    def _publish(incoming: IncomingFile, final: Path) -> None:
-        """Give a synced file its name, unless one of the same bytes and length has it already.
-
-        The first stays: the ledger knows it by the transfer syntax that it came with. Its directory is synced again,
-        since whoever wrote it may have died before doing so.
-        """
-        if _holds(final, incoming.size):
-            incoming.discard()
-            sync_directory(final.parent)
-        else:
-            publish(incoming.path, final)
 
     def collect_stale(self) -> int:
         """Remove temporary files that no living process can still be writing; returns how many."""
@@ -237,6 +274,14 @@ def _holds(path: Path, size: int) -> bool:
         return path.stat().st_size - read_part_ten_header(path)[2] == size
     except (FileNotFoundError, RequestorError):
         return False
+
+
+def _sync_error(directory: Path) -> OSError | None:
+    try:
+        sync_directory(directory)
+    except OSError as error:
+        return error
+    return None
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

@@ -29,7 +29,7 @@ from agent.receive.contexts import RETIRED_ULTRASOUND, TRANSFER_SYNTAXES
 from agent.receive.listener import Listener
 from agent.receive.rebuild import rebuild
 from agent.store import durable, instance_files
-from agent.worklist import arrivals
+from agent.worklist import arrivals, recording
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
 from tests.unit.receive.reception import (
@@ -51,9 +51,9 @@ COMPREHENSIVE_3D_SR, RAW_DATA = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.
 COMMITMENT = "1.2.840.10008.1.20.1"
 
 
-@pytest.fixture
-def reception(tmp_path: Path) -> Iterator[Reception]:
-    with Reception(tmp_path) as listening:
+@pytest.fixture(params=["fast", "stock"])
+def reception(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reception]:
+    with Reception(tmp_path, receive_path=request.param) as listening:
         yield listening
 
 
@@ -233,7 +233,7 @@ ORDER = ["write", "fsync file", "rename", "fsync directory", "record"]
 def test_order_of_system_calls(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Success is the last word: write, fsync the file, rename, fsync the directory, commit, answer."""
     calls: list[str] = []
-    real = {"write": os.write, "fsync": os.fsync, "replace": Path.replace, "record": arrivals.record_instance}
+    real = {"write": os.write, "fsync": os.fsync, "replace": Path.replace, "record": recording.record_arrivals}
 
     def fsync(descriptor: int) -> None:
         calls.append("fsync directory" if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir() else "fsync file")
@@ -253,7 +253,7 @@ def test_order_of_system_calls(reception: Reception, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "write", spied("write", "write"))
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", spied("rename", "replace"))
-    monkeypatch.setattr(arrivals, "record_instance", spied("record", "record"))
+    monkeypatch.setattr(recording, "record_arrivals", spied("record", "record"))
     assert reception.send(instance(2)) == [0]
     assert [call for n, call in enumerate(calls) if calls[:n].count(call) == 0] == ORDER
     assert calls.index("fsync file") == len(calls) - calls[::-1].index("write")
@@ -317,7 +317,7 @@ def test_ledger_fails_after_the_file(reception: Reception, monkeypatch: pytest.M
         raise LedgerError("the ledger cannot be used: database is locked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(arrivals, "record_instance", fails)
+        patch.setattr(recording, "record_arrivals", fails)
         assert reception.send(instance()) == [0xA700]
     assert reception.send(instance()) == [0]
     assert len(reception.stored()) == len(reception.rows(t.instances)) == 1

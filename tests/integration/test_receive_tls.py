@@ -28,10 +28,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def reception(tmp_path: Path, keys: Path) -> Iterator[Reception]:
+@pytest.fixture(params=["fast", "stock"])
+def reception(tmp_path: Path, keys: Path, request: pytest.FixtureRequest) -> Iterator[Reception]:
     tls = {"tls_cert": keys / "ours.pem", "tls_key": keys / "ours.key", "tls_ca": keys / "theirs.pem"}
-    with Reception(tmp_path, **tls) as listening:
+    with Reception(tmp_path, receive_path=request.param, **tls) as listening:
         yield listening
 
 

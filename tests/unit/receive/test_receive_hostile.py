@@ -42,9 +42,9 @@ HOSTILE = [
 ABORT, CLOSED = 7, 0
 
 
-@pytest.fixture(scope="module")
-def reception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reception]:
-    with Reception(tmp_path_factory.mktemp("outer") / "data") as listening:
+@pytest.fixture(scope="module", params=["fast", "stock"])
+def reception(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Reception]:
+    with Reception(tmp_path_factory.mktemp("outer") / "data", receive_path=request.param) as listening:
         yield listening
         with Hand.associated(listening.port) as hand:
             data = encoded(instance(1))
