@@ -175,6 +175,7 @@ class Listener:
                 f"cannot listen on {self._config.host}:{self._config.port}: {error.strerror or error}",
                 remedy="choose a free port with dicom.port, or stop what uses it",
             ) from error
+        self._files.prepare()
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         host, port = self.address

@@ -151,6 +151,12 @@ class InstanceFiles:
         self._layout = layout
         self._min_free_bytes = min_free_bytes
 
+    def prepare(self) -> None:
+        """Make every folder that a digest can name: two syncs now instead of two at the first instance of each."""
+        for number in range(256):
+            (self._layout.instances / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        sync_directory(self._layout.instances)
+
     def check_space(self) -> None:
         """Raise StorageFullError while there is too little room."""
         free = shutil.disk_usage(self._layout.data_dir).free

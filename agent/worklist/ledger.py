@@ -7,7 +7,7 @@ when they begin (BEGIN IMMEDIATE), so a transaction that has read never fails to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -102,6 +102,43 @@ class Ledger:
         return engine
 
 
+class Prepared:
+    """A statement compiled once for each kind of database and run on the driver's own cursor.
+
+    For what is done at every instance: SQLAlchemy's share of a small statement is three quarters of its time. Values go
+    in and come out as the driver has them, so it suits text, numbers and truth values only.
+    """
+
+    def __init__(self, statement: sa.Executable) -> None:
+        self._statement = statement
+        self._compiled: dict[str, tuple[str, dict[str, Any], list[str] | None]] = {}
+
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> Any:
+        """Run within a transaction; returns the driver's cursor.
+
+        Raises
+        ------
+        LedgerError
+            Whatever the driver says.
+        """
+        dialect = connection.dialect
+        if dialect.name not in self._compiled:
+            self._compiled[dialect.name] = self._compile(dialect)
+        text, constants, order = self._compiled[dialect.name]
+        given = {**constants, **values}
+        try:
+            cursor = connection.connection.cursor()
+            cursor.execute(text, given if order is None else [given[name] for name in order])
+        except dialect.loaded_dbapi.Error as error:
+            raise _named(error) from error
+        return cursor
+
+    def _compile(self, dialect: sa.Dialect) -> tuple[str, dict[str, Any], list[str] | None]:
+        compiled = self._statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # every statement has it
+        order = list(compiled.positiontup) if compiled.positional else None
+        return str(compiled), dict(compiled.params), order
+
+
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     """Set and read back what durability depends on: a pooled connection must not silently differ."""
     connection.isolation_level = None  # the driver must not begin transactions by itself
@@ -128,9 +165,11 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        raise LedgerError(
-            f"the ledger cannot be used: {error.orig}", remedy="see `agent doctor`; the step is tried again"
-        ) from error
+        raise _named(error.orig) from error
+
+
+def _named(error: BaseException | None) -> LedgerError:
+    return LedgerError(f"the ledger cannot be used: {error}", remedy="see `agent doctor`; the step is tried again")
 
 
 def _file_system(path: Path) -> str:

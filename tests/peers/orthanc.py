@@ -36,6 +36,8 @@ class Orthanc:
         Free ones are chosen where None; they stay the same over `stop` and `start`.
     options
         Further keys of Orthanc's settings, for example {"DicomAlwaysAllowGet": False}.
+    is_verbose
+        Whether its log says what it does: not where its speed is measured.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Orthanc:
         dicom_port: int | None = None,
         http_port: int | None = None,
         options: Mapping[str, Any] | None = None,
+        is_verbose: bool = True,
     ) -> None:
         self.folder = folder / "orthanc"
         self.modalities = dict(modalities or {})
@@ -54,6 +57,7 @@ class Orthanc:
         self.dicom_port = dicom_port or _free_port()
         self.http_port = http_port or _free_port()
         self.options = dict(options or {})
+        self._verbose = ["--verbose"] if is_verbose else []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -76,7 +80,7 @@ class Orthanc:
         settings.write_text(json.dumps(self._settings(), indent=1))
         with (self.folder / "orthanc.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_program(), "--verbose", str(settings)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [_program(), *self._verbose, str(settings)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end:
@@ -90,6 +94,12 @@ class Orthanc:
                 return
         self.stop()
         raise RuntimeError(f"Orthanc does not answer:\n{self.log[-4000:]}")
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("Orthanc is not started")
+        return self._process.pid
 
     def stop(self) -> None:
         """Stop it; its storage stays."""
