@@ -11,6 +11,7 @@ becomes event 19 of the state machine instead (PS3.8 Table 9-10: A-ABORT).
 from __future__ import annotations
 
 import struct
+from concurrent.futures import Executor
 from typing import Any, Final
 
 from pydicom.config import IGNORE
@@ -61,6 +62,15 @@ class Arriving:
         """Append a fragment; never raises."""
         if self.incoming is not None:
             self.incoming.write(data)
+
+    def write_borrowed(self, data: memoryview) -> None:
+        """Append a fragment that stays as it is until it is hashed; never raises."""
+        if self.incoming is not None:
+            self.incoming.write_borrowed(data)
+
+    def hash_behind(self, executor: Executor) -> bool:
+        """Hash what was borrowed on another thread; says whether one is at it."""
+        return self.incoming is not None and self.incoming.hash_behind(executor)
 
     def flush(self) -> None:
         """Nothing is buffered."""

@@ -17,13 +17,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Final
 
 from agent.domain.errors import RequestorError, StorageFullError
 from agent.domain.identifiers import checked_uid
 from agent.domain.study import InstanceHeader, StoredFile
-from agent.store.durable import publish_together, sync_directory
+from agent.store.durable import EARLY, publish_together, start_writing, sync_directory
 from agent.store.header import header_at_hand, read_header
 from agent.store.layout import Layout
 
@@ -56,6 +57,8 @@ class IncomingFile:
         self.path = path
         self.offset = 0
         self._beginning = bytearray()
+        self._unhashed: list[memoryview] = []
+        self._hashing: Future[None] | None = None
         self._digest = hashlib.sha256()
         self._descriptor = -1
         self._lock = threading.Lock()
@@ -69,17 +72,24 @@ class IncomingFile:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append a fragment of the data set."""
-        if self.error is not None or self._descriptor < 0:
-            return
-        try:
-            self._write_all(data)
-        except OSError as error:
-            self._fail(error)
-            return
-        self._digest.update(data)
-        if self.size < _BEGINNING:
-            self._beginning += data[: _BEGINNING - self.size]
-        self.size += len(data)
+        if self._append(data):
+            self._digest.update(data)
+
+    def write_borrowed(self, data: memoryview) -> None:
+        """Append a fragment that stays as it is until `hash_behind` or `finish`: it is hashed then."""
+        if self._append(data):
+            self._unhashed.append(data)
+
+    def hash_behind(self, executor: Executor) -> bool:
+        """Hash what was borrowed on another thread; says whether one is at it.
+
+        What an earlier call left is done before this one returns: no more than one call's fragments are in use.
+        """
+        self._await_hashing()
+        if self._unhashed:
+            borrowed, self._unhashed = self._unhashed, []
+            self._hashing = executor.submit(self._hash, borrowed)
+        return self._hashing is not None
 
     def header(self) -> InstanceHeader:
         """Read the header of what was written so far.
@@ -102,6 +112,9 @@ class IncomingFile:
         OSError
             Anything that went wrong since the beginning; nothing is left on disk.
         """
+        self._await_hashing()
+        self._hash(self._unhashed)
+        self._unhashed = []
         if self.error is None:
             try:
                 if self._descriptor < 0:
@@ -119,6 +132,30 @@ class IncomingFile:
         with contextlib.suppress(OSError):  # of a broken disk; start-up collects what stays
             self._close()
             self.path.unlink(missing_ok=True)
+
+    def _append(self, data: bytes | memoryview) -> bool:
+        if self.error is not None or self._descriptor < 0:
+            return False
+        try:
+            self._write_all(data)
+        except OSError as error:
+            self._fail(error)
+            return False
+        if self.size < _BEGINNING:
+            self._beginning += data[: _BEGINNING - self.size]
+        if self.size // EARLY != (self.size + len(data)) // EARLY:
+            start_writing(self._descriptor)
+        self.size += len(data)
+        return True
+
+    def _await_hashing(self) -> None:
+        hashing, self._hashing = self._hashing, None
+        if hashing is not None:
+            hashing.result()
+
+    def _hash(self, fragments: list[memoryview]) -> None:
+        for fragment in fragments:
+            self._digest.update(fragment)
 
     def _write_all(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)

@@ -1,10 +1,10 @@
-"""Buffers to read into: one for each thread that reads just now, not one for each association."""
+"""What associations borrow from their listener: memory to read into, and threads that hash what was read."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final
 
 _BYTES: Final = 1 << 19
@@ -12,19 +12,20 @@ _BYTES: Final = 1 << 19
 
 
 class Buffers:
-    """A store of buffers. What is kept is what was once needed at the same moment."""
+    """A store of buffers. What is kept is what was once needed at the same moment, not one for each association."""
 
     def __init__(self) -> None:
         self._free: deque[memoryview] = deque()  # its operations are atomic
+        self.hashing: Executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hashing")
 
-    @contextmanager
-    def one(self) -> Iterator[memoryview]:
+    def take(self) -> memoryview:
         """Lend a buffer."""
         try:
-            view = self._free.pop()
+            return self._free.pop()
         except IndexError:
-            view = memoryview(bytearray(_BYTES))
-        try:
-            yield view
-        finally:
+            return memoryview(bytearray(_BYTES))
+
+    def give_back(self, view: memoryview | None) -> None:
+        """Take a buffer back that nobody uses any more."""
+        if view is not None:
             self._free.append(view)

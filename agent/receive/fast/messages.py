@@ -6,6 +6,7 @@ as where it is decoded at once.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,6 +80,10 @@ class Messages:
             primitive.presentation_data_value_list = [value]  # type: ignore[list-item]  # it wants lists
             self._is_other = not self._room.pass_on(primitive)
 
+    def hash_behind(self, executor: Executor) -> bool:
+        """Let another thread hash what the last pieces held; says whether it still needs them."""
+        return self._store is not None and self._store.arriving.hash_behind(executor)
+
     def _begin(self, piece: Piece) -> None:
         """Gather a command set."""
         follows = piece.context_id == self._context_id or not self._command
@@ -105,7 +110,7 @@ class Messages:
     def _write(self, store: Store, piece: Piece) -> None:
         if piece.control & _COMMAND or piece.context_id != store.context_id:
             raise MalformedError("a second command, or a presentation context that changes")
-        store.arriving.write(piece.content)
+        store.arriving.write_borrowed(piece.content)
         if piece.ends and piece.control & _LAST:
             self._whole.append(store)
             self._store = None

@@ -53,6 +53,7 @@ class FastSocket(BoundedSocket):
         self._messages = Messages(self)
         self._plain_contexts: dict[int, tuple[str, str] | None] = {}
         self._pdus = 0
+        self._held: memoryview | None = None
 
     @property
     def ready(self) -> bool:
@@ -98,6 +99,7 @@ class FastSocket(BoundedSocket):
             if self._stream.is_inside and now > self._due:
                 raise TimeoutError(f"a PDU is not whole after {LONGEST_PDU_SECONDS:g} s")
             if now > until or not self._can_read():
+                self._settle()
                 return False
             self.assoc.dul._idle_timer.restart()
             self._read()
@@ -120,19 +122,28 @@ class FastSocket(BoundedSocket):
         connection = self.socket
         if connection is None:
             raise ConnectionError("the connection is closed")
-        with self._buffers.one() as view:
-            count = connection.recv_into(view)
-            if not count:
-                raise ConnectionError("the peer closed the connection")
-            # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            for piece in self._stream.pieces(view[:count]):
-                if piece is None:
-                    self._messages.end_pdu()
-                else:
-                    self._messages.take(piece)
+        view = self._buffers.take()
+        count = connection.recv_into(view)
+        if not count:
+            raise ConnectionError("the peer closed the connection")
+        # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        for piece in self._stream.pieces(view[:count]):
+            if piece is None:
+                self._messages.end_pdu()
+            else:
+                self._messages.take(piece)
+        self._settle(view)
         if self._stream.pdus != self._pdus or not self._stream.is_inside:
             self._pdus, self._due = self._stream.pdus, time.monotonic() + LONGEST_PDU_SECONDS
+
+    def _settle(self, view: memoryview | None = None) -> None:
+        """Give buffers back, but the last one while it is being hashed."""
+        still_used = self._messages.hash_behind(self._buffers.hashing)
+        self._buffers.give_back(self._held)
+        self._held = view if still_used else None
+        if not still_used:
+            self._buffers.give_back(view)
 
     def _received(self, count: int) -> bytearray:
         """Give pynetdicom first what was read of its PDUs already."""
