@@ -81,7 +81,9 @@ class Results(_Section):
 
     destinations: tuple[_Archive, ...] = Field((), description="archives, `AE@host:port` each; empty: kept here only")
     commitment_seconds: float = Field(
-        10, ge=0, description="wait for a storage commitment before C-FIND (s); as yet C-FIND alone proves"
+        10,
+        ge=0,
+        description="wait for a report of storage commitment before C-FIND proves (s); 0: C-FIND alone",
     )
 
 

@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from agent.deliver.away import left_alone
 from agent.deliver.courier import Courier
 from agent.deliver.kept_objects import KeptBytesError, kept_files
+from agent.deliver.parking import Parking
 from agent.deliver.storage_scu import ScuConfig
 from agent.domain.errors import LostLeaseError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery, DeliveryState
 from agent.domain.work_item import State, WorkItem
 from agent.store.layout import Layout
-from agent.worklist import outbox, results, work_items
+from agent.worklist import commitments, outbox, results, work_items
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -53,10 +54,20 @@ def deliver_result(
     now: Callable[[], float],
     random: Random,
     log: Any,
+    *,
+    commitment_seconds: float = 0.0,
+    parking: Parking | None = None,
 ) -> DeliveryOutcome:
     """Send and prove what is due, then finish the work item or give it back until the next row is due.
 
     The archives are called side by side, so that one which is down or hangs never delays another.
+
+    Parameters
+    ----------
+    commitment_seconds
+        How long an archive may take to report on storage commitment; 0: C-FIND alone proves.
+    parking
+        Where associations stay on which reports are still to come; one a process.
 
     Raises
     ------
@@ -81,6 +92,8 @@ def deliver_result(
                 scu=scu,
                 files=files,
                 age=age,
+                commitment_seconds=commitment_seconds,
+                parking=parking or Parking(),
                 now=now,
                 random=random,
                 log=log,
@@ -112,6 +125,8 @@ def _settle(
         first = min(open_rows, key=lambda row: row.not_before)
         retry_at = max(first.not_before, earliest)
         work_items.give_back(ledger, item.id, owner, now=now(), not_before=retry_at, error=first.last_error)
+        if earliest <= now():  # nothing was left alone
+            commitments.hasten(ledger, item.id, now())
         return DeliveryOutcome(retry_at=retry_at)
     state, reason = results.finish_delivery(ledger, item, owner, failed_because=_failure(rows), now=now())
     return DeliveryOutcome(state=state, reason=reason)

@@ -1,7 +1,8 @@
-"""C-STORE statuses: which mean that the archive has the object, which may pass, and which never will."""
+"""What archives answer to C-STORE and to requests for storage commitment, as tables from codes to what is done next."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final
 
 from agent.scu.outcomes import GENERAL_RULES, Rule, Verdict, judge
@@ -27,3 +28,24 @@ STORE_RULES: Final = (
 def judge_store(status: int) -> Rule:
     """Find what a C-STORE status means."""
     return judge(STORE_RULES, status)
+
+
+class AfterDenial(Enum):
+    """What to do after an archive reported that it does not commit to an object."""
+
+    SEND_AGAIN = "send again"
+    ASK_AGAIN = "ask again"
+    C_FIND_DECIDES = "C-FIND decides"
+    FAILED = "failed"
+
+
+COMMITMENT_FAILURES: Final[dict[int, tuple[AfterDenial, str]]] = {
+    0x0110: (AfterDenial.ASK_AGAIN, "processing failure"),
+    0x0112: (AfterDenial.SEND_AGAIN, "no such object instance"),
+    0x0119: (AfterDenial.FAILED, "class-instance conflict"),
+    0x0122: (AfterDenial.C_FIND_DECIDES, "referenced SOP class not supported"),
+    0x0131: (AfterDenial.ASK_AGAIN, "duplicate transaction UID"),
+    0x0213: (AfterDenial.ASK_AGAIN, "resource limitation"),
+}
+"""Failure Reason (0008,1197) of a report of storage commitment (PS3.3 C.14.1.1)."""
+UNKNOWN_FAILURE: Final = (AfterDenial.ASK_AGAIN, "a reason that DICOM does not define")

@@ -76,3 +76,12 @@ class Delivery:
     look_first: bool
     """A replay: ask the archive before sending, and send only what it lacks."""
     last_error: str | None = None
+    transaction_uid: str | None = None
+    """Of the newest request for storage commitment since the object was sent."""
+    commitment_status: int | None = None
+    """What was reported of it: 0 committed, else Failure Reason (0008,1197); None while nothing was."""
+
+    @property
+    def committed(self) -> bool:
+        """Whether the archive says that it took responsibility."""
+        return self.commitment_status == 0

@@ -124,6 +124,7 @@ def associate(
     contexts: Iterable[Context],
     *,
     on_store: Callable[[evt.Event], int] | None = None,
+    on_report: Callable[[evt.Event], tuple[int, None]] | None = None,
     answer_seconds: float | None = None,
 ) -> Iterator[OpenAssociation]:
     """Hold an association with an archive; released at the end, aborted after an error.
@@ -132,6 +133,8 @@ def associate(
     ----------
     on_store
         Answers the C-STORE sub-operations of a C-GET with a status.
+    on_report
+        Answers N-EVENT-REPORTs, on a thread of its own.
     answer_seconds
         Longest wait for a DIMSE response, where it is not `scu.timeouts.answer`.
 
@@ -146,7 +149,7 @@ def associate(
     """
     proposed = list(contexts)
     witness = Witness(scu, answer_seconds or scu.timeouts.answer)
-    raw = _requested(archive, scu, proposed, witness, on_store)
+    raw = _requested(archive, scu, proposed, witness, _handlers(on_store, on_report))
     with _reactor_held(raw):
         try:
             yield OpenAssociation(archive, raw, witness)
@@ -168,6 +171,14 @@ def _reactor_held(raw: Association) -> Iterator[None]:
     while raw.is_alive() and not raw._is_paused:
         time.sleep(PAUSE_SECONDS)
     raw._reactor_checkpoint = _Held()
+    serve = raw._serve_request
+
+    def serve_and_stay_paused(*request: Any) -> None:
+        """Serve an N-EVENT-REPORT; pynetdicom forgets that the reactor is paused, and would wait for it for ever."""
+        serve(*request)
+        raw._is_paused = True
+
+    raw._serve_request = serve_and_stay_paused  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
@@ -186,18 +197,20 @@ class _Held(threading.Event):
         """Do nothing."""
 
 
+def _handlers(on_store: Any, on_report: Any) -> list[Any]:
+    bound = ((evt.EVT_C_STORE, on_store), (evt.EVT_N_EVENT_REPORT, on_report))
+    return [(event, handler) for event, handler in bound if handler is not None]
+
+
 def _requested(
     archive: Archive,
     scu: ScuConfig,
     proposed: list[Context],
     witness: Witness,
-    on_store: Callable[[evt.Event], int] | None,
+    handlers: list[Any],
 ) -> Association:
     entity = Entity(scu, witness)
     tls = tls_context(scu)
-    handlers: list[Any] = [(evt.EVT_PDU_RECV, witness.received), (evt.EVT_PDU_SENT, witness.sent)]
-    if on_store is not None:
-        handlers.append((evt.EVT_C_STORE, on_store))
     roles: list[Any] = [build_role(uid, scp_role=True) for uid in _scp_classes(proposed)]
     try:
         raw = entity.associate(
@@ -206,7 +219,7 @@ def _requested(
             ae_title=archive.ae_title,
             contexts=_contexts(proposed),
             ext_neg=roles,
-            evt_handlers=handlers,
+            evt_handlers=[(evt.EVT_PDU_RECV, witness.received), (evt.EVT_PDU_SENT, witness.sent), *handlers],
             tls_args=None if tls is None else (tls, archive.host),
         )
     except socket.gaierror as error:

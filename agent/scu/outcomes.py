@@ -87,6 +87,13 @@ RETRIEVE_RULES: Final = (
 )
 """PS3.4 Tables C.4-2 (C-MOVE) and C.4-3 (C-GET)."""
 
+ACTION_RULES: Final = (
+    _one(0x0000, Verdict.PASSED, "success"),
+    _one(0x0123, Verdict.FAILED, "no such action"),
+    *GENERAL_RULES,
+)
+"""PS3.7 10.1.4.1.10, N-ACTION."""
+
 PERMANENT: Final = 1
 """Result of A-ASSOCIATE-RJ: 1 rejected-permanent, 2 rejected-transient (PS3.8 Table 9-21)."""
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 
+from agent.deliver.proof import take_report
+from agent.domain.errors import LedgerError
+from agent.receive.commitment import CommitmentHandler, CommitmentReport, nobody_asked
 from agent.receive.listener import ListenerConfig
+from agent.receive.status import SUCCESS
 from agent.retrieve.query_retrieve import RetrieveContext
 from agent.scu.config import ScuConfig
 from agent.serve.context import GIGABYTE, layout_of
@@ -53,3 +57,16 @@ def listener_of(settings: Settings, owner: str) -> ListenerConfig:
         owner=owner,
         receive_path=dicom.receive_path,
     )
+
+
+def commitments_of(ledger: Ledger) -> CommitmentHandler:
+    """Make what takes reports of storage commitment, whichever listener an archive reaches."""
+
+    def take(report: CommitmentReport) -> int:
+        try:
+            known = take_report(ledger, report, time.time())
+        except LedgerError:  # the archive may report again, and C-FIND proves where it does not
+            return nobody_asked(report)
+        return SUCCESS if known else nobody_asked(report)
+
+    return take

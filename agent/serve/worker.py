@@ -132,7 +132,15 @@ def _deliver_steps(
     from agent.tasks.deliver import DeliverStep
 
     layout = layout_of(settings)
-    deliver = DeliverStep(ledger=ledger, layout=layout, owner=owner, scu=scu_of(settings), wake=waker, now=time.time)
+    deliver = DeliverStep(
+        ledger=ledger,
+        layout=layout,
+        owner=owner,
+        scu=scu_of(settings),
+        commitment_seconds=settings.results.commitment_seconds,
+        wake=waker,
+        now=time.time,
+    )
     return {Step.DELIVER: deliver}
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.deliver.deliver_result import deliver_result
 from agent.deliver.kept_objects import KeptBytesError
+from agent.deliver.parking import Parking
 from agent.domain.work_item import Step, WorkItem
 from agent.scu.config import ScuConfig
 from agent.store.layout import Layout
@@ -24,14 +25,25 @@ class DeliverStep:
     layout: Layout
     owner: str
     scu: ScuConfig
+    commitment_seconds: float
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
+    parking: Parking = field(default_factory=Parking)
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Send and prove what is due of the work item."""
         try:
             outcome = deliver_result(
-                self.ledger, self.layout, item, self.owner, self.scu, self.now, random.SystemRandom(), log
+                self.ledger,
+                self.layout,
+                item,
+                self.owner,
+                self.scu,
+                self.now,
+                random.SystemRandom(),
+                log,
+                commitment_seconds=self.commitment_seconds,
+                parking=self.parking,
             )
         except KeptBytesError as error:
             log.warning("kept objects are not whole: built again", cause=error.cause)

@@ -18,7 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from agent.domain.errors import LedgerError, SettingsError
 
-HEAD_REVISION: Final = "0001"
+HEAD_REVISION: Final = "0002"
 """Newest migration in `migrations/versions`; a test holds that."""
 _BUSY_MILLISECONDS: Final = 15_000
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from agent.worklist.work_items import check_lease
 
 _OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
 _ERROR_LENGTH = 512
+_NOT_ASKED = {"transaction_uid": None, "commitment_status": None}
 
 
 def deliveries(ledger: Ledger, work_item_id: int) -> tuple[Delivery, ...]:
@@ -40,7 +42,7 @@ def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) ->
 
 def mark_sent(ledger: Ledger, delivery_id: int, now: float) -> None:
     """Record that the archive answered Success; it is not proved yet."""
-    values = {"state": DeliveryState.SENT, "sent_at": now, "last_error": None}
+    values = {"state": DeliveryState.SENT, "sent_at": now, "last_error": None, **_NOT_ASKED}
     _change(ledger, delivery_id, values | {"attempts": t.outbox.c.attempts + 1})
 
 
@@ -52,18 +54,43 @@ def mark_proved(ledger: Ledger, delivery_id: int, proof: Proof, now: float) -> N
 
 def mark_retry(ledger: Ledger, delivery_id: int, *, error: str, not_before: float) -> None:
     """Record a fault that may pass, and when to try again; the object is sent anew."""
-    values = {"state": DeliveryState.PENDING, "not_before": not_before, "last_error": error[:_ERROR_LENGTH]}
+    values = {
+        "state": DeliveryState.PENDING,
+        "look_first": False,
+        "not_before": not_before,
+        "last_error": error[:_ERROR_LENGTH],
+        **_NOT_ASKED,
+    }
     _change(ledger, delivery_id, values | {"attempts": t.outbox.c.attempts + 1})
 
 
-def mark_unproved(ledger: Ledger, delivery_id: int, *, error: str, not_before: float) -> None:
-    """Record that a sent object could not be proved yet; ask again before sending anything anew."""
+def mark_asked(ledger: Ledger, delivery_ids: Iterable[int], transaction_uid: str, *, until: float) -> None:
+    """Record that storage commitment is about to be requested; until then, or a report, nothing need be done."""
     values = {
+        "state": DeliveryState.SENT,
+        "transaction_uid": transaction_uid,
+        "commitment_status": None,
+        "not_before": until,
+    }
+    with ledger.write() as connection:
+        connection.execute(sa.update(t.outbox).where(t.outbox.c.id.in_(list(delivery_ids))).values(values))
+
+
+def mark_unproved(ledger: Ledger, delivery_id: int, *, error: str, not_before: float, ask_again: bool = False) -> None:
+    """Record that a sent object could not be proved yet; look again before sending anything anew.
+
+    Parameters
+    ----------
+    ask_again
+        Request storage commitment anew, too; else C-FIND decides where it was requested before.
+    """
+    values: dict[str, Any] = {
         "state": DeliveryState.PENDING,
         "look_first": True,
         "not_before": not_before,
         "last_error": error[:_ERROR_LENGTH],
         "attempts": t.outbox.c.attempts + 1,
+        **(_NOT_ASKED if ask_again else {}),
     }
     _change(ledger, delivery_id, values)
 
@@ -132,4 +159,6 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
         not_before=row.not_before,
         look_first=row.look_first,
         last_error=row.last_error,
+        transaction_uid=row.transaction_uid,
+        commitment_status=row.commitment_status,
     )

@@ -191,6 +191,8 @@ outbox = sa.Table(
     sa.Column("last_error", sa.String(512)),
     sa.Column("sent_at", sa.Float),
     sa.Column("proved_at", sa.Float),
+    sa.Column("transaction_uid", _UID, index=True),  # of the newest request for storage commitment
+    sa.Column("commitment_status", sa.Integer),  # what it came to: 0 committed, else Failure Reason (0008,1197)
     sa.UniqueConstraint("work_item_id", "sop_instance_uid", "destination"),
 )
 

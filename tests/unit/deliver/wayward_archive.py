@@ -12,10 +12,11 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
     SecondaryCaptureImageStorage,
+    StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     UltrasoundImageStorage,
     Verification,
@@ -47,6 +48,15 @@ class Manners:
     lies: bool = False
     """It answers Success and keeps nothing."""
     find_status: int = 0x0000
+    action_status: int = 0x0000
+    """Answer to N-ACTION."""
+    abort_on_action: bool = False
+    denials: dict[str, int] = field(default_factory=dict)
+    """SOP Instance UID to the Failure Reason that it reports; it commits to whatever else it is asked for."""
+    report_after: float | None = 0.0
+    """Seconds until it reports; None: never."""
+    report_to: int | None = None
+    """Port of our listener, where it reports on an association of its own."""
 
 
 class WaywardArchive:
@@ -56,9 +66,13 @@ class WaywardArchive:
     ----------
     refused
         SOP classes that it does not accept.
+    commits
+        It offers storage commitment.
     """
 
-    def __init__(self, *, refused: tuple[str, ...] = (), tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, refused: tuple[str, ...] = (), commits: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.manners = Manners()
         self.port = _free_port()
         self.stored: dict[str, bytes] = {}
@@ -67,7 +81,10 @@ class WaywardArchive:
         self.received: list[str] = []
         self.finds = 0
         self.associations = 0
-        self._refused = refused
+        self.asked: list[tuple[str, list[str]]] = []
+        """Transaction UID and SOP Instance UIDs of each N-ACTION."""
+        self.report_answers: list[int | None] = []
+        self._refused = refused if commits else (*refused, StorageCommitmentPushModel)
         self._tls = tls
         self._server: Any = None
         self._lock = threading.Lock()
@@ -88,6 +105,7 @@ class WaywardArchive:
             SecondaryCaptureImageStorage,
             UltrasoundImageStorage,
             StudyRootQueryRetrieveInformationModelFind,
+            StorageCommitmentPushModel,
             Verification,
         )
         for sop_class in offered:
@@ -97,6 +115,7 @@ class WaywardArchive:
             (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_C_FIND, self._on_find),
+            (evt.EVT_N_ACTION, self._on_action),
         ]
         self._server = entity.make_server(
             ("127.0.0.1", self.port),
@@ -120,6 +139,11 @@ class WaywardArchive:
     def __exit__(self, *_: object) -> None:
         self.manners.hang_seconds = self.manners.hang_association = 0.0
         self.stop()
+
+    @property
+    def open(self) -> list[Any]:
+        """Associations that are open now."""
+        return self._server.active_associations if self._server is not None else []
 
     def _on_request(self, event: evt.Event) -> None:
         self.associations += 1
@@ -148,6 +172,45 @@ class WaywardArchive:
             self.stored[uid] = request.DataSet.getvalue()
         return status
 
+    def _on_action(self, event: evt.Event) -> tuple[int, Dataset | None]:
+        information = event.action_information
+        uids = [str(item.ReferencedSOPInstanceUID) for item in information.ReferencedSOPSequence]
+        self.asked.append((str(information.TransactionUID), uids))
+        if self.manners.abort_on_action:
+            event.assoc.abort()
+            return 0x0110, None
+        if self.manners.action_status == 0 and self.manners.report_after is not None:
+            classes = [str(item.ReferencedSOPClassUID) for item in information.ReferencedSOPSequence]
+            report = self._report(str(information.TransactionUID), list(zip(classes, uids, strict=True)))
+            threading.Timer(self.manners.report_after, self._send_report, (event.assoc, report)).start()
+        return self.manners.action_status, None
+
+    def _report(self, transaction: str, references: list[tuple[str, str]]) -> Dataset:
+        report, committed, failed = Dataset(), [], []
+        for sop_class, uid in references:
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
+            if uid in self.manners.denials:
+                item.FailureReason = self.manners.denials[uid]
+            (failed if uid in self.manners.denials else committed).append(item)
+        report.TransactionUID = transaction
+        report.ReferencedSOPSequence = committed
+        if failed:
+            report.FailedSOPSequence = failed
+        return report
+
+    def _send_report(self, association: Any, report: Dataset) -> None:
+        kind = 2 if "FailedSOPSequence" in report else 1  # PS3.4 Table J.3-3
+        if self.manners.report_to is None:
+            self.report_answers.append(_reported(association, report, kind))
+            return
+        entity = AE("PACS")
+        entity.add_requested_context(StorageCommitmentPushModel)
+        role = build_role(StorageCommitmentPushModel, scp_role=True)
+        own = entity.associate("127.0.0.1", self.manners.report_to, ae_title="STEATOSIS", ext_neg=[role])
+        self.report_answers.append(_reported(own, report, kind))
+        own.release()
+
     def _on_find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
         self.finds += 1
         if self.manners.find_status:
@@ -160,6 +223,15 @@ class WaywardArchive:
                 match.QueryRetrieveLevel = "IMAGE"
                 match.StudyInstanceUID, match.SeriesInstanceUID, match.SOPInstanceUID = study, series, uid
                 yield 0xFF00, match
+
+
+def _reported(association: Any, report: Dataset, kind: int) -> int | None:
+    instance = "1.2.840.10008.1.20.1.1"  # the one SOP Instance of the service (PS3.4 J.3.5)
+    try:
+        status, _ = association.send_n_event_report(report, kind, StorageCommitmentPushModel, instance)
+    except RuntimeError:  # the association is gone
+        return None
+    return int(status.Status) if "Status" in status else None
 
 
 def _free_port() -> int:

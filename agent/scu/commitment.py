@@ -1,0 +1,113 @@
+"""Storage commitment, Push Model (PS3.4 Annex J): asking an archive to take responsibility, and reading its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import evt
+
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.scu.association import Context, OpenAssociation
+from agent.scu.outcomes import ACTION_RULES, Verdict, judge
+
+STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model SOP Class (PS3.4 J.3)."""
+COMMITMENT_CONTEXT: Final = Context(STORAGE_COMMITMENT, (ExplicitVRLittleEndian, ImplicitVRLittleEndian))
+_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+"""Storage Commitment Push Model SOP Instance (PS3.4 J.3.5)."""
+_REQUEST: Final = 1
+"""Action Type ID of Request Storage Commitment (PS3.4 Table J.3-1)."""
+_SUCCESS, _PROCESSING_FAILURE = 0x0000, 0x0110  # PS3.7 Annex C
+UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
+"""What pydicom raises over a data set that it cannot read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitmentReport:
+    """An N-EVENT-REPORT of the Storage Commitment Push Model (PS3.4 Table J.3-4)."""
+
+    transaction_uid: str
+    calling_ae_title: str
+    """Of whoever requested the association that it came on."""
+    host: str
+    committed: tuple[str, ...]
+    """SOP Instance UIDs for which the archive took responsibility."""
+    failed: tuple[tuple[str, int], ...]
+    """SOP Instance UIDs for which it did not, each with its Failure Reason (0008,1197)."""
+
+
+def report_of(event: Any) -> CommitmentReport:
+    """Read the event's information; raises one of `UNREADABLE` over a data set that cannot be read."""
+    information, requestor = event.event_information, event.assoc.requestor
+    return CommitmentReport(
+        transaction_uid=str(information.TransactionUID),
+        calling_ae_title=str(requestor.primitive.calling_ae_title).strip(),
+        host=requestor.address or "",
+        committed=tuple(uid for uid, _ in _references(information.get("ReferencedSOPSequence"))),
+        failed=tuple(_references(information.get("FailedSOPSequence"))),
+    )
+
+
+def answering(take: Callable[[CommitmentReport], bool]) -> Callable[[evt.Event], tuple[int, None]]:
+    """Make the handler of reports that come back on the association that asked.
+
+    Parameters
+    ----------
+    take
+        Notes a report; False where nobody knows its transaction.
+    """
+
+    def handle(event: evt.Event) -> tuple[int, None]:
+        try:
+            known = take(report_of(event))
+        except (*UNREADABLE, AgentError):
+            return _PROCESSING_FAILURE, None
+        return (_SUCCESS if known else _PROCESSING_FAILURE), None
+
+    return handle
+
+
+def ask(association: OpenAssociation, transaction_uid: str, references: Iterable[tuple[str, str]]) -> None:
+    """Request storage commitment; the report comes later, on this association or another.
+
+    Parameters
+    ----------
+    references
+        SOP Class UID and SOP Instance UID of each object.
+
+    Raises
+    ------
+    ArchiveRefusedError, ArchiveError
+        The archive does not take the request: there will be no report. `AssociationGoneError` where it may have.
+    """
+    association.require(STORAGE_COMMITMENT)
+    information = Dataset()
+    information.TransactionUID = transaction_uid
+    information.ReferencedSOPSequence = [_reference(*reference) for reference in references]
+    try:
+        status, _ = association.raw.send_n_action(information, _REQUEST, STORAGE_COMMITMENT, _INSTANCE)
+    except RuntimeError as error:  # aborted since the last answer
+        raise association.no_answer("N-ACTION") from error
+    code = status.get("Status")
+    if code is None:
+        raise association.no_answer("N-ACTION")
+    rule = judge(ACTION_RULES, int(code))
+    if rule.verdict is Verdict.PASSED:
+        return
+    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
+    raise kind(f"{association.archive} answered the request for storage commitment with {int(code):04X}: {rule.words}")
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    return item
+
+
+def _references(sequence: Any) -> Iterator[tuple[str, int]]:
+    for item in sequence or ():
+        yield str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason") or 0)

@@ -1,0 +1,81 @@
+"""Reports of storage commitment, matched by transaction UID: whichever process hears one, the ledger knows whose it is.
+
+A Transaction UID holds 122 random bits, so knowing it is what entitles a caller to report; archives do call back under
+AE titles and addresses other than those that they are called by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import sqlalchemy as sa
+
+from agent.domain.results import DeliveryState
+from agent.domain.work_item import State, Step
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+
+_UNSAID: Final = 0x0110
+"""Processing failure (PS3.3 C.14.1.1): stands for a Failure Reason that an archive leaves out."""
+
+
+def record(
+    ledger: Ledger, transaction_uid: str, *, committed: Collection[str], failed: Mapping[str, int], now: float
+) -> bool:
+    """Note what an archive reported, and have the delivery taken up again at once.
+
+    Parameters
+    ----------
+    committed
+        SOP Instance UIDs.
+    failed
+        SOP Instance UID to Failure Reason (0008,1197); it wins over `committed`.
+
+    Returns
+    -------
+    bool
+        False where nobody asked under this transaction.
+    """
+    b = t.outbox.c
+    asked = sa.select(b.id, b.work_item_id, b.sop_instance_uid).where(b.transaction_uid == transaction_uid)
+    with ledger.write() as connection:
+        rows = connection.execute(asked).all()
+        for row in rows:
+            status = _status(row.sop_instance_uid, committed, failed)
+            if status is not None:
+                waiting = (b.id == row.id) & b.state.in_((DeliveryState.PENDING, DeliveryState.SENT))
+                values = {"commitment_status": status, "not_before": 0.0}
+                connection.execute(sa.update(t.outbox).where(waiting).values(values))
+        _hasten(connection, {row.work_item_id for row in rows}, now)
+    return bool(rows)
+
+
+def hasten(ledger: Ledger, work_item_id: int, now: float) -> None:
+    """Have a work item that was just given back taken up again, if a report came in between."""
+    with ledger.write() as connection:
+        _hasten(connection, {work_item_id}, now)
+
+
+def unanswered(ledger: Ledger, transaction_uid: str) -> int:
+    """Count the objects of a transaction of which nothing was reported yet."""
+    b = t.outbox.c
+    query = sa.select(sa.func.count()).where(b.transaction_uid == transaction_uid, b.commitment_status.is_(None))
+    with ledger.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def _status(uid: str, committed: Collection[str], failed: Mapping[str, int]) -> int | None:
+    if uid in failed:
+        return failed[uid] or _UNSAID
+    return 0 if uid in committed else None
+
+
+def _hasten(connection: sa.Connection, work_item_ids: set[int], now: float) -> None:
+    w, b = t.work_items.c, t.outbox.c
+    reported = sa.select(b.work_item_id).where(
+        b.work_item_id.in_(work_item_ids), b.state == DeliveryState.SENT, b.commitment_status.is_not(None)
+    )
+    idle = (w.state == State.IN_PROGRESS) & (w.step == Step.DELIVER) & (w.lease_until <= now) & (w.not_before > now)
+    early = sa.update(t.work_items).where(w.id.in_(reported), idle)
+    connection.execute(early.values(not_before=now, woken_at=0.0))
