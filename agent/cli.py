@@ -108,7 +108,7 @@ def replay(
 
     The same instances and model make no new object: what the archive lacks is sent again, byte for byte.
     """
-    from agent.serve.commands import ReplayRequest, replay_studies
+    from agent.serve.replays import ReplayRequest, replay_studies
 
     if not studies and since is None:
         raise click.UsageError("name a STUDY-UID, or give --since")

@@ -42,11 +42,16 @@ class Cause(StrEnum):
     RETRY = "retry"
 
 
+LIVE_CAUSES: Final = (Cause.NEW, Cause.ADDENDUM)
+"""What a clinic waits for; everything else is done when none of this is due."""
+
 SUPERSEDED: Final = "superseded"
 CANCELED_BY_OPERATOR: Final = "canceled-by-operator"
 DELIVERY_FAILED: Final = "delivery-failed"
 FAULT: Final = "fault"
 NOT_RETRIEVED: Final = "not-retrieved"
+DEAD_LETTERS: Final = (DELIVERY_FAILED, FAULT, NOT_RETRIEVED)
+"""Beginnings of the reason of a work item that ended neither proved, nor refused, superseded or canceled by hand."""
 HELD: Final = "held"
 HELD_PATIENT_ID: Final = "held:patient-id-differs-within-study"
 
@@ -89,4 +94,4 @@ class WorkItem:
     def failed(self) -> bool:
         """Whether it is a dead letter: neither a refusal nor superseded nor canceled by hand."""
         kind = (self.reason or "").split(":")[0]
-        return self.state is State.CANCELED and kind in {DELIVERY_FAILED, FAULT, NOT_RETRIEVED}
+        return self.state is State.CANCELED and kind in DEAD_LETTERS

@@ -9,11 +9,13 @@ from typing import Any, Final, Protocol
 import structlog
 
 from agent.domain.errors import AgentError, LostLeaseError
-from agent.domain.work_item import QUEUES, State, Step, WorkItem
+from agent.domain.work_item import LIVE_CAUSES, QUEUES, State, Step, WorkItem
 from agent.worklist import replay, work_items
 from agent.worklist.ledger import Ledger
 
 _RETRY_SECONDS: Final = (1.0, 5.0, 20.0, 60.0)
+_LIVE_A_WAKE_UP: Final = 16
+"""Steps; a worker that is told to stop must come to an end within seconds."""
 
 
 class StepFunction(Protocol):
@@ -35,21 +37,44 @@ class Runner:
     now: Callable[[], float]
 
     def run(self, work_item_id: int) -> None:
-        """Do every step of a work item that belongs to this queue, then wake the queue of the next one."""
-        while (item := self._claimed(work_item_id)) is not None:
-            log = structlog.get_logger("work").bind(
-                work_item=item.id, study=item.study_instance_uid, step=str(item.step), attempt=item.attempts
-            )
-            started = self.now()
-            try:
-                self.steps[item.step](item, log)
-            except LostLeaseError as error:
-                log.info("step given up", cause=error.cause)
+        """Do every step of a work item that belongs to this queue, then wake the queue of the next one.
+
+        A wake-up is an occasion, not an order: live work that is due goes before a replay or a retry, and between its
+        steps, so that a new study waits for one step of theirs at most.
+        """
+        if not self._live_is_done(besides=work_item_id):
+            return  # what was named is woken again
+        while (item := self._claimed(work_item_id)) is not None and self._did(item):
+            if item.cause not in LIVE_CAUSES and not self._live_is_done(besides=work_item_id):
                 return
-            except Exception as error:  # noqa: BLE001 - the boundary that must survive: it logs, and moves the state
-                self._after_fault(item, error, log)
-                return
-            log.info("step done", seconds=round(self.now() - started, 3))
+
+    def _live_is_done(self, *, besides: int) -> bool:
+        """Do live work that is due; False where some is left after what one wake-up may do before it ends."""
+        for _ in range(_LIVE_A_WAKE_UP):
+            live = work_items.next_live(self.ledger, self.queue, self.now())
+            if live is None or live == besides:
+                return True
+            item = self._claimed(live)
+            if item is not None:
+                self._did(item)
+        return False
+
+    def _did(self, item: WorkItem) -> bool:
+        """Do one step; False where it did not come to its end."""
+        log = structlog.get_logger("work").bind(
+            work_item=item.id, study=item.study_instance_uid, step=str(item.step), attempt=item.attempts
+        )
+        started = self.now()
+        try:
+            self.steps[item.step](item, log)
+        except LostLeaseError as error:
+            log.info("step given up", cause=error.cause)
+            return False
+        except Exception as error:  # noqa: BLE001 - the boundary that must survive: it logs, and moves the state
+            self._after_fault(item, error, log)
+            return False
+        log.info("step done", seconds=round(self.now() - started, 3))
+        return True
 
     def _claimed(self, work_item_id: int) -> WorkItem | None:
         found = work_items.find(self.ledger, work_item_id)

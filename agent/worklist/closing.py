@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from agent.domain.completeness import Patience, is_complete
 from agent.domain.eligibility import OWN_RESULT
 from agent.domain.result_uids import result_key
-from agent.domain.work_item import HELD_PATIENT_ID, SUPERSEDED, Cause, State, Step
+from agent.domain.work_item import CANCELED_BY_OPERATOR, HELD_PATIENT_ID, SUPERSEDED, Cause, State, Step
 from agent.worklist import tables as t
 from agent.worklist import work_items
 from agent.worklist.arrivals import HEARTBEAT_LEASE_SECONDS
@@ -45,6 +45,43 @@ def close_complete_groups(ledger: Ledger, *, patience: Patience, bundle_digest: 
         if _quiet_enough(group, patience, now)
         and (closed := _close_group(ledger, group, patience, bundle_digest, now)) is not None
     ]
+
+
+def cancel_receiving(
+    ledger: Ledger, *, study: str | None, since: float | None, bundle_digest: str, now: float, dry_run: bool
+) -> list[Closed]:
+    """Close groups that still receive with a work item that is canceled at once.
+
+    The work item stands for what had arrived: only an instance that changes the set is scored again.
+
+    Parameters
+    ----------
+    study, since
+        One study, or those whose first instance came since then; None: no such limit.
+    """
+    g, s = t.groups.c, t.studies.c
+    query = sa.select(t.groups).where(g.receiving)
+    if study is not None:
+        query = query.where(g.id.in_(sa.select(s.group_id).where(s.study_instance_uid == study)))
+    if since is not None:
+        query = query.where(g.first_at >= since)
+    closed = []
+    with ledger.write() as connection:
+        for group in connection.execute(query).all():
+            work_item_id = None if dry_run else _closed_canceled(connection, group, bundle_digest, now)
+            closed.append(
+                Closed(group_id=group.id, study_instance_uid=group.study_instance_uid, work_item_id=work_item_id)
+            )
+    return closed
+
+
+def _closed_canceled(connection: sa.Connection, group: sa.Row[Any], bundle_digest: str, now: float) -> int | None:
+    shut = sa.update(t.groups).where(t.groups.c.id == group.id).values(receiving=False, closed_at=now)
+    connection.execute(shut)
+    work_item_id = _work_item_for(connection, group, bundle_digest, now)
+    ended = {"state": State.CANCELED, "reason": CANCELED_BY_OPERATOR, "finished_at": now}
+    connection.execute(sa.update(t.work_items).where(t.work_items.c.id == work_item_id).values(ended))
+    return work_item_id
 
 
 def group_content(connection: sa.Connection, group_id: str) -> GroupContent:

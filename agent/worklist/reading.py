@@ -9,7 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from agent.domain.errors import NotFoundError
-from agent.domain.work_item import HELD, RECEIVING, WorkItem
+from agent.domain.work_item import DEAD_LETTERS, HELD, RECEIVING, State, WorkItem
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 from agent.worklist.work_items import as_work_item
@@ -25,14 +25,15 @@ def iso(seconds: float | None) -> str | None:
 
 def worklist(ledger: Ledger, state: str | None = None, *, limit: int = 1000) -> list[dict[str, Any]]:
     """List work items, newest first; groups that still receive stand on top."""
+    query = sa.select(t.work_items).where(_of_state(state)).order_by(t.work_items.c.id.desc())
+    receiving_ones = sa.select(t.groups).where(t.groups.c.receiving)
     with ledger.read() as connection:
-        rows = connection.execute(sa.select(t.work_items).order_by(t.work_items.c.id.desc()).limit(limit)).all()
-        groups = connection.execute(sa.select(t.groups).where(t.groups.c.receiving)).all()
+        rows = connection.execute(query.limit(limit)).all()
+        groups = connection.execute(receiving_ones).all() if state in (None, RECEIVING) else ()
         keys = {row.result_key for row in rows}
         scores = {row.result_key: json.loads(row.outcome) for row in connection.execute(_scores(keys))}
     receiving = [_receiving_entry(group) for group in groups]
-    items = [_work_item_entry(row, scores.get(row.result_key)) for row in rows]
-    return [entry for entry in receiving + items if state is None or _matches(entry, state)]
+    return receiving + [_work_item_entry(row, scores.get(row.result_key)) for row in rows]
 
 
 def show(ledger: Ledger, study_instance_uid: str) -> dict[str, Any]:
@@ -73,14 +74,14 @@ def counts(ledger: Ledger) -> dict[str, int]:
     """Count work items by state, with `held`, `failed` and studies still receiving, for metrics and page filters."""
     totals = dict.fromkeys(FILTERS, 0)
     w = t.work_items.c
-    grouped = sa.select(w.state, w.reason, sa.func.count()).group_by(w.state, w.reason)
+    grouped = sa.select(w.state, sa.func.count().label("count_")).group_by(w.state)
     receiving = sa.select(sa.func.count()).select_from(t.groups).where(t.groups.c.receiving)
     with ledger.read() as connection:
         totals[RECEIVING] = int(connection.execute(receiving).scalar_one())
-        for state, reason, count in connection.execute(grouped):
-            totals[state] += count
-            for name in ("held", "failed"):
-                totals[name] += count if _matches({"state": state, "reason": reason}, name) else 0
+        totals |= {row.state: row.count_ for row in connection.execute(grouped)}
+        for name in ("held", "failed"):
+            counted = sa.select(sa.func.count()).select_from(t.work_items).where(_of_state(name))
+            totals[name] = int(connection.execute(counted).scalar_one())
     return totals
 
 
@@ -93,31 +94,58 @@ def oldest_unfinished(ledger: Ledger) -> float | None:
         return connection.execute(query).scalar_one_or_none()
 
 
-def find_work_items(ledger: Ledger, *, study: str | None, state: str | None, since: float | None) -> list[WorkItem]:
-    """Find work items by study, by state filter (or a reason's beginning) and by age, newest first."""
+def find_work_items(
+    ledger: Ledger, *, study: str | None, state: str | None, since: float | None, reason: str | None = None
+) -> list[WorkItem]:
+    """Find work items by study, by state filter, by a reason's beginning and by age, newest first."""
     w = t.work_items.c
-    query = sa.select(t.work_items).order_by(w.id.desc())
+    query = sa.select(t.work_items).where(_of_state(state)).order_by(w.id.desc())
     if study is not None:
         query = query.where(w.study_instance_uid == study)
     if since is not None:
         query = query.where(w.created_at >= since)
+    if reason is not None:
+        query = query.where(w.reason.startswith(reason, autoescape=True))
     with ledger.read() as connection:
-        rows = connection.execute(query).all()
-    return [
-        as_work_item(row)
-        for row in rows
-        if state is None or _matches({"state": row.state, "reason": row.reason}, state)
-    ]
+        return [as_work_item(row) for row in connection.execute(query)]
 
 
-def _matches(entry: dict[str, Any], state: str) -> bool:
-    reason = entry["reason"] or ""
+def newest_of_its_group(ledger: Ledger, item: WorkItem) -> bool:
+    """Whether no later work item of the group stands for it: a retry, an addendum, a replay."""
+    w = t.work_items.c
+    later = sa.select(w.id).where(w.group_id == item.group_id, w.id > item.id).limit(1)
+    with ledger.read() as connection:
+        return connection.execute(later).first() is None
+
+
+def studies_since(ledger: Ledger, since: float) -> list[str]:
+    """List the studies that arrived or were fetched since a time and have been worked on, one a group, oldest first.
+
+    A study that is still receiving is left out: it is scored anyway.
+    """
+    w, s, g = t.work_items.c, t.studies.c, t.groups.c
+    fresh = sa.select(s.group_id).where(s.first_at >= since)
+    known = sa.select(s.group_id)
+    wanted = w.group_id.in_(fresh) | (w.group_id.not_in(known) & (w.created_at >= since))
+    receiving = sa.select(g.id).where(g.receiving)
+    newest = sa.select(sa.func.max(w.id)).where(wanted, w.group_id.not_in(receiving)).group_by(w.group_id)
+    query = sa.select(w.study_instance_uid).where(w.id.in_(newest)).order_by(w.id)
+    with ledger.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def _of_state(state: str | None) -> sa.ColumnElement[bool]:
+    """Turn a filter of `worklist --state` into a condition; `failed` are dead letters that nothing later stands for."""
+    w, later = t.work_items.c, t.work_items.alias("later").c
+    if state is None:
+        return sa.true()
     if state == HELD:
-        return entry["state"] == "SCHEDULED" and reason.startswith("held:")
+        return (w.state == State.SCHEDULED) & w.reason.startswith("held:", autoescape=True)
     if state == "failed":
-        failed = ("delivery-failed", "fault", "not-retrieved")
-        return entry["state"] == "CANCELED" and reason.split(":")[0] in failed
-    return bool(entry["state"] == state)
+        kinds = sa.or_(*(w.reason.startswith(kind, autoescape=True) for kind in DEAD_LETTERS))
+        replaced = sa.exists().where(later.group_id == w.group_id, later.id > w.id)
+        return (w.state == State.CANCELED) & kinds & ~replaced
+    return w.state == state
 
 
 def _one(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> sa.Row[Any] | None:
@@ -246,12 +274,24 @@ def _results(connection: sa.Connection, newest: sa.Row[Any] | None) -> list[dict
             "destination": row.destination,
             "state": row.state,
             "proof": row.proof,
+            "commitment": _commitment(row),
             "attempts": row.attempts,
             "last_error": row.last_error,
+            "sent_at": iso(row.sent_at),
             "proved_at": iso(row.proved_at),
+            "next_attempt_at": iso(row.not_before) if row.state in ("pending", "sent") and row.not_before else None,
         }
         for row in connection.execute(query.where(b.c.work_item_id == newest.id).order_by(b.c.id))
     ]
+
+
+def _commitment(row: sa.Row[Any]) -> str | None:
+    """Say what came of the request for storage commitment; None where none was made."""
+    if row.transaction_uid is None:
+        return None
+    if row.commitment_status is None:
+        return "asked"
+    return "committed" if row.commitment_status == 0 else f"denied {row.commitment_status:04X}"
 
 
 def _associations(connection: sa.Connection, instances: list[sa.Row[Any]]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from agent.domain.errors import NotFoundError
 from agent.domain.result_uids import result_key
-from agent.domain.work_item import NOT_RETRIEVED, Cause, State, Step, WorkItem
+from agent.domain.work_item import FAULT, LIVE_CAUSES, NOT_RETRIEVED, Cause, State, Step, WorkItem
 from agent.worklist import outbox, results, work_items
 from agent.worklist import tables as t
 from agent.worklist.closing import GroupContent, group_content, latest_key
@@ -91,7 +91,7 @@ def schedule(
     cause: Cause = Cause.REPLAY,
     bundle_path: str | None = None,
 ) -> int:
-    """Make the work item of a plan; returns its row."""
+    """Make the work item of a plan, unless a replay or retry of the same key is under way already; returns its row."""
     with ledger.write() as connection:
         group = _group_of(connection, planned.study_instance_uid)
         group_id = planned.study_instance_uid if group is None else group.id
@@ -99,6 +99,9 @@ def schedule(
         from_spool = planned.source is Source.SPOOL
         content = group_content(connection, group_id) if from_spool else None
         key = result_key(group_id, content.digests if content else (), bundle_digest)
+        under_way = _under_way(connection, group_id, key)
+        if under_way is not None:
+            return under_way
         return work_items.create(
             connection,
             group_id=group_id,
@@ -199,7 +202,7 @@ def cancel(ledger: Ledger, work_item_id: int, *, reason: str, now: float) -> boo
 
 def fail(ledger: Ledger, item: WorkItem, owner: str, *, step: Step, reason: str, now: float) -> None:
     """End a work item that will not succeed by itself: a dead letter, listed by `worklist --state failed`."""
-    kind = NOT_RETRIEVED if step is Step.RETRIEVE else "fault"
+    kind = NOT_RETRIEVED if step is Step.RETRIEVE else FAULT
     with ledger.write() as connection:
         text = f"{kind}: {reason}"[:256]
         work_items.finish(connection, item.id, owner, done=step, state=State.CANCELED, reason=text, now=now)
@@ -218,6 +221,13 @@ def _replaced(connection: sa.Connection, group_id: str, key: str) -> str | None:
     """Find the report that a new key replaces; an old key built anew replaces nothing."""
     earlier = latest_key(connection, group_id)
     return None if earlier == key or results.has_objects(connection, key) else earlier
+
+
+def _under_way(connection: sa.Connection, group_id: str, key: str) -> int | None:
+    w = t.work_items.c
+    live = w.state.in_((State.SCHEDULED, State.IN_PROGRESS)) & w.cause.not_in(LIVE_CAUSES)
+    query = sa.select(w.id).where(w.group_id == group_id, w.result_key == key, live)
+    return connection.execute(query.order_by(w.id.desc()).limit(1)).scalar_one_or_none()
 
 
 def _group_of(connection: sa.Connection, study_instance_uid: str) -> sa.Row[Any] | None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from agent.domain.errors import LostLeaseError
-from agent.domain.work_item import Cause, State, Step, WorkItem
+from agent.domain.work_item import LIVE_CAUSES, QUEUES, Cause, State, Step, WorkItem
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -16,7 +16,10 @@ LEASE_SECONDS: Final = 15.0
 RENEW_SECONDS: Final = 3.0
 MOST_ATTEMPTS: Final = 5
 """Of one step other than delivery; a view that crashes its worker must not come back for ever."""
+BACKGROUND_AT_ONCE: Final = 8
+"""Replays and retries of one queue that are woken and not yet begun."""
 _ERROR_LENGTH: Final = 512
+_STEPS_OF_QUEUE: Final = {queue: [step for step, of in QUEUES.items() if of == queue] for queue in QUEUES.values()}
 
 
 def create(
@@ -74,13 +77,17 @@ def find(ledger: Ledger, work_item_id: int) -> WorkItem | None:
     return None if row is None else as_work_item(row)
 
 
+def find_all(ledger: Ledger, work_item_ids: list[int]) -> list[WorkItem]:
+    """Read several work items, in the order of their rows."""
+    query = sa.select(t.work_items).where(t.work_items.c.id.in_(work_item_ids)).order_by(t.work_items.c.id)
+    with ledger.read() as connection:
+        return [as_work_item(row) for row in connection.execute(query)]
+
+
 def claim(ledger: Ledger, work_item_id: int, owner: str, now: float) -> WorkItem | None:
     """Take the lease of a work item that is due, or None if it is finished, held, early or somebody else's."""
     w = t.work_items.c
-    held = w.reason.startswith("held:", autoescape=True)
-    waiting = (w.state == State.SCHEDULED) & (w.reason.is_(None) | ~held)
-    abandoned = (w.state == State.IN_PROGRESS) & (w.lease_until <= now)
-    due = (w.id == work_item_id) & (w.not_before <= now) & (waiting | abandoned)
+    due = (w.id == work_item_id) & (w.not_before <= now) & _waits(now)
     values = {
         "state": State.IN_PROGRESS,
         "reason": None,
@@ -176,21 +183,44 @@ def release_leases(ledger: Ledger, owner_prefix: str, now: float) -> int:
 def due(ledger: Ledger, now: float, *, patience: float, limit: int = 500) -> list[tuple[int, Step]]:
     """Find work items that wait for somebody and were not woken within `patience` seconds; marks them woken.
 
-    Retries and replays come after new studies, so that they never starve live work.
+    Live work comes first. Of replays and retries only a few a queue are woken at a time: a thousand wake-ups in front
+    of a new study's would keep it waiting.
     """
     w = t.work_items.c
-    waiting = (w.state == State.SCHEDULED) & (w.reason.is_(None) | ~w.reason.startswith("held:", autoescape=True))
-    abandoned = (w.state == State.IN_PROGRESS) & (w.lease_until <= now)
-    which = (waiting | abandoned) & (w.not_before <= now) & (w.woken_at <= now - patience)
-    live_first = sa.case((w.cause.in_((Cause.NEW, Cause.ADDENDUM)), 0), else_=1)
-    query = sa.select(w.id, w.step).where(which).order_by(live_first, w.id).limit(limit)
+    waits = _waits(now) & (w.not_before <= now)
+    sleeping = waits & (w.woken_at <= now - patience)
+    live = w.cause.in_(LIVE_CAUSES)
     with ledger.read() as connection:
-        rows = [(int(row.id), Step(row.step)) for row in connection.execute(query)]
+        found = list(connection.execute(sa.select(w.id, w.step).where(sleeping & live).order_by(w.id).limit(limit)))
+        for steps in _STEPS_OF_QUEUE.values():
+            of_queue = ~live & w.step.in_(steps)
+            woken = sa.select(sa.func.count()).where(waits & of_queue & (w.woken_at > now - patience))
+            room = BACKGROUND_AT_ONCE - connection.execute(woken).scalar_one()
+            if room > 0:
+                query = sa.select(w.id, w.step).where(sleeping & of_queue).order_by(w.id).limit(room)
+                found += connection.execute(query).all()
+    rows = [(int(row.id), Step(row.step)) for row in found]
     if rows:
         ids = [work_item_id for work_item_id, _ in rows]
         with ledger.write() as connection:
             connection.execute(sa.update(t.work_items).where(w.id.in_(ids)).values(woken_at=now))
     return rows
+
+
+def next_live(ledger: Ledger, queue: str, now: float) -> int | None:
+    """Find the oldest live work item that a queue could do now."""
+    w = t.work_items.c
+    which = _waits(now) & (w.not_before <= now) & w.cause.in_(LIVE_CAUSES) & w.step.in_(_STEPS_OF_QUEUE[queue])
+    with ledger.read() as connection:
+        return connection.execute(sa.select(w.id).where(which).order_by(w.id).limit(1)).scalar_one_or_none()
+
+
+def _waits(now: float) -> sa.ColumnElement[bool]:
+    """Whether nobody does it and nobody must decide about it first."""
+    w = t.work_items.c
+    held = w.reason.startswith("held:", autoescape=True)
+    waiting = (w.state == State.SCHEDULED) & (w.reason.is_(None) | ~held)
+    return waiting | ((w.state == State.IN_PROGRESS) & (w.lease_until <= now))
 
 
 def as_work_item(row: sa.Row[Any]) -> WorkItem:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from agent.domain.errors import ArchiveError, NotFoundError
 from agent.domain.work_item import State, Step, WorkItem
 from agent.tasks.runner import Runner
-from agent.worklist import work_items
-from tests.unit.worklist.conftest import Scene, scene  # noqa: F401 - a fixture
+from agent.worklist import replay, work_items
+from agent.worklist import tables as t
+from tests.unit.worklist.conftest import BUNDLE, Scene, scene  # noqa: F401 - a fixture
 
 ME = "host/x/score-1"
 
@@ -22,9 +24,15 @@ class Steps:
     def __init__(self, scene: Scene) -> None:  # noqa: F811
         self.scene, self.woken, self.seen = scene, list[tuple[int, Step]](), list[Step]()
         self.faults: Iterator[Exception | None] = iter(())
+        self.done: list[tuple[int, Step]] = []
+        self.meanwhile: Callable[[], None] | None = None
 
     def __call__(self, item: WorkItem, _log: Any) -> None:
         self.seen.append(item.step)
+        self.done.append((item.id, item.step))
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            happens()
         fault = next(self.faults, None)
         if fault is not None:
             raise fault
@@ -133,5 +141,35 @@ def test_another_queue_is_woken_instead(steps: Steps) -> None:
 
 
 def test_what_is_unknown_is_nobodys(steps: Steps) -> None:
+    replay.cancel(steps.scene.ledger, 1, reason="canceled-by-operator", now=steps.scene.now)
     steps.runner().run(99)
     assert steps.seen == []
+
+
+def replayed(steps: Steps) -> int:
+    """A replay of the study, whose own work item is done with."""
+    with steps.scene.ledger.write() as connection:
+        connection.execute(sa.update(t.work_items).values(state=State.COMPLETED))
+    planned = replay.Plan(study_instance_uid="1.2", source=replay.Source.SPOOL, result_key=None, known=False)
+    return replay.schedule(steps.scene.ledger, planned, bundle_digest=BUNDLE, now=steps.scene.now)
+
+
+def arrived(steps: Steps) -> None:
+    """A new study comes in and closes."""
+    steps.scene.arrive(study="1.3")
+    steps.scene.now += 30
+    steps.scene.close()
+
+
+def test_a_wake_up_of_a_replay_does_live_work_first(steps: Steps) -> None:
+    number = replayed(steps)
+    arrived(steps)
+    steps.runner().run(number)
+    assert steps.done == [(3, Step.SCORE), (3, Step.REPORT), (2, Step.SCORE), (2, Step.REPORT)]
+
+
+def test_live_work_that_comes_meanwhile_waits_for_one_step(steps: Steps) -> None:
+    number = replayed(steps)
+    steps.meanwhile = lambda: arrived(steps)
+    steps.runner().run(number)
+    assert steps.done == [(2, Step.SCORE), (3, Step.SCORE), (3, Step.REPORT), (2, Step.REPORT)]
