@@ -42,6 +42,7 @@ format: setup ## put the code in its usual shape
 
 docs: setup ## write the generated pages
 	$(BIN)/python -m agent.serve.reference > docs/settings.md
+	$(BIN)/python -m agent.serve.delivery_reference > docs/delivery.md
 
 bench: setup ## speed and memory, as ratios against a peer in the same run
 	$(BIN)/python -m pytest tests/load -m bench -s $(PYTEST_ARGS)

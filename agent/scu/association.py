@@ -264,7 +264,7 @@ _CONNECT_FAULTS: Final[tuple[tuple[type[OSError], str, str], ...]] = (
 
 def _no_connection(archive: Archive, scu: ScuConfig, error: OSError) -> NoConnectionError:
     sentence, remedy = next((words, remedy) for kind, words, remedy in _CONNECT_FAULTS if isinstance(error, kind))
-    detail = error.reason if isinstance(error, ssl.SSLError) else None
+    detail = getattr(error, "reason", None)
     if type(error) is OSError:
         detail = error.strerror
     cause = sentence.format(archive=archive, seconds=scu.timeouts.connect)

@@ -40,6 +40,18 @@ def judge(rules: tuple[Rule, ...], status: int) -> Rule:
     return Rule(status, status, Verdict.RETRY, "a status that DICOM does not define")
 
 
+def spans(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Cut all 65536 statuses into runs of one meaning, in order: what `judge` says, written as a table."""
+    cut: list[Rule] = []
+    for status in range(0x10000):
+        rule = judge(rules, status)
+        if cut and (cut[-1].verdict, cut[-1].words) == (rule.verdict, rule.words):
+            cut[-1] = Rule(cut[-1].first, status, rule.verdict, rule.words)
+        else:
+            cut.append(Rule(status, status, rule.verdict, rule.words))
+    return tuple(cut)
+
+
 def _one(status: int, verdict: Verdict, words: str) -> Rule:
     return Rule(status, status, verdict, words)
 
@@ -126,3 +138,29 @@ def rejection(archive: str, ae_title: str, *, result: int, source: int, reason: 
     )
     kind: type[AgentError] = ArchiveError if may_pass or result != PERMANENT else ArchiveRefusedError
     return kind(f"{archive} rejected the association from our AE title {ae_title}: {words}", remedy=remedy)
+
+
+ASSOCIATION_OUTCOMES: Final[dict[str, tuple[Verdict, str, str]]] = {
+    # what happens: verdict, in words, what is done next
+    "unresolved": (Verdict.RETRY, "the host name cannot be resolved", "everything waits"),
+    "refused": (Verdict.RETRY, "connection refused or reset, or no route", "everything waits"),
+    "timeout": (
+        Verdict.RETRY,
+        "no connection in time",
+        "everything waits; other work passes this archive by meanwhile",
+    ),
+    "tls": (Verdict.RETRY, "TLS fails, or the certificate is not trusted", "everything waits"),
+    "no-answer": (Verdict.RETRY, "no answer to A-ASSOCIATE-RQ in time", "as for no connection in time"),
+    "rejected-transient": (Verdict.RETRY, "A-ASSOCIATE-RJ, transient", "everything waits"),
+    "rejected-permanent": (Verdict.FAILED, "A-ASSOCIATE-RJ, permanent, with a lasting reason", "dead letter"),
+    "nothing-accepted": (Verdict.FAILED, "every presentation context refused for good", "dead letter"),
+    "context-refused": (
+        Verdict.FAILED,
+        "the context of one object refused for good",
+        "that object fails, others go on",
+    ),
+    "aborted": (Verdict.RETRY, "A-ABORT while an object is sent", "that object waits, others go on at once"),
+    "closed": (Verdict.RETRY, "connection closed while an object is sent", "as for A-ABORT"),
+    "no-response": (Verdict.RETRY, "no valid response to C-STORE in time", "as for no connection in time"),
+}
+"""What may become of an association, and of what it was for; a test provokes each."""

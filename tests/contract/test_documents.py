@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.cli import cli
+from agent.serve.delivery_reference import delivery_reference
 from agent.serve.reference import settings_reference
 from agent.settings import Settings
 
@@ -13,6 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 def test_settings_page_is_generated() -> None:
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_reference(), "run `make docs`"
+
+
+def test_delivery_page_is_generated() -> None:
+    assert (ROOT / "docs/delivery.md").read_text(encoding="utf-8") == delivery_reference(), "run `make docs`"
 
 
 def test_every_setting_has_a_help_text() -> None:

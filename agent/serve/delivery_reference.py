@@ -1,0 +1,108 @@
+"""Generated documentation: `python -m agent.serve.delivery_reference` writes retry classes as `docs/delivery.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from agent.deliver import backoff
+from agent.deliver.status import COMMITMENT_FAILURES, STORE_RULES, UNKNOWN_FAILURE
+from agent.scu.outcomes import ASSOCIATION_OUTCOMES, CONTEXT_RESULTS, REJECTIONS, Rule, Verdict, spans
+
+_VERDICTS: Final = {
+    Verdict.PASSED: "goes on to proof",
+    Verdict.RETRY: "tried again",
+    Verdict.FAILED: "dead letter",
+}
+_HEAD: Final = """# Delivery: what is tried again, and what counts as proof
+
+Generated from the tables in `agent/deliver/status.py` and `agent/scu/outcomes.py` by `make docs`; do not edit.
+
+Every (object, archive) is a row of the outbox; `agent show STUDY-UID` lists them with state, proof, attempts, next
+attempt and last error.
+
+| state | |
+|---|---|
+| `pending` | to be sent, or to be looked for and sent where it is missing |
+| `sent` | the archive answered Success; not proved yet |
+| `proved` | by `storage-commitment` or `c-find` |
+| `failed` | trying again cannot help |
+| `kept` | no destination is set |
+
+A work item is COMPLETED when every row is proved. When one has failed and none is open it is CANCELED with
+`delivery-failed: ARCHIVE: cause`: a dead letter, listed by `agent worklist --state failed` until something later of its
+study stands for it. `agent retry --state failed` (or `--reason`, `--since`, STUDY-UID) sends dead letters again under
+the same UIDs; `agent cancel` ends a work item in any state, and closes a study that still receives.
+
+## Proof
+
+1. Where the archive accepts the Storage Commitment Push Model, it is asked (N-ACTION) for all objects of a round in one
+   transaction. Its N-EVENT-REPORT may come on the same association, which stays open for it, or on an association of
+   the archive's to any listener process; the ledger matches it by Transaction UID.
+2. C-FIND has the last word: an object that the archive committed to but does not list is looked for and sent again.
+   Where it accepts no C-FIND, commitment alone proves.
+3. Without a report within `results.commitment_seconds`, or where the request is refused, C-FIND alone proves.
+"""
+_PATIENCE: Final = """
+## Patience
+
+Full jitter between attempts: up to {first:g} s at first, doubling to {young:g} s for the first {young_age:g} minutes
+and to {cap:g} s after. Given up after {days:g} days and {fewest} attempts, with the last cause as the reason. An archive
+that let us wait is passed by meanwhile, so that it holds up no other.
+"""
+
+
+def delivery_reference() -> str:
+    """Write every retry class."""
+    stores = [(_span(rule), rule.words, _VERDICTS[rule.verdict]) for rule in spans(STORE_RULES)]
+    parts = [
+        _HEAD,
+        _table("C-STORE status (PS3.4 Table B.2-1, PS3.7 Annex C)", ("status", "meaning", "then"), stores),
+        _table("Association", ("what happens", "", "then"), _outcomes()),
+        _table("A-ASSOCIATE-RJ (PS3.8 Table 9-21)", ("source, reason", "meaning", "if permanent"), _rejections()),
+        "\nA transient rejection is always tried again.\n",
+        _table("Presentation context (PS3.8 Table 9-18)", ("result", "meaning", "then"), _contexts()),
+        _table("Failure Reason of a commitment (PS3.3 C.14.1.1)", ("reason", "meaning", "then"), _failures()),
+        _PATIENCE.format(
+            first=backoff.FIRST_SECONDS,
+            young=backoff.YOUNG_CAP_SECONDS,
+            young_age=backoff.YOUNG_SECONDS / 60,
+            cap=backoff.CAP_SECONDS,
+            days=backoff.PATIENCE_SECONDS / 86_400,
+            fewest=backoff.FEWEST_ATTEMPTS,
+        ),
+    ]
+    return "".join(parts)
+
+
+def _outcomes() -> Iterable[tuple[str, str, str]]:
+    return [(words, _VERDICTS[verdict], then) for verdict, words, then in ASSOCIATION_OUTCOMES.values()]
+
+
+def _rejections() -> Iterable[tuple[str, str, str]]:
+    for (source, reason), (may_pass, words, remedy) in REJECTIONS.items():
+        yield f"{source}, {reason}", words, f"{_VERDICTS[Verdict.RETRY if may_pass else Verdict.FAILED]}; {remedy}"
+
+
+def _contexts() -> Iterable[tuple[str, str, str]]:
+    return [(str(result), words, _VERDICTS[verdict]) for result, (verdict, words) in CONTEXT_RESULTS.items()]
+
+
+def _failures() -> Iterable[tuple[str, str, str]]:
+    for code, (then, words) in COMMITMENT_FAILURES.items():
+        yield f"{code:04X}", words, then.value
+    yield "any other", UNKNOWN_FAILURE[1], UNKNOWN_FAILURE[0].value
+
+
+def _span(rule: Rule) -> str:
+    return f"{rule.first:04X}" if rule.first == rule.last else f"{rule.first:04X} to {rule.last:04X}"
+
+
+def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [f"\n## {title}\n", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(delivery_reference())
