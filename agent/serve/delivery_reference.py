@@ -48,8 +48,8 @@ _PATIENCE: Final = """
 ## Patience
 
 Full jitter between attempts: up to {first:g} s at first, doubling to {young:g} s for the first {young_age:g} minutes
-and to {cap:g} s after. Given up after {days:g} days and {fewest} attempts, with the last cause as the reason. An archive
-that let us wait is passed by meanwhile, so that it holds up no other.
+and to {cap:g} s after. Given up after {days:g} days and {fewest} attempts, with the last cause as the reason. An
+archive that let us wait is passed by meanwhile, so that it holds up no other.
 """
 
 

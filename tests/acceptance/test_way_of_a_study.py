@@ -51,7 +51,7 @@ def test_the_whole_way(
     # a study of two views, then the same pushed again
     push(storescu, hospital, first)
     shown = agent.await_state(uid)
-    assert {result["proof"] for result in shown["results"]} == {"c-find"}
+    assert {result["proof"] for result in shown["results"]} == {"storage-commitment"}
     one = results_of(hospital)
     assert sorted(ds.SOPClassUID for ds in one.values()) == [SC_CLASS] * 3 + [SR_CLASS]
     assert {ds.StudyInstanceUID for ds in one.values()} == {uid}

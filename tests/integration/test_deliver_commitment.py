@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,9 @@ from agent.deliver.deliver_result import DeliveryOutcome, deliver_result
 from agent.deliver.parking import Parking
 from agent.domain.results import DeliveryState, Proof
 from agent.domain.work_item import State
-from agent.receive.listener import Listener, ListenerConfig
-from agent.serve.dicom import commitments_of
-from agent.store.instance_files import InstanceFiles
 from agent.worklist import commitments, work_items
-from agent.worklist.grouping import GroupBy
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
+from tests.unit.deliver.own_listener import listening
 from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
 
 SECONDS = 2.0
@@ -55,28 +51,6 @@ def eventually(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-@contextmanager
-def listening(desk: Desk, port: int) -> Iterator[None]:
-    """Our own listener on the desk's ledger, as another process would have it."""
-    config = ListenerConfig(
-        ae_title="STEATOSIS",
-        host="127.0.0.1",
-        port=port,
-        peers=(),
-        archives=(),
-        max_associations=9,
-        group_by=GroupBy.STUDY,
-        owner="test/listener-1",
-    )
-    listener = Listener(config, desk.ledger, InstanceFiles(desk.layout, 0), commitments_of(desk.ledger))
-    desk.layout.incoming.mkdir(parents=True, exist_ok=True)
-    listener.start()
-    try:
-        yield
-    finally:
-        listener.stop(1.0)
 
 
 def test_reported_on_the_same_association(tmp_path: Path) -> None:

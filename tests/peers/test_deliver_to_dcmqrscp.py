@@ -14,6 +14,7 @@ import pytest
 from agent.deliver.deliver_result import deliver_result
 from agent.deliver.probe import probe_archive
 from agent.domain.identifiers import Archive
+from agent.domain.results import Proof
 from agent.domain.work_item import State
 from agent.scu.config import ScuConfig
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, make_desk
@@ -49,8 +50,10 @@ def dcmqrscp(tmp_path_factory: pytest.TempPathFactory, peer_tool: Callable[[str]
 
 def test_delivered_and_proved(tmp_path: Path, dcmqrscp: Archive) -> None:
     desk = make_desk(tmp_path, (str(dcmqrscp),))
-    outcome = deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, time.time, random.Random(1), LOG)
+    now, source = time.time, random.Random(1)
+    outcome = deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, now, source, LOG, commitment_seconds=10.0)
     assert outcome.state is State.COMPLETED
+    assert {row.proof for row in desk.rows()} == {Proof.C_FIND}, "it offers no storage commitment"
 
 
 def test_probe(dcmqrscp: Archive) -> None:

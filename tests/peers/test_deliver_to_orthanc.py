@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +13,28 @@ from agent.deliver.storage_scu import ScuConfig
 from agent.domain.results import DeliveryState, Proof
 from agent.domain.work_item import State
 from agent.worklist import tables as t
+from agent.worklist import work_items
 from tests.peers.orthanc import Orthanc
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
+from tests.unit.deliver.own_listener import listening
 
 pytestmark = pytest.mark.peers
 SCU = ScuConfig(ae_title="STEATOSIS")
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+OUR_PORT = _free_port()
+
+
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    with Orthanc(tmp_path_factory.mktemp("peer")) as server:
+    modalities = {"STEATOSIS": ("127.0.0.1", OUR_PORT)}
+    with Orthanc(tmp_path_factory.mktemp("peer"), modalities) as server:
         yield server
 
 
@@ -30,8 +43,30 @@ def _empty(orthanc: Orthanc) -> None:
     orthanc.delete_all()
 
 
-def deliver(desk: Desk) -> DeliveryOutcome:
-    return deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, time.time, random.Random(1), LOG)
+def deliver(desk: Desk, *, commitment_seconds: float = 0.0) -> DeliveryOutcome:
+    return deliver_result(
+        desk.ledger,
+        desk.layout,
+        desk.item,
+        OWNER,
+        SCU,
+        time.time,
+        random.SystemRandom(),
+        LOG,
+        commitment_seconds=commitment_seconds,
+    )
+
+
+def deliver_until_done(desk: Desk, seconds: float) -> DeliveryOutcome:
+    """Take the work item up again whenever it is due, as a worker does."""
+    outcome, end = deliver(desk, commitment_seconds=seconds), time.monotonic() + 30
+    while outcome.state is None:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+        if work_items.due(desk.ledger, time.time(), patience=0):
+            desk.claim()
+            outcome = deliver(desk, commitment_seconds=seconds)
+    return outcome
 
 
 def data_set(encoded: bytes) -> bytes:
@@ -82,3 +117,28 @@ def test_orthanc_rejects_the_ae_title_that_we_call(tmp_path: Path, orthanc: Orth
     outcome = deliver(desk)
     assert outcome.state is State.CANCELED
     assert "called AE title not recognised" in (outcome.reason or "")
+
+
+def test_orthanc_commits(tmp_path: Path, orthanc: Orthanc) -> None:
+    desk = make_desk(tmp_path, (orthanc.archive,))
+    with listening(desk, OUR_PORT):
+        assert deliver_until_done(desk, 20.0).state is State.COMPLETED
+    assert {(row.state, row.proof) for row in desk.rows()} == {(DeliveryState.PROVED, Proof.STORAGE_COMMITMENT)}
+
+
+def test_orthanc_that_cannot_reach_us_is_asked_by_c_find(tmp_path: Path, orthanc: Orthanc) -> None:
+    desk = make_desk(tmp_path, (orthanc.archive,))
+    assert deliver_until_done(desk, 1.0).state is State.COMPLETED
+    assert {row.proof for row in desk.rows()} == {Proof.C_FIND}
+
+
+def test_what_orthanc_lost_it_does_not_commit_to(tmp_path: Path, orthanc: Orthanc) -> None:
+    """C-FIND finds nothing, so the objects are sent again under their old UIDs, and asked for anew."""
+    desk = make_desk(tmp_path, (orthanc.archive,))
+    with listening(desk, OUR_PORT):
+        assert deliver_until_done(desk, 20.0).state is State.COMPLETED
+        orthanc.delete_all()
+        reopened(desk)
+        assert deliver_until_done(desk, 20.0).state is State.COMPLETED
+    assert set(orthanc.files()) == set(desk.encoded)
+    assert {row.proof for row in desk.rows()} == {Proof.STORAGE_COMMITMENT}

@@ -47,6 +47,8 @@ class Manners:
     hang_association: float = 0.0
     lies: bool = False
     """It answers Success and keeps nothing."""
+    refuses: tuple[str, ...] = ()
+    """SOP classes that it does not accept for now."""
     find_status: int = 0x0000
     action_status: int = 0x0000
     """Answer to N-ACTION."""
@@ -141,12 +143,20 @@ class WaywardArchive:
         self.stop()
 
     @property
+    def running(self) -> bool:
+        return self._server is not None
+
+    @property
     def open(self) -> list[Any]:
         """Associations that are open now."""
         return self._server.active_associations if self._server is not None else []
 
     def _on_request(self, event: evt.Event) -> None:
         self.associations += 1
+        acceptor = event.assoc.acceptor
+        acceptor.supported_contexts = [
+            context for context in acceptor.supported_contexts if context.abstract_syntax not in self.manners.refuses
+        ]
         time.sleep(self.manners.hang_association)
         if self.manners.reject is not None:
             event.assoc.acse.send_reject(*self.manners.reject)
