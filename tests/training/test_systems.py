@@ -19,9 +19,10 @@ from training.systems.augment import augment  # noqa: E402
 from training.systems.backbones import build  # noqa: E402
 from training.systems.commands import system as system_command  # noqa: E402
 from training.systems.commands import systems_command, table_command  # noqa: E402
-from training.systems.configuration import TABLE, System, names, read_system, shortened  # noqa: E402
+from training.systems.configuration import TABLE, Fit, System, names, read_system, shortened  # noqa: E402
 from training.systems.crossval import cross_validate, limits  # noqa: E402
 from training.systems.fit import answers, fit_network, new_grader  # noqa: E402
+from training.systems.fronts import drawn, plain, with_fronts  # noqa: E402
 from training.systems.runtime import Runtime, runtime  # noqa: E402
 from training.systems.table import table, write_figures  # noqa: E402
 
@@ -38,7 +39,8 @@ def sites(tmp_path_factory):
 
 def experiment(name, **changes):
     made = shortened(read_system(name, "tiny"), epochs=2, members=changes.pop("members", 1))
-    return replace(made, system=replace(made.system, backbone="small", weights="", **changes))
+    fit = replace(made.fit, frozen_blocks=0, looks=0)
+    return replace(made, fit=fit, system=replace(made.system, backbone="small", weights="", **changes))
 
 
 def inputs(count=3, views=3, seed=0):
@@ -124,6 +126,52 @@ def test_augmentation_changes_pictures_and_keeps_what_they_are():
 def test_pretrained_backbones_take_three_channels():
     features = build("lite0", "imagenet")(torch.zeros(2, 3, 64, 64))
     assert features.shape == (2, 112, 4, 4)
+
+
+def test_a_frozen_front_is_the_trunks_and_its_output_is_made_once(sites, tmp_path):
+    made = read_system("multiview", "tiny")
+    few = sites[1].some(np.arange(2))
+    kept = with_fronts(made, few, 2, tmp_path, CPU)
+    assert kept.views.shape == (2, 4, 3, 80, SIZE // 8, SIZE // 8)
+    trunk = build("lite0", "imagenet").backbone.eval()
+    with torch.no_grad():
+        whole = trunk(torch.from_numpy(few.views[0].astype(np.float32))[:, :1])
+        back = new_grader(made, 1).eval().backbone(torch.from_numpy(plain(kept).views[0].astype(np.float32)))
+    torch.testing.assert_close(back, whole, atol=0.01 * float(whole.abs().max()), rtol=0)  # kept in half precision
+    assert not np.array_equal(kept.views[:, :, 0], kept.views[:, :, 1])
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = with_fronts(made, few, 2, tmp_path, CPU)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    np.testing.assert_array_equal(again.views, kept.views)
+
+
+def test_looks_are_drawn_from_those_of_the_same_view(sites, tmp_path):
+    views = np.arange(24, dtype=np.float32).reshape(2, 2, 3, 1, 1, 2)
+    shown = replace(sites[1].some(np.arange(2)).with_views(["subcostal", "intercostal"]), views=views)
+    rng = np.random.default_rng(0)
+    seen = np.stack([drawn(shown, rng).views for _ in range(40)])
+    for study in range(2):
+        for view in range(2):
+            assert {tuple(one) for one in seen[:, study, view, 0, 0]} == {
+                tuple(one[0, 0]) for one in views[study, view]
+            }
+    np.testing.assert_array_equal(plain(shown).views, views[:, :, 0])
+
+
+def test_a_system_is_fitted_behind_a_frozen_front(sites, tmp_path):
+    made = shortened(read_system("multiview", "tiny"), epochs=1, members=1)
+    home, away = (with_fronts(made, site, looks, tmp_path, CPU) for site, looks in zip(sites, (1, 0), strict=True))
+    found = read_predictions(cross_validate(made, home, away, 2, tmp_path / "run", CPU))
+    assert len(found) == len(sites[0]) + len(sites[1])
+
+
+def test_only_what_has_weights_can_be_frozen():
+    with pytest.raises(ValueError, match="frozen_blocks is for lite0"):
+        build("small", "", 5)
+    with pytest.raises(ValueError, match="nothing would be kept"):
+        Fit(
+            epochs=1, patience=1, batch_studies=1, learning_rate=1.0, backbone_rate=1.0, weight_decay=0.0, looks=2
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_b3", "resnet50"])
@@ -305,6 +353,7 @@ from dataclasses import replace
 from training.cohort.examples import load
 from training.systems.configuration import read_system, shortened
 from training.systems.fit import fit_network
+from training.systems.fronts import drawn, plain, with_fronts  # noqa: E402
 from training.systems.runtime import runtime
 torch.set_num_threads(1)
 home = load(Path({data!r}))

@@ -24,7 +24,7 @@ class Examples:
     """N studies of up to V views, S by S, with K clinical variables; `present` says which places hold a view."""
 
     views: np.ndarray
-    """float16 [N, V, 3, S, S], zero where there is no view."""
+    """float16 [N, V, 3, S, S], zero where there is no view; or what a frozen front made of them."""
     names: np.ndarray
     """str [N, V], of `inference.contract.VIEWS`, or empty."""
     present: np.ndarray

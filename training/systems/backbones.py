@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from inference.contract import CHANNELS as INPUTS
 from training.members.trunk import CHANNELS as TRUNK_CHANNELS
-from training.members.trunk import Trunk, pretrained_trunk
+from training.members.trunk import STAGES, Trunk, pretrained_trunk
 
 TIMM: Final = "timm/"
 IMAGENET: Final = "imagenet"
+STAGE_CHANNELS: Final = tuple(channels for *_, channels, blocks in STAGES for _ in range(blocks))
+"""Of the trunk's features behind each of its blocks."""
 
 
 class Adapted(nn.Module):
@@ -38,6 +40,28 @@ class Adapted(nn.Module):
         return self.backbone(self.colours(pictures))
 
 
+class Back(nn.Module):
+    """The trunk behind its frozen front, for the kept output of both grey channels (`training.systems.fronts`).
+
+    It starts from the stretched picture alone, as `Adapted` does.
+    """
+
+    def __init__(self, trunk: Trunk, frozen_blocks: int) -> None:
+        super().__init__()
+        front = STAGE_CHANNELS[frozen_blocks - 1]
+        self.mix = nn.Conv2d(2 * front, front, 1, bias=False)
+        self.blocks = nn.Sequential(*trunk._blocks[frozen_blocks:])
+        self.channels = TRUNK_CHANNELS
+        with torch.no_grad():
+            self.mix.weight.zero_()
+            self.mix.weight[:, :front, 0, 0] = torch.eye(front)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the trunk's features."""
+        seen: Tensor = self.blocks(self.mix(features))
+        return seen
+
+
 class _Features(nn.Module):
     """A timm model up to its last feature map."""
 
@@ -59,7 +83,7 @@ def small_cnn() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def build(name: str, weights: str = "") -> Adapted:
+def build(name: str, weights: str = "", frozen_blocks: int = 0) -> Adapted | Back:
     """Return a backbone with weights.
 
     Parameters
@@ -68,19 +92,23 @@ def build(name: str, weights: str = "") -> Adapted:
         `small`, `lite0` (EfficientNet-Lite0 to stride 16), or `timm/` and a model of timm with a feature map.
     weights
         `imagenet`, a file, or empty.
+    frozen_blocks
+        Of `lite0` with weights: the first blocks, which are left out here because their output is kept.
 
     Raises
     ------
     ValueError
         The name is unknown, weights cannot be had, or timm is not installed.
     """
+    if frozen_blocks and (name != "lite0" or not weights):
+        raise ValueError(f"frozen_blocks is for lite0 with weights, not for {name!r} with weights {weights!r}.")
     if name == "small":
         if weights:
             raise ValueError("The small CNN starts from nothing; leave weights empty.")
         return Adapted(small_cnn(), 1, 128)
     if name == "lite0":
         trunk = pretrained_trunk(None if weights == IMAGENET else Path(weights)) if weights else Trunk()
-        return Adapted(trunk, 1, TRUNK_CHANNELS)
+        return Back(trunk, frozen_blocks) if frozen_blocks else Adapted(trunk, 1, TRUNK_CHANNELS)
     if name.startswith(TIMM):
         model = _timm_model(name.removeprefix(TIMM), weights)
         return Adapted(_Features(model), 3, int(model.num_features))

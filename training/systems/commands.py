@@ -69,6 +69,7 @@ def system(
 
     from training.systems.contributions import explain_clinical
     from training.systems.crossval import cross_validate
+    from training.systems.fronts import with_fronts
     from training.systems.runtime import runtime
     from training.systems.table import rows, write_figures
 
@@ -84,6 +85,8 @@ def system(
             else:
                 home = _own(manifest, benchmark.size)
                 away = _own(external, benchmark.size) if external else None
+            home = with_fronts(experiment, home, experiment.fit.looks, runs / "fronts", where)
+            away = None if away is None else with_fronts(experiment, away, 0, runs / "fronts", where)
             cross_validate(experiment, home, away, count, run, where)
             if not where.leads:
                 return

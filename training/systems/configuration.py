@@ -65,7 +65,15 @@ class Fit:
     """Share of the patients of a fold's training side that decide when to stop."""
     mixed_precision: bool = True
     """On GPUs; CPUs compute in float32."""
+    frozen_blocks: int = 0
+    """First blocks of `lite0` that keep their weights; their output is made once (`training.systems.fronts`)."""
+    looks: int = 0
+    """Augmented looks of each view behind a frozen front; where none is frozen, each epoch augments anew."""
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.looks and not self.frozen_blocks:
+            raise ValueError(f"looks is {self.looks}, but frozen_blocks is 0: nothing would be kept.")
 
 
 @dataclass(frozen=True, kw_only=True)

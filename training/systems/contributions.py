@@ -16,6 +16,7 @@ from training.explain.clinical import clinical_contributions
 from training.members.models import steatosis_evidence
 from training.systems.configuration import Experiment
 from training.systems.fit import new_grader
+from training.systems.fronts import plain
 
 REFERENCES: Final = 24
 EXPLAINED: Final = 24
@@ -41,7 +42,7 @@ def explain_clinical(experiment: Experiment, home: Examples, count: int, run: Pa
     network.load_state_dict(kept["network"])
     network.eval()
     fold = folds([str(name) for name in home.patients], home.grades, count, seed=experiment.fit.seed)
-    shown = home.with_views(experiment.system.views)
+    shown = plain(home.with_views(experiment.system.views))
     own, left_out = (
         shown.some(np.flatnonzero(fold != 0)[:REFERENCES]),
         shown.some(np.flatnonzero(fold == 0)[:EXPLAINED]),

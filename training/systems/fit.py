@@ -20,6 +20,7 @@ from training.members.losses import fat_loss, grade_loss
 from training.systems.augment import augment
 from training.systems.backbones import build
 from training.systems.configuration import Experiment
+from training.systems.fronts import drawn, has_looks, plain
 from training.systems.grader import Answers, Grader
 from training.systems.runtime import Runtime
 
@@ -47,7 +48,8 @@ def new_grader(experiment: Experiment, seed: int) -> Grader:
     """Return a network with the backbone's weights and random heads."""
     torch.manual_seed(seed)
     system = experiment.system
-    return Grader(system, build(system.backbone, system.weights), experiment.fit.dropout)
+    backbone = build(system.backbone, system.weights, experiment.fit.frozen_blocks)
+    return Grader(system, backbone, experiment.fit.dropout)
 
 
 def fit_network(
@@ -98,6 +100,7 @@ def fit_network(
 def answers(network: Grader, examples: Examples, where: Runtime, *, mixed: bool = False) -> tuple[np.ndarray, ...]:
     """Return grade logits [N, 4], fat fractions [N] and view weights [N, V] of studies, in float32."""
     network.eval()
+    examples = plain(examples)
     found: list[Answers] = []
     with torch.no_grad(), where.precision(mixed):
         for start in range(0, len(examples), EVALUATED):
@@ -153,10 +156,13 @@ def _epoch(
     shared.train()
     torch.manual_seed(1_000_003 * seed + 1009 * state.epoch + where.rank)
     chance = torch.Generator().manual_seed(7_000_003 * seed + 1009 * state.epoch + where.rank)
+    look = np.random.default_rng([seed, state.epoch, where.rank])
     total, count = 0.0, 0
     for part in _batches(learn, fit.batch_studies, np.random.default_rng([seed, state.epoch]), where):
-        views, present, clinical, known = _inputs(part, where.device)
-        views[present] = augment(views[present], chance)
+        kept = has_looks(part)
+        views, present, clinical, known = _inputs(drawn(part, look) if kept else part, where.device)
+        if not kept:
+            views[present] = augment(views[present], chance)
         state.optimiser.zero_grad(set_to_none=True)
         with where.precision(fit.mixed_precision):
             loss = loss_of(Answers(*shared(views, present, clinical, known)), part, experiment)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from inference.contract import GRADES
 from training.cohort.clinical import VARIABLES
 from training.members.models import FAT_SCALE, AttentionPool
-from training.systems.backbones import Adapted
+from training.systems.backbones import Adapted, Back
 from training.systems.configuration import System
 
 ATTENTION: Final = 48
@@ -55,7 +55,7 @@ class Transformer(nn.Module):
 class Grader(nn.Module):
     """Grade and fat fraction of studies with any number of views and any clinical variables missing."""
 
-    def __init__(self, system: System, backbone: Adapted, dropout: float) -> None:
+    def __init__(self, system: System, backbone: Adapted | Back, dropout: float) -> None:
         super().__init__()
         width = system.width
         self.fuses, self.uses_clinical = system.fusion, system.clinical
@@ -79,7 +79,7 @@ class Grader(nn.Module):
         Parameters
         ----------
         views
-            [B, V, 3, H, W].
+            [B, V, 3, H, W], or what a frozen front made of them.
         present
             bool [B, V]; at least one view of each study.
         clinical, known
