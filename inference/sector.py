@@ -16,6 +16,12 @@ _ABOVE_BACKGROUND: Final = 5.0
 """Grey values from the screen's background at which a pixel may be tissue."""
 _PLAIN: Final = 2.0
 """Grey values by which the screen may differ from itself."""
+_FLAT_SPREAD: Final = 0.2
+"""Standard deviation of neighbours up to which a border that tissue reaches is screen there; speckle has more."""
+_LEAST_SCREEN: Final = 0.04
+"""Share of the border that must be flat for the screen to be seen at all."""
+_NO_SCREEN: Final = -255.0
+"""Differs from every grey value."""
 _LEAST_FRACTION: Final = 0.03
 """A connected part smaller than this share of the picture is text, a ruler or a grey bar."""
 _RIM: Final = 2
@@ -74,11 +80,23 @@ def _echoes(small: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _background(small: NDArray[np.float32]) -> float:
-    """Grey value of the screen: that of the border where the border is plain; else tissue reaches it."""
-    edge = np.concatenate([small[:3].ravel(), small[-3:].ravel(), small[:, :3].ravel(), small[:, -3:].ravel()])
+    """Grey value of the screen: that of the border where the border is plain; else tissue reaches it.
+
+    Then only what is flat of the border is screen. A picture cut out of a sector has none: all of it is tissue.
+    """
+    edge = _border(small)
     middle = float(np.median(edge))
-    plain = float((np.abs(edge - middle) < _PLAIN).mean()) > 0.5
-    return middle if plain else min(middle, float(np.percentile(small, 20)) + 10.0)
+    if float((np.abs(edge - middle) < _PLAIN).mean()) > 0.5:
+        return middle
+    mean = ndimage.uniform_filter(small, 3)
+    spread = np.sqrt(np.maximum(ndimage.uniform_filter(small**2, 3) - mean**2, 0.0))
+    flat = edge[_border(spread) < _FLAT_SPREAD]
+    return float(np.median(flat)) if len(flat) > _LEAST_SCREEN * len(edge) else _NO_SCREEN
+
+
+def _border(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    parts = picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]
+    return np.concatenate([part.ravel() for part in parts])
 
 
 def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
