@@ -5,7 +5,7 @@ TRAIN := .venv-training
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast check format docs bench train-setup train-test lock bundle clean
+.PHONY: help setup setup-rtx run demo test test-fast check format docs bench train-setup train-test lock bundle clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+setup-rtx: setup ## add TensorRT-RTX, which builds engines with or without a GPU
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensorrt-rtx]'
 
 run: setup ## setup, then serve
 	$(BIN)/agent serve

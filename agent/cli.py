@@ -273,7 +273,20 @@ def model_verify(folder: Path | None, as_json: bool, config: Path | None) -> int
     from agent.serve.models import verify_bundle
 
     entry = verify_bundle(_settings(config), folder)
-    _print([entry], as_json, ("name", "version", "backend", "ok", "worst"))
+    _print([entry], as_json, ("name", "version", "backend", "precision", "ok", "worst"))
+    return 0 if entry["ok"] else 1
+
+
+@model.command("compile")
+@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@config_option
+def model_compile(folder: Path | None, as_json: bool, config: Path | None) -> int:
+    """Build a bundle for this machine, try every engine, and remember the fastest that agrees."""
+    from agent.serve.models import compile_bundle
+
+    entry = compile_bundle(_settings(config), folder, _progress)
+    _print([entry], as_json, ("name", "version", "backend", "precision", "ok"))
     return 0 if entry["ok"] else 1
 
 
@@ -337,7 +350,8 @@ def _told(shown: dict[str, Any]) -> str:
             f"steatosis probability {score_['steatosis_probability']:.2f}  {score_['quality']}"
         )
     if shown["model"]:
-        lines.append(f"model   {shown['model']['name']} {shown['model']['version']} on {shown['model']['backend']}")
+        name, version, *engine = (shown["model"][key] for key in ("name", "version", "backend", "precision"))
+        lines.append(f"model   {name} {version} on {' '.join(engine)}")
     for view in shown["views"]:
         what = f"used, weight {view['weight']:.2f}" if view["used"] else f"not used: {view['reason']}"
         lines.append(f"view    {view['sop_instance_uid']} frame {view['frame'] or '-'} {view['view'] or ''}: {what}")

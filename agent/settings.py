@@ -97,8 +97,9 @@ class Model(_Section):
     """What scores."""
 
     bundle: _Path = Field(SHIPPED_BUNDLE, description="folder of the model bundle; default: the shipped one")
-    backend: Literal["auto", "onnxruntime"] = Field(
-        "auto", description="inference engine; `auto` takes the fastest here"
+    backend: Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda"] = Field(
+        "auto",
+        description="inference engine; `auto` takes the fastest here that gives back the bundle's golden vectors",
     )
 
 

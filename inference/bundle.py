@@ -15,7 +15,8 @@ from typing import Any, Final, NoReturn
 
 from inference.contract import CHANNELS, GRADES, OUTPUTS, VIEWS
 from inference.geometry import InputGeometry
-from inference.onnx_file import OnnxFileError, check_self_contained
+from inference.onnx_file import check_self_contained
+from inference.onnx_wire import OnnxFileError
 
 FORMAT: Final = 1
 DESCRIPTION: Final = "bundle.json"

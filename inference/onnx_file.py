@@ -8,10 +8,10 @@ for bytes would miss what is encoded unusually; this walks the messages as the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types (protobuf encoding); groups are not used by ONNX
+from inference.onnx_wire import BYTES, VARINT, OnnxFileError, spans
+
 _MOST_NESTED: Final = 64
 
 _NESTED: Final[dict[str, dict[int, str]]] = {
@@ -30,13 +30,6 @@ _DATA_LOCATION: Final = 14
 _DEFAULT_LOCATION: Final = 0
 _GRAPH: Final = 7
 
-Field = tuple[int, int, int, int]
-"""Number, wire type, and the start and end of its content; of a varint the value stands in place of the start."""
-
-
-class OnnxFileError(Exception):
-    """The bytes are not an ONNX model that holds all its weights; says why."""
-
 
 def check_self_contained(content: bytes) -> None:
     """Refuse a graph that is not ONNX or refers to data outside itself.
@@ -46,7 +39,7 @@ def check_self_contained(content: bytes) -> None:
     OnnxFileError
         A tensor refers to external data, or the bytes are no ONNX model.
     """
-    if not any(number == _GRAPH for number, *_ in _fields(content, 0, len(content))):
+    if not any(number == _GRAPH for number, *_ in spans(content, 0, len(content))):
         raise OnnxFileError("is not an ONNX model: it holds no graph")
     _check(content, "model", 0, len(content), _MOST_NESTED)
 
@@ -54,47 +47,13 @@ def check_self_contained(content: bytes) -> None:
 def _check(content: bytes, message: str, start: int, end: int, left: int) -> None:
     if not left:
         raise OnnxFileError(f"nests messages more than {_MOST_NESTED} deep")
-    for number, wire, first, last in _fields(content, start, end):
+    for number, wire, first, last in spans(content, start, end):
         if message == "tensor" and (
-            number == _EXTERNAL_DATA or (number == _DATA_LOCATION and (wire, first) != (_VARINT, _DEFAULT_LOCATION))
+            number == _EXTERNAL_DATA or (number == _DATA_LOCATION and (wire, first) != (VARINT, _DEFAULT_LOCATION))
         ):
             raise OnnxFileError("refers to external data; a member must hold all its weights")
         inner = _NESTED[message].get(number)
         if inner is not None:
-            if wire != _BYTES:
+            if wire != BYTES:
                 raise OnnxFileError(f"is damaged: field {number} of a {message} is not a message")
             _check(content, inner, first, last, left - 1)
-
-
-def _fields(content: bytes, start: int, end: int) -> Iterator[Field]:
-    position = start
-    while position < end:
-        key, position = _varint(content, position, end)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, position = _varint(content, position, end)
-            yield number, wire, value, value
-            continue
-        if wire == _BYTES:
-            size, position = _varint(content, position, end)
-        elif wire in (_FIXED64, _FIXED32):
-            size = 8 if wire == _FIXED64 else 4
-        else:
-            raise OnnxFileError(f"is damaged: wire type {wire}")
-        if size > end - position:
-            raise OnnxFileError("is damaged: a field ends beyond its message")
-        yield number, wire, position, position + size
-        position += size
-
-
-def _varint(content: bytes, position: int, end: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= end:
-            break
-        byte = content[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise OnnxFileError("is damaged: a number does not end")

@@ -6,14 +6,25 @@ import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from inference.backends.interface import MemberOutputs
-from inference.bundle import BundleError
+from inference.backends.interface import Engine, MemberOutputs
+from inference.bundle import Bundle, BundleError
 from inference.contract import OUTPUTS
-from inference.predictor import Predictor
+
+
+class Opened(Protocol):
+    """A bundle on an engine."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """Holds the golden vectors."""
+
+    @property
+    def engine(self) -> Engine:
+        """Is held against them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +48,7 @@ class Verification:
         return f"{name} deviates by {self.deviations[name]:.1e} (tolerance {self.tolerance.get(name, 0.0):.1e})"
 
 
-def verify(predictor: Predictor) -> Verification:
+def verify(opened: Opened) -> Verification:
     """Run the bundle's golden vectors.
 
     Keys of the archive: `case{k}_views` is an input, `case{k}_member{m}_{output}` what member m must give.
@@ -51,22 +62,22 @@ def verify(predictor: Predictor) -> Verification:
     """
     deviations = dict.fromkeys(OUTPUTS, 0.0)
     try:
-        with np.load(io.BytesIO(predictor.bundle.golden_vectors), allow_pickle=False) as golden:
-            for prefix, outputs in _runs(predictor, golden):
+        with np.load(io.BytesIO(opened.bundle.golden_vectors), allow_pickle=False) as golden:
+            for prefix, outputs in _runs(opened, golden):
                 for name in OUTPUTS:
                     apart = _apart(outputs[name], golden[f"{prefix}_{name}"])
                     deviations[name] = max(deviations[name], apart)
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"the golden vectors of {predictor.bundle.folder} are not whole: {error}") from error
-    return Verification(deviations=deviations, tolerance=predictor.bundle.tolerance)
+        raise BundleError(f"the golden vectors of {opened.bundle.folder} are not whole: {error}") from error
+    return Verification(deviations=deviations, tolerance=opened.bundle.tolerance)
 
 
-def _runs(predictor: Predictor, golden: Any) -> Iterator[tuple[str, MemberOutputs]]:
+def _runs(opened: Opened, golden: Any) -> Iterator[tuple[str, MemberOutputs]]:
     cases = sorted(name.removesuffix("_views") for name in golden.files if name.endswith("_views"))
     if not cases:
         raise KeyError("no case")
     for case in cases:
-        for index, outputs in enumerate(predictor.engine.run(golden[f"{case}_views"])):
+        for index, outputs in enumerate(opened.engine.run(golden[f"{case}_views"])):
             yield f"{case}_member{index}", outputs
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.domain.errors import SettingsError
+from agent.serve.context import layout_of
 from agent.settings import Settings
 from inference.bundle import Bundle, BundleError, read_digest
 
@@ -45,19 +46,39 @@ def bundle_digest_of(folder: Path) -> str:
 
 def predictors_of(settings: Settings) -> Callable[[str | None], Predictor]:
     """Make the loader of predictors: each bundle is loaded and warmed once a process."""
-    from inference.predictor import Predictor
+    from inference.backends.interface import BackendError
 
     @cache
     def predictor(folder: str | None) -> Predictor:
         path = settings.model.bundle if folder is None else Path(folder)
         try:
-            opened = Predictor.open(path, backend=settings.model.backend)
-        except BundleError as error:
-            raise _unusable(path, error) from error
+            opened = open_predictor(settings, path)
+        except BackendError as error:
+            raise SettingsError(str(error), remedy="agent doctor says which engines run here") from error
         opened.warm_up()
         return opened
 
     return predictor
+
+
+def open_predictor(settings: Settings, folder: Path, progress: Callable[[str], None] | None = None) -> Predictor:
+    """Open a bundle on the configured engine; which one "auto" takes is remembered in the data folder.
+
+    Raises
+    ------
+    SettingsError
+        The bundle is not whole.
+    BackendError
+        The engine cannot run it.
+    """
+    from inference.predictor import Predictor
+
+    try:
+        return Predictor.open(
+            folder, backend=settings.model.backend, engines=layout_of(settings).engines, progress=progress
+        )
+    except BundleError as error:
+        raise _unusable(folder, error) from error
 
 
 def _unusable(folder: Path, error: BundleError) -> SettingsError:

@@ -75,8 +75,10 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 def _model(settings: Settings) -> Iterator[Finding]:
     bundle = bundle_of(settings.model.bundle)
     entry = verify_bundle(settings, None)
-    message = f"{bundle.name} {bundle.version} ({len(bundle.members)} members) on {entry['backend']}; {entry['worst']}"
+    message = f"{bundle.name} {bundle.version} ({len(bundle.members)} members); {entry['worst']}"
     yield _finding("model", entry["ok"], message, "reinstall the bundle")
+    others = "; ".join(entry["tried"]) or "no other engine was asked for"
+    yield _finding("engine", True, f"{entry['backend']} {entry['precision']}, of {others}")
 
 
 def _worklist(settings: Settings) -> Iterator[Finding]:

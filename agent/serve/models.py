@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agent.serve.bundles import bundle_of
+from agent.domain.errors import SettingsError
+from agent.serve.bundles import bundle_of, open_predictor
 from agent.serve.context import layout_of
 from agent.settings import SHIPPED_BUNDLE, Settings
 from agent.store.durable import make_directory, sync_directory
+from inference.backends.interface import BackendError
 from inference.bundle import DESCRIPTION, Bundle
-from inference.predictor import Predictor
 from inference.verify import verify
 
 
@@ -26,13 +29,43 @@ def verify_bundle(settings: Settings, folder: Path | None) -> dict[str, Any]:
     """Check digests, then the golden vectors with the configured backend."""
     path = folder or settings.model.bundle
     bundle = bundle_of(path)
-    predictor = Predictor.open(path, backend=settings.model.backend)
-    report = verify(predictor)
+    try:
+        predictor = open_predictor(settings, path)
+        report = verify(predictor)
+    except BackendError as error:
+        raise SettingsError(str(error), remedy="set model.backend to auto, or install the engine") from error
     return {
         **_entry(bundle, path, settings),
         "backend": predictor.identity.backend,
+        "precision": predictor.identity.precision,
+        "tried": [one.words for one in predictor.choice.tried],
         "ok": report.ok,
         "worst": report.worst,
+    }
+
+
+def compile_bundle(settings: Settings, folder: Path | None, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Compile a bundle for this machine: try every engine that the settings allow, and remember the fastest.
+
+    Raises
+    ------
+    SettingsError
+        No engine can run it.
+    """
+    path = folder or settings.model.bundle
+    bundle = bundle_of(path)
+    for memory in layout_of(settings).engines.glob("choice-*.json"):
+        memory.unlink(missing_ok=True)
+    try:
+        predictor = open_predictor(settings, path, progress)
+    except BackendError as error:
+        raise SettingsError(str(error), remedy="set model.backend to auto, or install the engine") from error
+    return {
+        **_entry(bundle, path, settings),
+        "backend": predictor.identity.backend,
+        "precision": predictor.identity.precision,
+        "ok": predictor.choice.agrees,
+        "tried": [asdict(one) for one in predictor.choice.tried],
     }
 
 

@@ -44,6 +44,11 @@ class Layout:
         return self.data_dir / "bundles"
 
     @property
+    def engines(self) -> Path:
+        """Which inference engine is fastest here, and what engines compiled; may be deleted at any time."""
+        return self.data_dir / "engines"
+
+    @property
     def broker(self) -> Path:
         """The embedded broker's own folder."""
         return self.data_dir / "broker"
