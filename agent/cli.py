@@ -357,9 +357,10 @@ def _told(shown: dict[str, Any]) -> str:
         lines.append(f"view    {view['sop_instance_uid']} frame {view['frame'] or '-'} {view['view'] or ''}: {what}")
     for result in shown["results"]:
         where = result["destination"] or "kept here"
-        lines.append(
-            f"result  {result['kind']} {result['sop_instance_uid']} {where}: {result['state']} {result['proof'] or ''}"
-        )
+        said = [result["state"], result["proof"] or "", result["last_error"] or ""]
+        if result["next_attempt_at"]:
+            said.append(f"next {result['next_attempt_at']}")
+        lines.append(f"result  {result['kind']} {result['sop_instance_uid']} {where}: {' '.join(filter(None, said))}")
     for step in shown["times"]["steps"]:
         lines.append(f"step    {step['started']} {step['step']} {step['seconds']} s {step['outcome'] or ''}")
     return "\n".join([*lines, _NOTICE])
