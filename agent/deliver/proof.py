@@ -161,6 +161,7 @@ class Prover:
         end = time.monotonic() + min(_AT_ONCE_SECONDS, self.seconds)
         while commitments.unanswered(self.ledger, transaction) and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
+        association.settle()
         return transaction
 
     def _reported(

@@ -72,12 +72,15 @@ class OpenAssociation:
         pynetdicom's association.
     witness
         What was seen on the wire.
+    reporting
+        Held while an N-EVENT-REPORT is being answered.
     """
 
-    def __init__(self, archive: Archive, raw: Association, witness: Witness) -> None:
+    def __init__(self, archive: Archive, raw: Association, witness: Witness, reporting: threading.Lock) -> None:
         self.archive = archive
         self.raw = raw
         self._witness = witness
+        self._reporting = reporting
 
     def accepted_syntaxes(self, abstract_syntax: str, *, as_scp: bool = False) -> tuple[str, ...]:
         """Transfer syntaxes that the archive accepted for an abstract syntax."""
@@ -104,6 +107,11 @@ class OpenAssociation:
         what = _name(abstract_syntax) + (f" as {_name(transfer_syntax)}" if transfer_syntax else "")
         kind: type[AgentError] = ArchiveError if verdict is Verdict.RETRY else ArchiveRefusedError
         raise kind(f"{self.archive} does not accept {what}: {words}", remedy="allow it at the archive")
+
+    def settle(self) -> None:
+        """Let the answer to a report go out before anything else is sent: archives take what comes next for it."""
+        if self._reporting.acquire(timeout=_JOIN_SECONDS):
+            self._reporting.release()
 
     def no_answer(self, request: str) -> AssociationGoneError:
         """Make the error of a request that got no (valid) response."""
@@ -150,17 +158,20 @@ def associate(
     proposed = list(contexts)
     witness = Witness(scu, answer_seconds or scu.timeouts.answer)
     raw = _requested(archive, scu, proposed, witness, _handlers(on_store, on_report))
-    with _reactor_held(raw):
+    reporting = threading.Lock()
+    opened = OpenAssociation(archive, raw, witness, reporting)
+    with _reactor_held(raw, reporting):
         try:
-            yield OpenAssociation(archive, raw, witness)
+            yield opened
         except BaseException:
             raw.abort()
             raise
+        opened.settle()
         raw.release()  # aborts by itself where the archive does not answer
 
 
 @contextmanager
-def _reactor_held(raw: Association) -> Iterator[None]:
+def _reactor_held(raw: Association, reporting: threading.Lock) -> Iterator[None]:
     """Keep pynetdicom's reactor thread out of the way for the whole association.
 
     It is meant to pause while a request waits for its response, but between two requests in quick succession it may
@@ -175,8 +186,9 @@ def _reactor_held(raw: Association) -> Iterator[None]:
 
     def serve_and_stay_paused(*request: Any) -> None:
         """Serve an N-EVENT-REPORT; pynetdicom forgets that the reactor is paused, and would wait for it for ever."""
-        serve(*request)
-        raw._is_paused = True
+        with reporting:
+            serve(*request)
+            raw._is_paused = True
 
     raw._serve_request = serve_and_stay_paused  # type: ignore[assignment,method-assign]
     try:

@@ -21,6 +21,7 @@ from agent.worklist.ledger import Ledger
 _FINAL: Final = (State.COMPLETED, State.CANCELED)
 _POLL_SECONDS: Final = 0.2
 _TOLD_EVERY_SECONDS: Final = 2.0
+_FEW: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,26 +129,24 @@ def _archive_holds(settings: Settings, study: str) -> bool:
 
 def _outcomes(ledger: Ledger, entries: list[dict[str, Any]], progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """Wait for all of them to end."""
-    ids, told = [entry["work_item"] for entry in entries], _Progress(progress, len(entries))
-    single = _Single(progress)
-    while True:
-        items = {item.id: item for item in work_items.find_all(ledger, ids)}
-        if gone := set(ids) - set(items):
+    ended: dict[int, WorkItem] = {}
+    open_ones = list(dict.fromkeys(entry["work_item"] for entry in entries))
+    told, single = _Progress(progress, len(open_ones)), _Single(progress)
+    while open_ones:
+        found = work_items.find_all(ledger, open_ones)
+        if gone := set(open_ones) - {item.id for item in found}:
             raise NotFoundError(f"work item {min(gone)} is gone from the ledger")
-        ended = Counter(str(item.state) for item in items.values() if item.state in _FINAL or item.held)
-        if len(items) == 1:
-            single.tell(items[ids[0]])
-        told.at(ended.total(), "ended: " + (", ".join(f"{count} {state}" for state, count in ended.items()) or "none"))
-        if ended.total() == len(items):
-            break
-        time.sleep(_POLL_SECONDS)
+        if told.total == 1:
+            single.tell(found[0])
+        ended |= {item.id: item for item in found if item.state in _FINAL or item.held}
+        open_ones = [item.id for item in found if item.id not in ended]
+        states = Counter(str(item.state) for item in ended.values())
+        told.at(len(ended), "ended: " + (", ".join(f"{count} {state}" for state, count in states.items()) or "none"))
+        time.sleep(_POLL_SECONDS if len(open_ones) <= _FEW else _TOLD_EVERY_SECONDS)
+    outcomes = [ended[entry["work_item"]] for entry in entries]
     return [
-        {
-            **entry,
-            "state": items[entry["work_item"]].state,
-            "reason": items[entry["work_item"]].reason or entry["reason"],
-        }
-        for entry in entries
+        {**entry, "state": item.state, "reason": item.reason or entry["reason"]}
+        for entry, item in zip(entries, outcomes, strict=True)
     ]
 
 

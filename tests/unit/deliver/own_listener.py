@@ -27,7 +27,8 @@ def listening(desk: Desk, port: int) -> Iterator[None]:
         owner="test/listener-1",
     )
     listener = Listener(config, desk.ledger, InstanceFiles(desk.layout, 0), commitments_of(desk.ledger))
-    make_directory(desk.layout.incoming)
+    for folder in (desk.layout.incoming, desk.layout.instances):
+        make_directory(folder)
     listener.start()
     try:
         yield
