@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from agent.deliver.backoff import gives_up
 from agent.domain.errors import AgentError, ArchiveError
@@ -12,6 +12,9 @@ from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery, DeliveryState, Proof
 from agent.worklist import outbox
 from agent.worklist.ledger import Ledger
+
+_TOGETHER_SECONDS: Final = 1.0
+"""What fails within this is tried again at one time, so that it shares an association again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Bookkeeper:
     age
         Seconds since the delivery of this work item began.
     wait
-        Seconds until what failed is tried again: one time for all, so that they share an association again.
+        Seconds until what failed is tried again.
     """
 
     ledger: Ledger
@@ -32,6 +35,7 @@ class Bookkeeper:
     wait: float
     now: Callable[[], float]
     log: Any
+    _times: list[float] = field(default_factory=list)
 
     def sent(self, row: Delivery, answer: str, *, since: float) -> None:
         """Note that the archive says to have the object."""
@@ -77,7 +81,10 @@ class Bookkeeper:
 
     def _later(self, row: Delivery, error: AgentError) -> float:
         self.log.warning("delivery waits", **self._named(row), cause=error.cause, seconds=round(self.wait, 1))
-        return self.now() + self.wait
+        later = self.now() + self.wait
+        if not self._times or later - self._times[-1] > _TOGETHER_SECONDS:
+            self._times.append(later)
+        return self._times[-1]
 
     def _named(self, row: Delivery) -> dict[str, Any]:
         return {"archive": str(self.archive), "sop_instance": row.sop_instance_uid}

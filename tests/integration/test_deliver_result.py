@@ -360,3 +360,9 @@ def test_the_fixture_is_readable() -> None:
 
     made = pydicom.dcmread(io.BytesIO(secondary_capture("1.2.3", "1.2.3.4", "1.2.3.4.5")))
     assert made.SOPClassUID == SECONDARY_CAPTURE
+
+
+def test_what_failed_together_is_due_together(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, (WaywardArchive().name,))
+    deliver(desk)
+    assert len({row.not_before for row in desk.rows()}) == 1
