@@ -133,6 +133,11 @@ class Handlers:
             if not association.is_alive():
                 self._clean(association)
 
+    def close(self) -> None:
+        """Give back what associations shared; none is left."""
+        self.sweep()
+        self._buffers.close()
+
     def on_echo(self, _event: Any) -> int:
         """C-ECHO (PS3.4 Annex A)."""
         return SUCCESS

@@ -193,7 +193,7 @@ class Listener:
             association.abort(block=False)
         _wait(late, _ABORT_SECONDS)
         self._stopped.set()
-        self._handlers.sweep()
+        self._handlers.close()
         self._log.info("listening ended", aborted=len(late))
 
     def _beat(self) -> None:

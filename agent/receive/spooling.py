@@ -11,6 +11,7 @@ becomes event 19 of the state machine instead (PS3.8 Table 9-10: A-ABORT).
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -68,7 +69,7 @@ class Arriving:
         if self.incoming is not None:
             self.incoming.write_borrowed(data)
 
-    def hash_behind(self, executor: Executor) -> bool:
+    def hash_behind(self, executor: Callable[[], Executor]) -> bool:
         """Hash what was borrowed on another thread; says whether one is at it."""
         return self.incoming is not None and self.incoming.hash_behind(executor)
 

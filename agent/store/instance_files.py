@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Final
@@ -80,7 +80,7 @@ class IncomingFile:
         if self._append(data):
             self._unhashed.append(data)
 
-    def hash_behind(self, executor: Executor) -> bool:
+    def hash_behind(self, executor: Callable[[], Executor]) -> bool:
         """Hash what was borrowed on another thread; says whether one is at it.
 
         What an earlier call left is done before this one returns: no more than one call's fragments are in use.
@@ -88,7 +88,7 @@ class IncomingFile:
         self._await_hashing()
         if self._unhashed:
             borrowed, self._unhashed = self._unhashed, []
-            self._hashing = executor.submit(self._hash, borrowed)
+            self._hashing = executor().submit(self._hash, borrowed)
         return self._hashing is not None
 
     def header(self) -> InstanceHeader:

@@ -455,8 +455,8 @@ def test_threads_and_files_are_given_back(reception: Reception) -> None:
                 opened += "ledger.sqlite" not in str(descriptor.readlink())
         return threading.active_count(), opened
 
-    reception.send(instance())
-    wait_for(lambda: threading.active_count() < 8)
+    reception.send(instance(), instance(size=2_000_000))  # the second starts what hashes beside the reading
+    wait_for(lambda: threading.active_count() < 9)
     before = used()
     for number in range(4):
         with Hand.connect(reception.port) as hand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final
@@ -16,7 +17,22 @@ class Buffers:
 
     def __init__(self) -> None:
         self._free: deque[memoryview] = deque()  # its operations are atomic
-        self.hashing: Executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hashing")
+        self._hashing: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def hashing(self) -> Executor:
+        """Threads that hash: one a core, from when they are first needed until `close`."""
+        with self._lock:
+            if self._hashing is None:
+                self._hashing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hashing")
+            return self._hashing
+
+    def close(self) -> None:
+        """End the threads when they are done."""
+        with self._lock:
+            hashing, self._hashing = self._hashing, None
+        if hashing is not None:
+            hashing.shutdown(wait=False)
 
     def take(self) -> memoryview:
         """Lend a buffer."""

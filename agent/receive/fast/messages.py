@@ -6,6 +6,7 @@ as where it is decoded at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -80,7 +81,7 @@ class Messages:
             primitive.presentation_data_value_list = [value]  # type: ignore[list-item]  # it wants lists
             self._is_other = not self._room.pass_on(primitive)
 
-    def hash_behind(self, executor: Executor) -> bool:
+    def hash_behind(self, executor: Callable[[], Executor]) -> bool:
         """Let another thread hash what the last pieces held; says whether it still needs them."""
         return self._store is not None and self._store.arriving.hash_behind(executor)
 
