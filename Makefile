@@ -28,10 +28,10 @@ demo: setup ## a dozen synthetic patients from association to archive
 	$(BIN)/agent demo
 
 test: setup ## setup, then every test that needs no torch and no GPU
-	$(BIN)/python -m pytest --ignore tests/training --ignore tests/load $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/training $(PYTEST_ARGS)
 
 test-fast: setup ## the tests that start no process and no peer
-	$(BIN)/python -m pytest --ignore tests/training --ignore tests/load -m 'not peers and not acceptance' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/training -m 'not peers and not acceptance' $(PYTEST_ARGS)
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check

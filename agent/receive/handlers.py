@@ -198,9 +198,12 @@ class Handlers:
         open_now = arrivals.count_associations(self.ledger, now)
         rejection = self.admission.refuse(called=called, calling=calling, host=host, open_now=open_now)
         if rejection is None:
+            most, calling = self.admission.max_associations, _shown(calling)[:16]
             row = arrivals.open_association(
-                self.ledger, owner=self.owner, calling=_shown(calling)[:16], called=called, host=host, now=now
+                self.ledger, most, owner=self.owner, calling=calling, called=called, host=host, now=now
             )
+            if row is None:  # others were let in since they were counted
+                return self.admission.refuse(called=called, calling=calling, host=host, open_now=most)
             self._open[association] = _Open(row)
         return rejection
 

@@ -16,18 +16,18 @@ HEARTBEAT_LEASE_SECONDS: Final = 20.0
 """An open association whose listener has not been heard for this long is lost."""
 
 
-def open_association(ledger: Ledger, *, owner: str, calling: str, called: str, host: str, now: float) -> int:
-    """Record that an association was accepted; returns its row."""
-    values = {
-        "owner": owner,
-        "calling_ae_title": calling,
-        "called_ae_title": called,
-        "peer_host": host,
-        "opened_at": now,
-        "heartbeat_at": now,
-    }
+def open_association(
+    ledger: Ledger, most: int, *, owner: str, calling: str, called: str, host: str, now: float
+) -> int | None:
+    """Record an association unless `most` are open: counted and recorded as one, over all listeners."""
     with ledger.write() as connection:
-        return inserted(connection, t.associations, values)
+        if not ledger.is_sqlite:  # which has one writer at a time
+            connection.exec_driver_sql("LOCK TABLE associations IN SHARE ROW EXCLUSIVE MODE")
+        open_now = sa.select(sa.func.count()).select_from(t.associations).where(_alive(now))
+        if connection.execute(open_now).scalar_one() >= most:
+            return None
+        values = {"owner": owner, "calling_ae_title": calling, "called_ae_title": called, "peer_host": host}
+        return inserted(connection, t.associations, values | {"opened_at": now, "heartbeat_at": now})
 
 
 def count_associations(ledger: Ledger, now: float) -> int:

@@ -18,7 +18,7 @@ from agent.receive.commits import Commits
 from agent.receive.fast import relied
 from agent.receive.fast.command import StoreCommand, read_store, store_response
 from agent.receive.fast.stream import DataStream, MalformedError
-from agent.worklist import recording
+from agent.worklist import arrivals, recording
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
 from tests.unit.receive.reception import ULTRASOUND, Reception, element, encoded, instance, pdu, store_command, value
@@ -186,4 +186,22 @@ def test_one_that_cannot_be_recorded_takes_no_other_with_it(tmp_path: Path, monk
     assert sizes == [1, 4, 1, 1, 1, 1]
     assert sum(isinstance(one, LedgerError) for one in results) == 1
     assert len(reception.rows(t.instances)) == 4
+    reception.ledger.close()
+
+
+def test_limit_holds_for_those_who_come_at_once(tmp_path: Path) -> None:
+    reception = Reception(tmp_path)
+    rows: list[int | None] = []
+    who = {"owner": "test:1", "calling": "CART", "called": "STEATOSIS", "host": "127.0.0.1"}
+
+    def ask() -> None:
+        rows.append(arrivals.open_association(reception.ledger, 3, **who, now=1.0))
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(rows) == 12
+    assert rows.count(None) == 9
     reception.ledger.close()

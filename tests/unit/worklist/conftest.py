@@ -35,8 +35,9 @@ class Scene:
 
     def open(self, name: str = "US1") -> int:
         row = arrivals.open_association(
-            self.ledger, owner="host/x/listener-1", calling=name, called="STEATOSIS", host="::1", now=self.now
+            self.ledger, 256, owner="host/x/listener-1", calling=name, called="STEATOSIS", host="::1", now=self.now
         )
+        assert row is not None
         self.associations[name] = row
         return row
 
