@@ -86,4 +86,4 @@ def corpus(name: str, count: float, *, frames: int = 1, compressed_bytes: int = 
 STILLS: Final = corpus("2.4 MB", 120)
 JPEGS: Final = corpus("138 KB JPEG", 600, compressed_bytes=138_000)
 CINES: Final = corpus("99 MB cine", 4, frames=42)
-NAGLED: Final = corpus("138 KB JPEG with Nagle", 16, compressed_bytes=138_000)
+NAGLED: Final = corpus("138 KB JPEG with Nagle", 60, compressed_bytes=138_000)

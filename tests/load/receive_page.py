@@ -16,7 +16,10 @@ from tests.load.sending import Measured
 AGENT, STORESCP, SYNCING, ORTHANC, PYNETDICOM = "agent", "storescp", "storescp, syncing", "Orthanc", "pynetdicom"
 NAMES: Final = (AGENT, STORESCP, SYNCING, ORTHANC, PYNETDICOM)
 _DOCS: Final = Path(__file__).parents[2] / "docs"
-_BEGIN, _END = "<!-- receive: written by `make bench` -->", "<!-- end of receive -->"
+_MARKS: Final = {
+    False: ("<!-- receive: written by `make bench` -->", "<!-- end of receive -->"),
+    True: ("<!-- receive in memory: written by `make bench` -->", "<!-- end of receive in memory -->"),
+}
 _COLOURS: Final = {AGENT: "#1b6ca8", STORESCP: "#8a8a8a", SYNCING: "#bdbdbd", ORTHANC: "#d98c3f", PYNETDICOM: "#e6c79c"}
 
 
@@ -60,16 +63,23 @@ class Cell:
         return self.figures[of].megabytes_a_second / self.figures[to].megabytes_a_second
 
 
-def write(cells: Sequence[Cell], *, machine: str, repeats: int) -> None:
-    """Put the tables into docs/benchmarks.md, between their marks, and draw the plot beside it."""
-    page = _DOCS / "benchmarks.md"
-    text = page.read_text(encoding="utf-8") if page.exists() else f"# Benchmarks\n\n{_BEGIN}\n{_END}\n"
+def write(cells: Sequence[Cell], *, machine: str, repeats: int, in_memory: bool) -> None:
+    """Put the tables into docs/benchmarks.md, between their marks, and draw the plot beside it.
+
+    Parameters
+    ----------
+    in_memory
+        The stores lay on a file system in memory: a part of its own, since nothing was durable.
+    """
+    page, (begin, end) = _DOCS / "benchmarks.md", _MARKS[in_memory]
     today = datetime.now(UTC).date().isoformat()
     told = f"{today}, {machine}, medians of {repeats}; the agent runs one listener process a core."
-    content = "\n\n".join((told, "![ratios](benchmarks-receive.svg)", _ratios(cells), _rates(cells), _costs(cells)))
-    marked = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
-    page.write_text(marked.sub(lambda _: f"{_BEGIN}\n\n{content}\n\n{_END}", text), encoding="utf-8")
-    (_DOCS / "benchmarks-receive.svg").write_text(_plot(cells), encoding="utf-8")
+    plot = f"benchmarks-receive{'-in-memory' if in_memory else ''}.svg"
+    content = "\n\n".join((told, f"![ratios]({plot})", _ratios(cells), _rates(cells), _costs(cells)))
+    marked = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    text = marked.sub(lambda _: f"{begin}\n\n{content}\n\n{end}", page.read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+    (_DOCS / plot).write_text(_plot(cells), encoding="utf-8")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
