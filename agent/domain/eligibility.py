@@ -20,15 +20,30 @@ ULTRASOUND_IMAGE_CLASSES: Final = frozenset(
     }
 )
 
+RESEARCH_SUFFIX: Final = "RESEARCH USE ONLY"
+SERIES_DESCRIPTIONS: Final = {
+    "report": f"AI hepatic steatosis report - {RESEARCH_SUFFIX}",
+    "pictures": f"AI hepatic steatosis pictures - {RESEARCH_SUFFIX}",
+}
+"""Of every series that we write."""
+
 OWN_RESULT: Final = "one of our own results"
 NOT_ULTRASOUND: Final = "not an ultrasound image"
 
 
 def is_own_result(header: InstanceHeader) -> bool:
-    """Whether the instance was made by this agent, under whatever AE title or UID it comes back."""
+    """Whether the instance was made by this agent, under whatever AE title or UID it comes back.
+
+    Archives coerce UIDs, equipment attributes and descriptions, and copies get series of their own: any one of our
+    marks is enough.
+    """
     ours = MANUFACTURER_MODEL_NAME
-    return header.manufacturer_model_name == ours or (
-        header.manufacturer == MANUFACTURER or ours in header.algorithm_names
+    return (
+        header.manufacturer_model_name == ours
+        or header.manufacturer == MANUFACTURER
+        or ours in header.algorithm_names
+        or MANUFACTURER in header.equipment_manufacturers
+        or header.series_description.strip() in SERIES_DESCRIPTIONS.values()
     )
 
 

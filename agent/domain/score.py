@@ -83,6 +83,20 @@ class StudyScore:
     cut_offs: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Fat-fraction cut-offs of S1, S2, S3 in percent, from the bundle."""
     cut_offs_source: str = ""
+    repeatability: float | None = None
+    """Percent points of fat fraction: 2.77 x the within-subject standard deviation (QIBA's repeatability coefficient);
+    None where the bundle's training did not measure it, and then no change may be called real."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierResult:
+    """The patient's last reported score by the same bundle, from an earlier study."""
+
+    study_instance_uid: str
+    study_date: str
+    """YYYYMMDD, as the source states it."""
+    grade: str
+    fat_fraction_percent: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +125,8 @@ class ScoreOutcome:
     """More about a refusal, without patient data."""
     synthetic: bool = False
     """The sources carry SyntheticData (0008,001C) YES."""
+    earlier: EarlierResult | None = None
+    """Fixed when the score is kept, so that a report built again compares with the same one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values, from which `from_dict` makes an equal outcome."""
@@ -119,7 +135,7 @@ class ScoreOutcome:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ScoreOutcome:
         """Rebuild an outcome from `as_dict` after a round trip through JSON."""
-        score = values["score"]
+        score, earlier = values["score"], values.get("earlier")
         return cls(
             **{
                 **values,
@@ -127,6 +143,7 @@ class ScoreOutcome:
                 "refusal": None if values["refusal"] is None else Refusal(values["refusal"]),
                 "views": tuple(ViewUse(**view) for view in values["views"]),
                 "model": ModelIdentity(**values["model"]),
+                "earlier": None if earlier is None else EarlierResult(**earlier),
             }
         )
 

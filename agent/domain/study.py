@@ -30,6 +30,8 @@ class InstanceHeader:
     accession_number: str = field(default="", repr=False)
     algorithm_names: tuple[str, ...] = ()
     """Manufacturer's Model Name of each item of Contributing Equipment Sequence (0018,A001)."""
+    equipment_manufacturers: tuple[str, ...] = ()
+    """Manufacturer of each such item."""
 
 
 @dataclass(frozen=True, kw_only=True)

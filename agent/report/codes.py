@@ -11,6 +11,7 @@ from pydicom.sr.coding import Code
 from agent.domain.eligibility import MANUFACTURER
 from agent.domain.result_uids import derived_uid
 from agent.domain.score import GRADES, Quality, Refusal
+from agent.report.judgement import Verdict
 
 SCHEME: Final = "99STEATOSIS"
 SCHEME_VERSION: Final = "1"
@@ -88,6 +89,15 @@ VIEW_PROBABILITY: Final = _private("VIEW-PROB", "Probability of the recognised v
 VIEW_QUALITY: Final = _private("VIEW-QUALITY", "Quality of the view for the task, 0 to 1")
 VIEW_USED: Final = _private("VIEW-USED", "View used in the study score")
 BORDERLINE: Final = _private("BORDERLINE", "Result close to a cut-off")
+EARLIER_FAT_FRACTION: Final = _private("FF-EARLIER", "Fat fraction of the patient's earlier result")
+FAT_FRACTION_CHANGE: Final = _private("FF-CHANGE", "Change of fat fraction since the earlier result")
+REPEATABILITY: Final = _private("FF-RC", "Repeatability coefficient of the fat fraction")
+CHANGE_NAME: Final = _private("CHANGE", "Change since the earlier result")
+CHANGE: Final = {
+    Verdict.WITHIN: _private("CHANGE-WITHIN", "Within measurement variation"),
+    Verdict.BEYOND: _private("CHANGE-BEYOND", "Beyond measurement variation"),
+    Verdict.UNJUDGED: _private("CHANGE-UNJUDGED", "Not judged, repeatability not measured"),
+}
 NO_SCORE_NAME: Final = _private("NO-SCORE", "No AI score, not a negative result")
 METHOD_FAT_FRACTION: Final = _private("M-BMODE-FF", "AI estimate from B-mode ultrasound, not MRI")
 METHOD_PROBABILITY: Final = _private("M-GRADE-P", "Calibrated ensemble probability, steatosis is S1 or higher")

@@ -15,7 +15,14 @@ from agent.domain.score import Refusal, StudyScore, ViewUse
 from agent.report import codes
 from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version
 from agent.report.evidence import SourceHeader
-from agent.report.judgement import borderline, has_cut_offs, reasons_not_used, used_views
+from agent.report.judgement import (
+    Change,
+    borderline,
+    change_since_earlier,
+    has_cut_offs,
+    reasons_not_used,
+    used_views,
+)
 from agent.report.words import GRADE_WORDS, RESEARCH_STATEMENT, no_score_sentence, plain, view_name
 
 Group = sr.MeasurementsAndQualitativeEvaluations
@@ -38,14 +45,15 @@ class _Unused:
 
 def study_group(study: ReportedStudy, score: StudyScore) -> Group:
     """Make the group of the study's grade and fat fraction, from all used views."""
+    change = change_since_earlier(study.outcome)
     group = _group(
         study,
         index=0,
         name="Hepatic steatosis of the study",
         finding=codes.STEATOSIS,
         images=[_source(study, view) for view in used_views(study.outcome.views)],
-        measurements=[*_fat_fraction(score), *_probabilities(score), *_cut_offs(score)],
-        evaluations=_study_evaluations(score),
+        measurements=[*_fat_fraction(score), *_probabilities(score), *_cut_offs(score), *_changes(change)],
+        evaluations=[*_study_evaluations(score), *_change_evaluations(change)],
     )
     return _with_comments(group, (_headline(score), *_study_comments(study, score), RESEARCH_STATEMENT))
 
@@ -82,6 +90,8 @@ def _study_comments(study: ReportedStudy, score: StudyScore) -> Iterable[str]:
     if phrases := borderline(score):
         yield f"BORDERLINE: {'; '.join(phrases)}."
     yield from (f"Limit: {limit}" for limit in score.limits)
+    if change := change_since_earlier(study.outcome):
+        yield f"Earlier result of this patient by the same model: {change.sentence}."
     if has_cut_offs(score):
         first, second, third = score.cut_offs
         yield f"Cut-offs S1, S2, S3: {first:.1f}, {second:.1f}, {third:.1f} % ({score.cut_offs_source or 'unnamed'})."
@@ -135,6 +145,21 @@ def _cut_offs(score: StudyScore) -> list[sr.Measurement]:
     if not has_cut_offs(score):
         return []
     return [_percent(name, value) for name, value in zip(codes.CUT_OFF.values(), score.cut_offs, strict=True)]
+
+
+def _changes(change: Change | None) -> list[sr.Measurement]:
+    if change is None:
+        return []
+    made = [
+        _percent(codes.EARLIER_FAT_FRACTION, change.before, codes.METHOD_FAT_FRACTION),
+        _percent(codes.FAT_FRACTION_CHANGE, change.points),
+    ]
+    limit = change.repeatability
+    return made if limit is None else [*made, _percent(codes.REPEATABILITY, limit)]
+
+
+def _change_evaluations(change: Change | None) -> list[sr.QualitativeEvaluation]:
+    return [] if change is None else [sr.QualitativeEvaluation(codes.CHANGE_NAME, codes.CHANGE[change.verdict])]
 
 
 def _study_evaluations(score: StudyScore) -> list[sr.QualitativeEvaluation]:

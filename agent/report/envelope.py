@@ -17,14 +17,14 @@ from pydicom.filewriter import dcmwrite
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from agent.domain.eligibility import MANUFACTURER, MANUFACTURER_MODEL_NAME
+from agent.domain.eligibility import MANUFACTURER, MANUFACTURER_MODEL_NAME, SERIES_DESCRIPTIONS
 from agent.domain.result_uids import derived_uid
 from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, ScoreOutcome
 from agent.report import codes
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3, Evidence
 from agent.report.quiet import quiet_pydicom
-from agent.report.words import SERIES_DESCRIPTIONS, plain
+from agent.report.words import plain
 
 IMPLEMENTATION_CLASS_UID: Final = derived_uid(MANUFACTURER_MODEL_NAME, "implementation-class")
 IMPLEMENTATION_VERSION_NAME: Final = "STEATOSIS_AGENT"

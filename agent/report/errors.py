@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.domain.errors import AgentError
+from agent.domain.results import ResultObject
 
 
 class EvidenceError(AgentError):
@@ -20,10 +21,14 @@ class GateError(AgentError):
     ----------
     rule
         Name of the rule, as in `agent.report.gate.RULES`.
+    made
+        The object, for the quarantine.
     """
 
-    def __init__(self, rule: str, cause: str) -> None:
+    def __init__(self, rule: str, cause: str, made: ResultObject) -> None:
         super().__init__(
-            f"result object breaks rule {rule!r}: {cause}", remedy="report this as a defect; nothing was sent"
+            f"{made.kind} breaks rule {rule!r}: {cause}",
+            remedy="nothing was sent; report this as a defect, the object lies in the quarantine of the data folder",
         )
         self.rule = rule
+        self.made = made

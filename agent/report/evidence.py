@@ -39,7 +39,14 @@ IDENTITY_TYPE_2: Final = (
     "ReferringPhysicianName",
 )
 """Written empty where the source lacks them (PS3.3 C.7.1.1, C.7.2.1)."""
-IDENTITY_TYPE_3: Final = ("IssuerOfPatientID", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight")
+IDENTITY_TYPE_3: Final = (
+    "IssuerOfPatientID",
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientBodyMassIndex",
+)
 """Left out where the source lacks them."""
 _STATED: Final = (
     "TimezoneOffsetFromUTC",
@@ -245,6 +252,7 @@ def _identity(values: Mapping[str, bytes]) -> dict[str, bytes]:
         "PatientAge": lambda value: re.fullmatch(rb"\d{3}[DWMY]", value) is not None,
         "PatientSize": _is_positive,
         "PatientWeight": _is_positive,
+        "PatientBodyMassIndex": _is_positive,
     }
     names: Sequence[str] = (*IDENTITY_TYPE_2, *IDENTITY_TYPE_3)
     return {name: values[name] for name in names if values[name] and checks.get(name, bool)(values[name])}

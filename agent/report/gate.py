@@ -18,14 +18,16 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
+from agent.domain.eligibility import RESEARCH_SUFFIX
 from agent.domain.identifiers import is_uid
 from agent.domain.results import ResultKind, ResultObject
 from agent.report import codes
 from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version, device_uid
 from agent.report.errors import GateError
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3
+from agent.report.iod import iod_fault
 from agent.report.quiet import quiet_pydicom
-from agent.report.words import NO_SCORE, RESEARCH_SUFFIX
+from agent.report.words import NO_SCORE
 
 SOP_CLASSES: Final = {
     ResultKind.STRUCTURED_REPORT: Comprehensive3DSRStorage,
@@ -73,7 +75,7 @@ def check(study: ReportedStudy, made: ResultObject) -> None:
         for name, rule in RULES.items():
             cause = rule(finished)
             if cause is not None:
-                raise GateError(name, cause)
+                raise GateError(name, cause, made)
 
 
 def _identity(one: Finished) -> str | None:
@@ -88,6 +90,10 @@ def _identity(one: Finished) -> str | None:
         return "it is not in the study that was scored"
     sources = {header.series_instance_uid for header in one.study.evidence.headers}
     return "it lies in a series of the source" if read.SeriesInstanceUID in sources else None
+
+
+def _iod(one: Finished) -> str | None:
+    return iod_fault(one.read)
 
 
 def _source_identity(one: Finished) -> str | None:
@@ -291,6 +297,7 @@ RULES: Final[dict[str, Rule]] = {
     "sizes": _sizes,
     "value-lengths": _value_lengths,
     "words": _words,
+    "iod": _iod,
 }
 """Name → rule, in the order they are held against an object."""
 

@@ -4,14 +4,66 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
-from agent.domain.score import GRADES, StudyScore, ViewUse
+from agent.domain.score import GRADES, ScoreOutcome, StudyScore, ViewUse
 
 BORDERLINE_POINTS: Final = 1.5
 """Percent points of fat fraction: the bias of ultrasound against MRI (AJR 2024), until our own is measured."""
 BORDERLINE_PROBABILITY: Final = 0.15
 """Two grades whose probabilities differ by less are about equally likely."""
+
+
+class Verdict(StrEnum):
+    """What a change since an earlier result may be called."""
+
+    WITHIN = "within measurement variation"
+    BEYOND = "beyond measurement variation"
+    UNJUDGED = "not judged, the model's repeatability is not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """The fat fraction against the patient's earlier one by the same bundle."""
+
+    day: str
+    """YYYY-MM-DD of the earlier study."""
+    grade: str
+    before: float
+    """Percent."""
+    points: float
+    """Percent points; positive is more fat."""
+    repeatability: float | None
+    verdict: Verdict
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words."""
+        against = "" if self.repeatability is None else f" ({self.repeatability:.1f} points)"
+        return (
+            f"{self.day} {self.grade}, {self.before:.1f} %; change {self.points:+.1f} points, {self.verdict}{against}"
+        )
+
+
+def change_since_earlier(outcome: ScoreOutcome) -> Change | None:
+    """Compare with the earlier result; a change is real only beyond the model's own measured repeatability."""
+    score, earlier = outcome.score, outcome.earlier
+    if score is None or earlier is None:
+        return None
+    points = round(score.fat_fraction_percent - earlier.fat_fraction_percent, 2)
+    limit = score.repeatability
+    verdict = Verdict.UNJUDGED if limit is None else Verdict.BEYOND if abs(points) > limit else Verdict.WITHIN
+    date = earlier.study_date
+    return Change(
+        day=f"{date[:4]}-{date[4:6]}-{date[6:]}",
+        grade=earlier.grade,
+        before=earlier.fat_fraction_percent,
+        points=points,
+        repeatability=limit,
+        verdict=verdict,
+    )
 
 
 def borderline(score: StudyScore) -> tuple[str, ...]:

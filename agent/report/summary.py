@@ -26,7 +26,7 @@ from agent.report.canvas import (
     as_rgb,
     resized,
 )
-from agent.report.judgement import borderline, has_cut_offs, reasons_not_used, used_views
+from agent.report.judgement import borderline, change_since_earlier, has_cut_offs, reasons_not_used, used_views
 from agent.report.words import GRADE_WORDS, REFUSAL_WORDS, view_name
 from agent.store.result_files import ViewPicture
 
@@ -144,6 +144,7 @@ def _statements(canvas: Canvas, outcome: ScoreOutcome, score: StudyScore, y: flo
         (f"BORDERLINE: {'; '.join(phrases)}" if (phrases := borderline(score)) else "", AMBER, 2),
         (_probabilities(score), TEXT, 1),
         (_quality(outcome, score), TEXT, 1),
+        (_trend(outcome), TEXT, 2),
         (f"LIMITED: {'; '.join(score.limits)}" if score.limits else "", AMBER, 2),
     ]
     for text, colour, lines in blocks:
@@ -162,6 +163,11 @@ def _share(probability: float) -> str:
     """In whole percent, never 0 or 100: a model is not certain."""
     whole = f"{100 * probability:.0f}"
     return {"0": "<1 %", "100": ">99 %"}.get(whole, f"{whole} %")
+
+
+def _trend(outcome: ScoreOutcome) -> str:
+    change = change_since_earlier(outcome)
+    return "" if change is None else f"Earlier: {change.sentence}"
 
 
 def _quality(outcome: ScoreOutcome, score: StudyScore) -> str:

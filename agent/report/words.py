@@ -13,18 +13,12 @@ from typing import Final
 from agent.domain.score import Refusal
 
 BANNER: Final = "INVESTIGATIONAL AI - NOT FOR DIAGNOSTIC USE"
-RESEARCH_SUFFIX: Final = "RESEARCH USE ONLY"
 RESEARCH_STATEMENT: Final = (
     "FOR RESEARCH USE ONLY. Investigational AI, not verified by a person, not for diagnostic use. "
     "The fat fraction is an estimate from B-mode ultrasound, not a measurement by MRI."
 )
 NO_SCORE: Final = "NO AI SCORE: not a negative result."
 CAPTION: Final = "Where the model looked. Not a fat map."
-
-SERIES_DESCRIPTIONS: Final = {
-    "report": f"AI hepatic steatosis report - {RESEARCH_SUFFIX}",
-    "pictures": f"AI hepatic steatosis pictures - {RESEARCH_SUFFIX}",
-}
 
 GRADE_WORDS: Final = {"S0": "none", "S1": "mild", "S2": "moderate", "S3": "severe"}
 """Severity in words, as SNOMED CT names it (see `codes.SEVERITY`)."""

@@ -170,6 +170,7 @@ def _score(chosen: list[Named], prediction: StudyPrediction, predictor: Predicto
         limits=tuple(limits),
         cut_offs=bundle.cut_offs,
         cut_offs_source=bundle.cut_offs_source,
+        repeatability=bundle.repeatability,
     )
 
 

@@ -30,6 +30,7 @@ _TRANSFER_SYNTAX_UID: Final = 0x00020010
 _CHARACTER_SET: Final = 0x00080005
 _CONTRIBUTING_EQUIPMENT: Final = 0x0018A001
 _MODEL_NAME: Final = 0x00081090
+_MANUFACTURER: Final = 0x00080070
 _LAST_TAG: Final = 0x0020000E
 _ESCAPE: Final = b"\x1b"  # ISO 2022 (PS3.5 section 6.1.2.5)
 
@@ -43,7 +44,7 @@ _TEXTS: Final = {
     0x00080020: "study_date",
     0x00080050: "accession_number",
     0x00080060: "modality",
-    0x00080070: "manufacturer",
+    _MANUFACTURER: "manufacturer",
     0x00081030: "study_description",
     0x0008103E: "series_description",
     _MODEL_NAME: "manufacturer_model_name",
@@ -113,7 +114,8 @@ def _header_of(encoded: bytes, transfer_syntax_uid: str) -> tuple[InstanceHeader
     fields |= {name: decode(_value(walk, found, tag)) for tag, name in _TEXTS.items() if tag in found}
     image_type = _plain(_value(walk, found, _IMAGE_TYPE))
     fields["image_type"] = tuple(part.strip() for part in image_type.split("\\")) if image_type else ()
-    fields["algorithm_names"] = tuple(_algorithms(walk, found, decode))
+    fields["algorithm_names"] = tuple(_equipment(walk, found, _MODEL_NAME, decode))
+    fields["equipment_manufacturers"] = tuple(_equipment(walk, found, _MANUFACTURER, decode))
     return InstanceHeader(**fields), is_whole
 
 
@@ -142,11 +144,11 @@ def _uids(walk: Walk, found: dict[int, Element]) -> Iterator[tuple[str, str]]:
         yield name, checked_uid(_plain(_value(walk, found, tag)), shown)
 
 
-def _algorithms(walk: Walk, found: dict[int, Element], decode: _Decode) -> Iterator[str]:
+def _equipment(walk: Walk, found: dict[int, Element], tag: int, decode: _Decode) -> Iterator[str]:
     if _CONTRIBUTING_EQUIPMENT not in found:
         return
     for item in walk.items(found[_CONTRIBUTING_EQUIPMENT]):
-        yield from (decode(walk.value(element)) for element in item if element.tag == _MODEL_NAME)
+        yield from (decode(walk.value(element)) for element in item if element.tag == tag)
 
 
 def _value(walk: Walk, found: dict[int, Element], tag: int) -> bytes:

@@ -39,6 +39,11 @@ class Layout:
         return self.data_dir / "results"
 
     @property
+    def quarantine(self) -> Path:
+        """Result objects that the gate held back, each beside the rule that it breaks; for whoever mends the defect."""
+        return self.data_dir / "quarantine"
+
+    @property
     def bundles(self) -> Path:
         """Installed model bundles."""
         return self.data_dir / "bundles"

@@ -71,6 +71,12 @@ def write_object(layout: Layout, result_key: str, sop_instance_uid: str, encoded
     write_file(object_path(layout, result_key, sop_instance_uid), encoded)
 
 
+def quarantine(layout: Layout, sop_instance_uid: str, encoded: bytes, reason: str) -> None:
+    """Keep an object that must never be sent, and why."""
+    write_file(layout.quarantine / f"{sop_instance_uid}.dcm", encoded)
+    write_file(layout.quarantine / f"{sop_instance_uid}.txt", f"{reason}\n".encode())
+
+
 def object_path(layout: Layout, result_key: str, sop_instance_uid: str) -> Path:
     """Where a result object lies. Its UID is derived by us, so it may name a file."""
     return layout.result_folder(result_key) / f"{sop_instance_uid}.dcm"

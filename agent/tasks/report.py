@@ -9,10 +9,12 @@ from typing import Any
 
 from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import Archive
+from agent.domain.results import ResultObject
 from agent.domain.work_item import Step, WorkItem
+from agent.report.errors import GateError
 from agent.report.report_study import ReportRequest, build_report
 from agent.store.layout import Layout
-from agent.store.result_files import read_view_pictures, write_object
+from agent.store.result_files import quarantine, read_view_pictures, write_object
 from agent.tasks.sources import existing
 from agent.worklist import results
 from agent.worklist.ledger import Ledger
@@ -45,10 +47,18 @@ class ReportStep:
             study_instance_uid=item.study_instance_uid,
             station_name=self.station_name,
         )
-        objects = build_report(request)
+        objects = self._passed(request)
         for made in objects:
             write_object(self.layout, item.result_key, made.sop_instance_uid, made.encoded)
         destinations = tuple(map(str, self.destinations))
         results.keep_objects(self.ledger, item, self.owner, objects, destinations, self.now())
         log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
         self.wake(item.id, Step.DELIVER)
+
+    def _passed(self, request: ReportRequest) -> tuple[ResultObject, ...]:
+        """Build the objects; one that breaks a rule goes to the quarantine, and none of them is sent."""
+        try:
+            return build_report(request)
+        except GateError as error:
+            quarantine(self.layout, error.made.sop_instance_uid, error.made.encoded, str(error))
+            raise

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from agent.domain.results import Predecessor, ResultObject
-from agent.domain.score import ScoreOutcome
+from agent.domain.score import EarlierResult, ScoreOutcome
 from agent.domain.study import Instance
 from agent.domain.work_item import State, Step, WorkItem
 from agent.worklist import outbox, work_items
@@ -18,6 +18,8 @@ from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
 _REPORT_KIND = "structured-report"
+_MOST_EARLIER = 32
+"""Earlier scores looked at; a patient's older ones by this bundle are behind more than anybody compares with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,9 @@ def keep_score(ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome
     summary = outcome.refusal or (outcome.score.grade if outcome.score else "")
     with ledger.write() as connection:
         work_items.advance(connection, item.id, owner, done=Step.SCORE, step=Step.REPORT, now=now, outcome=summary)
-        text = json.dumps(outcome.as_dict(), sort_keys=True)
         if _scored(connection, item.result_key) is None:
+            compared = replace(outcome, earlier=_earlier(connection, item, outcome))
+            text = json.dumps(compared.as_dict(), sort_keys=True)
             values = {
                 "result_key": item.result_key,
                 "group_id": item.group_id,
@@ -150,6 +153,39 @@ def as_instance(row: sa.Row[Any]) -> Instance:
 
 def _scored(connection: sa.Connection, result_key: str) -> sa.Row[Any] | None:
     return connection.execute(sa.select(t.scores).where(t.scores.c.result_key == result_key)).one_or_none()
+
+
+def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -> EarlierResult | None:
+    """Find the last study of the same patient, dated before this one, that the same bundle scored and reported.
+
+    Without a patient id or a study date nothing is comparable: strangers must never be compared.
+    """
+    s, mine = t.studies.c, t.studies.alias("mine").c
+    here = sa.select(mine.patient_id, mine.issuer_of_patient_id, mine.study_date)
+    patient = connection.execute(here.where(mine.study_instance_uid == item.study_instance_uid)).one_or_none()
+    if outcome.score is None or patient is None or not patient.patient_id.strip() or not patient.study_date:
+        return None
+    reported = sa.exists().where(
+        t.result_objects.c.result_key == t.scores.c.result_key, t.result_objects.c.kind == _REPORT_KIND
+    )
+    query = (
+        sa.select(s.study_instance_uid, s.study_date, t.scores.c.outcome)
+        .join(t.scores, t.scores.c.group_id == s.group_id)
+        .where(s.patient_id == patient.patient_id, s.issuer_of_patient_id == patient.issuer_of_patient_id)
+        .where(s.study_date != "", s.study_date < patient.study_date, s.group_id != item.group_id, reported)
+        .order_by(s.study_date.desc(), t.scores.c.content_at.desc(), s.study_instance_uid)
+        .limit(_MOST_EARLIER)
+    )
+    for row in connection.execute(query):
+        before = ScoreOutcome.from_dict(json.loads(row.outcome))
+        if before.score is not None and before.model.digest == outcome.model.digest:
+            return EarlierResult(
+                study_instance_uid=row.study_instance_uid,
+                study_date=row.study_date,
+                grade=before.score.grade,
+                fat_fraction_percent=before.score.fat_fraction_percent,
+            )
+    return None
 
 
 def _object_uids(connection: sa.Connection, result_key: str) -> list[str]:

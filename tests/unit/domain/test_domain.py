@@ -120,6 +120,8 @@ def header(**values: object) -> InstanceHeader:
         {"manufacturer_model_name": MANUFACTURER_MODEL_NAME},
         {"algorithm_names": ("other", MANUFACTURER_MODEL_NAME)},
         {"manufacturer": "Steatosis Agent project"},
+        {"manufacturer": "PACS", "equipment_manufacturers": ("PACS", "Steatosis Agent project")},
+        {"manufacturer": "PACS", "series_description": "AI hepatic steatosis pictures - RESEARCH USE ONLY"},
     ],
 )
 def test_our_own_results_are_known_by_whatever_is_left(values: dict[str, object]) -> None:

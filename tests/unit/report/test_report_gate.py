@@ -129,6 +129,10 @@ BREAKS: list[tuple[str, ResultKind, Callable[[Dataset], None]]] = [
     ("words", HEATMAP, says("MASLD")),
     ("words", SUMMARY, says("a diagnosis")),
     ("words", SUMMARY, says("über")),
+    ("iod", REPORT, drop("ContentTime")),
+    ("iod", REPORT, drop("ReferencedPerformedProcedureStepSequence")),
+    ("iod", HEATMAP, drop("ConversionType")),
+    ("iod", SUMMARY, set_to("KVP", "80")),
 ]
 """Rule, the kind of object that breaks it, and how. The heatmap is that of the lossy cine."""
 

@@ -6,9 +6,10 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 from pydicom.uid import JPEG2000, MPEG4HP41, ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1
 
-from agent.domain.score import GRADES, Quality, Refusal
+from agent.domain.eligibility import SERIES_DESCRIPTIONS
+from agent.domain.score import GRADES, EarlierResult, Quality, Refusal
 from agent.report import codes, words
-from agent.report.judgement import borderline, reasons_not_used
+from agent.report.judgement import Verdict, borderline, change_since_earlier, reasons_not_used
 from agent.report.lossy import UNKNOWN_METHOD, LossyCompression, lossy_compression, worst
 from agent.report.words import plain
 from inference.contract import VIEWS
@@ -71,7 +72,7 @@ def test_long_text_is_cut_with_dots() -> None:
 
 
 def test_no_word_of_ours_claims_what_a_picture_cannot_show() -> None:
-    said = " ".join((*words.SERIES_DESCRIPTIONS.values(), words.RESEARCH_STATEMENT, *codes.DECLARED.values()))
+    said = " ".join((*SERIES_DESCRIPTIONS.values(), words.RESEARCH_STATEMENT, *codes.DECLARED.values()))
     assert not any(word in said for word in ("MASLD", "NAFLD", "diagnosis"))
 
 
@@ -87,6 +88,22 @@ def test_no_word_of_ours_claims_what_a_picture_cannot_show() -> None:
 )
 def test_borderline_is_said_in_phrases(changes: dict[str, Any], phrases: tuple[str, ...]) -> None:
     assert borderline(score(**changes)) == phrases
+
+
+EARLIER = EarlierResult(study_instance_uid="1.9", study_date="20260301", grade="S1", fat_fraction_percent=14.2)
+
+
+@pytest.mark.parametrize(
+    ("repeatability", "verdict"), [(None, Verdict.UNJUDGED), (5.4, Verdict.WITHIN), (5.39, Verdict.BEYOND)]
+)
+def test_a_change_is_real_only_beyond_the_models_own_repeatability(
+    repeatability: float | None, verdict: Verdict
+) -> None:
+    change = change_since_earlier(outcome([("1.2", 1)], scored=score(repeatability=repeatability), earlier=EARLIER))
+    assert change is not None
+    assert (change.points, change.verdict) == (5.4, verdict)
+    assert change.sentence.startswith(f"2026-03-01 S1, 14.2 %; change +5.4 points, {verdict}")
+    assert change_since_earlier(outcome([("1.2", 1)])) is None
 
 
 def test_reasons_are_counted() -> None:

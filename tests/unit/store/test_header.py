@@ -199,14 +199,14 @@ def test_character_sets(character_set: str, value: bytes, shown: str) -> None:
 def test_algorithms_of_contributing_equipment(implicit: bool, undefined: bool) -> None:
     first, second = Dataset(), Dataset()
     first.ManufacturerModelName, second.ManufacturerModelName = "steatosis-agent", "Other"
+    first.Manufacturer = "Maker"
     ds = instance(ContributingEquipmentSequence=[first, second])
     ds["ContributingEquipmentSequence"].is_undefined_length = undefined
     for item in ds.ContributingEquipmentSequence:
         item.is_undefined_length_sequence_item = undefined
-    assert read(encoded(ds, implicit=implicit), IMPLICIT if implicit else EXPLICIT).algorithm_names == (
-        "steatosis-agent",
-        "Other",
-    )
+    header = read(encoded(ds, implicit=implicit), IMPLICIT if implicit else EXPLICIT)
+    assert header.algorithm_names == ("steatosis-agent", "Other")
+    assert header.equipment_manufacturers == ("Maker",)
 
 
 def test_part_ten() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 
@@ -12,6 +14,8 @@ from agent.domain.work_item import Cause, State, Step
 from agent.worklist import outbox, reading, replay, results, retrievals, work_items
 from agent.worklist import tables as t
 from agent.worklist.arrivals import record_instance
+from tests.unit.report.report_sources import outcome as reported_outcome
+from tests.unit.report.report_sources import score
 from tests.unit.worklist.conftest import BUNDLE, Scene, stored_file
 
 PACS = "PACS@pacs:104"
@@ -273,3 +277,45 @@ def test_show_has_what_the_contract_names(reported: Scene) -> None:
 def test_an_outcome_survives_json() -> None:
     whole = outcome()
     assert ScoreOutcome.from_dict(whole.as_dict()) == whole
+
+
+def scored(fat_fraction: float, digest: str = BUNDLE) -> ScoreOutcome:
+    made = reported_outcome([("1.2.9.1", 1)], scored=score(fat_fraction_percent=fat_fraction))
+    return replace(made, model=replace(made.model, digest=digest))
+
+
+def keep(scene: Scene, study: str, made: ScoreOutcome, *, report: bool = True, **header: str) -> ScoreOutcome:
+    """Let a study arrive, close and be scored, and read what was kept."""
+    scene.arrive(study, **header)
+    scene.now += 31
+    (closed,) = scene.close()
+    item = work_items.claim(scene.ledger, closed.work_item_id, ME, scene.now)
+    assert item is not None
+    results.keep_score(scene.ledger, item, ME, made, scene.now)
+    if report:
+        item = work_items.claim(scene.ledger, closed.work_item_id, ME, scene.now)
+        assert item is not None
+        results.keep_objects(scene.ledger, item, ME, objects(item.result_key), (), scene.now)
+    kept = results.score_of(scene.ledger, item.result_key)
+    assert kept is not None
+    return kept.outcome
+
+
+def test_the_patients_last_reported_score_by_the_same_model_is_kept_with_a_new_one(scene: Scene) -> None:
+    keep(scene, "1.1", scored(30.0), study_date="20250101")
+    keep(scene, "1.2", scored(10.0), study_date="20260101")
+    keep(scene, "1.3", scored(11.0), study_date="20260102", report=False)
+    keep(scene, "1.4", scored(12.0, digest="c" * 64), study_date="20260103")
+    keep(scene, "1.5", scored(13.0), study_date="20260104", patient_id="P2")
+    keep(scene, "1.6", scored(14.0), study_date="20260105", issuer_of_patient_id="ELSEWHERE")
+    keep(scene, "1.7", outcome(), study_date="20260106")
+    keep(scene, "1.8", scored(15.0), study_date="20270101")
+    earlier = keep(scene, "1.9", scored(16.0), study_date="20260601").earlier
+    assert earlier is not None
+    assert (earlier.study_instance_uid, earlier.study_date, earlier.fat_fraction_percent) == ("1.2", "20260101", 10.0)
+
+
+@pytest.mark.parametrize("header", [{"patient_id": ""}, {"study_date": ""}])
+def test_without_patient_or_date_nothing_is_compared(scene: Scene, header: dict[str, str]) -> None:
+    keep(scene, "1.1", scored(30.0), **{"study_date": "20250101", **header})
+    assert keep(scene, "1.2", scored(10.0), **header).earlier is None
