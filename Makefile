@@ -44,8 +44,7 @@ format: setup ## put the code in its usual shape
 	$(BIN)/ruff format
 
 docs: setup ## write the generated pages
-	$(BIN)/python -m agent.serve.reference > docs/settings.md
-	$(BIN)/python -m agent.serve.delivery_reference > docs/delivery.md
+	for page in settings.md delivery.md conformance.md sr-template.md; do $(BIN)/python -m agent.serve.reference $$page > docs/$$page || exit 1; done
 
 bench: setup ## speed and memory, as ratios against a peer in the same run
 	$(BIN)/python -m pytest tests/load -m bench -s $(PYTEST_ARGS)

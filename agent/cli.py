@@ -197,6 +197,16 @@ def doctor(deep: bool, as_json: bool, config: Path | None) -> int:
 
 
 @cli.command()
+@config_option
+def conformance(config: Path | None) -> int:
+    """Write the DICOM Conformance Statement of the configuration, as Markdown."""
+    from agent.serve.conformance import conformance_statement
+
+    click.echo(conformance_statement(_settings(config)), nl=False)
+    return 0
+
+
+@cli.command()
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),

@@ -1,8 +1,7 @@
-"""Generated documentation: `python -m agent.serve.delivery_reference` writes retry classes as `docs/delivery.md`."""
+"""Generated documentation: the retry classes, as `docs/delivery.md`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -102,7 +101,3 @@ def _span(rule: Rule) -> str:
 def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [f"\n## {title}\n", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(delivery_reference())

@@ -1,12 +1,17 @@
-"""Generated documentation: `python -m agent.serve.reference` writes the settings as `docs/settings.md`."""
+"""Generated documentation: `python -m agent.serve.reference PAGE` writes one page of `PAGES`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel
 
+from agent.serve.conformance import conformance_statement
+from agent.serve.delivery_reference import delivery_reference
+from agent.serve.report_reference import report_reference
 from agent.settings import Settings
 
 _HEAD = """# Settings
@@ -42,5 +47,14 @@ def _shown(value: object) -> str:
     return f"`{list(value) if isinstance(value, tuple) else value}`"
 
 
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "settings.md": settings_reference,
+    "delivery.md": delivery_reference,
+    "conformance.md": lambda: conformance_statement(Settings()),
+    "sr-template.md": report_reference,
+}
+"""Page in `docs/` → what writes it; a test holds them together."""
+
+
 if __name__ == "__main__":
-    sys.stdout.write(settings_reference())
+    sys.stdout.write(PAGES[sys.argv[1]]())

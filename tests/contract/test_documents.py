@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from agent.cli import cli
-from agent.serve.delivery_reference import delivery_reference
-from agent.serve.reference import settings_reference
-from agent.settings import Settings
+from agent.receive.contexts import TRANSFER_SYNTAXES
+from agent.serve.conformance import conformance_statement
+from agent.serve.reference import PAGES
+from agent.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_settings_page_is_generated() -> None:
-    assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_reference(), "run `make docs`"
+@pytest.mark.parametrize("page", PAGES)
+def test_generated_pages_say_what_the_program_does(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == PAGES[page](), "run `make docs`"
 
 
-def test_delivery_page_is_generated() -> None:
-    assert (ROOT / "docs/delivery.md").read_text(encoding="utf-8") == delivery_reference(), "run `make docs`"
+def test_the_conformance_statement_is_that_of_the_configuration() -> None:
+    settings = load_settings(None, {"AGENT_DICOM__AE_TITLE": "LIVER", "AGENT_DICOM__MAX_ASSOCIATIONS": "17"})
+    said = conformance_statement(settings)
+    assert "| AE title | `LIVER` |" in said
+    assert "| Simultaneous associations as acceptor | 17 |" in said
+    for uid in TRANSFER_SYNTAXES:
+        assert f"`{uid}`" in said
 
 
 def test_every_setting_has_a_help_text() -> None:

@@ -1,0 +1,274 @@
+"""The DICOM Conformance Statement (PS3.2 Annex N) of a running configuration: `agent conformance`.
+
+Everything listed is read from the tables that the program itself uses, so that the statement cannot drift from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AllStoragePresentationContexts
+
+from agent import __version__
+from agent.deliver.status import STORE_RULES
+from agent.domain.eligibility import (
+    MANUFACTURER,
+    MANUFACTURER_MODEL_NAME,
+    SERIES_DESCRIPTIONS,
+    ULTRASOUND_IMAGE_CLASSES,
+)
+from agent.receive.connection import MAXIMUM_PDU
+from agent.receive.contexts import RETIRED_ULTRASOUND, TRANSFER_SYNTAXES
+from agent.report import codes, envelope
+from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3
+from agent.report.gate import RULES, SOP_CLASSES
+from agent.retrieve.fetching import STUDY_ROOT_GET, STUDY_ROOT_MOVE
+from agent.scu.config import Timeouts
+from agent.scu.find import STUDY_ROOT_FIND
+from agent.scu.outcomes import Rule
+from agent.settings import Settings
+from agent.store import instance_files
+
+_VERIFICATION: Final = "1.2.840.10008.1.1"
+_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+_NATIVE: Final = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+_SYNTAX_NAMES: Final = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
+"""Newer than pydicom's dictionary."""
+_STORE_STATUS: Final = (
+    ("0000", "Success", "The instance is durable: its file and its ledger row are written and synced"),
+    ("A700", "Out of resources", "`storage.min_free_gb` is reached, or the ledger cannot be written; send again later"),
+    ("A900", "Data set does not match SOP class", "Command and data set name different classes or instances"),
+    ("C000", "Cannot understand", "The data set cannot be read up to Series Instance UID, or a UID is impossible"),
+    ("0110", "Processing failure", "Any other fault of ours; nothing was stored"),
+)
+_CHARACTER_SETS: Final = (
+    "Single-byte sets without and with code extensions, ISO 2022 (Japanese, Korean, Chinese), ISO_IR 192 and GB18030 "
+    "are read. Results carry Specific Character Set and the patient's and study's text as the source has them, byte "
+    "for byte; our own text is ASCII and means the same in every set."
+)
+
+
+def conformance_statement(settings: Settings) -> str:
+    """Write the statement as Markdown, in the order of PS3.2 Annex N."""
+    parts = (_cover, _overview, _model, _services, _configuration, _network, _security, _objects, _character_sets)
+    return "\n".join(line for part in parts for line in (*part(settings), ""))
+
+
+def _cover(settings: Settings) -> Iterator[str]:
+    yield "# DICOM Conformance Statement"
+    yield ""
+    yield "Written by `agent conformance` from a running configuration; the copy in `docs/` is that of the defaults."
+    yield ""
+    yield from _table(
+        ("", ""),
+        [
+            ("Product", f"{MANUFACTURER_MODEL_NAME} {__version__}"),
+            ("Manufacturer", MANUFACTURER),
+            ("Implementation Class UID, storing", f"`{instance_files.IMPLEMENTATION_CLASS_UID}`"),
+            ("Implementation Class UID, result objects", f"`{envelope.IMPLEMENTATION_CLASS_UID}`"),
+            ("Implementation Version Name", f"`{envelope.IMPLEMENTATION_VERSION_NAME}`"),
+            ("Intended use", "Research only; results are never verified by the product"),
+        ],
+    )
+
+
+def _overview(settings: Settings) -> Iterator[str]:
+    yield "## 1 Overview"
+    yield ""
+    own = [(_name(uid), "yes", "no") for uid in sorted(set(SOP_CLASSES.values()))]
+    yield from _table(
+        ("Network service", "User (SCU)", "Provider (SCP)"),
+        [
+            ("Verification", "yes (`agent doctor`)", "yes"),
+            *own,
+            ("Every other Storage SOP Class", "no", "yes"),
+            ("Storage Commitment Push Model", "yes, where the archive offers it", "no"),
+            ("Study Root Query/Retrieve FIND", "yes", "no"),
+            ("Study Root Query/Retrieve MOVE, GET", "yes", "no"),
+        ],
+    )
+    yield ""
+    yield "No media services. No DICOM Web services."
+
+
+def _model(settings: Settings) -> Iterator[str]:
+    yield "## 2 Implementation model"
+    yield ""
+    yield "One application entity. It receives abdominal ultrasound by C-STORE, and once a study is complete grades"
+    yield "hepatic steatosis and stores a Structured Report and pictures, or a coded refusal, to every destination. An"
+    yield "operator may let it retrieve a study again, by C-FIND and C-GET or C-MOVE, whichever the archive has."
+
+
+def _services(settings: Settings) -> Iterator[str]:
+    yield "## 3 Services"
+    yield ""
+    yield from _acceptance()
+    yield ""
+    yield from _initiation()
+
+
+def _configuration(settings: Settings) -> Iterator[str]:
+    yield "## 4 Configuration"
+    yield ""
+    dicom, study = settings.dicom, settings.study
+    yield from _table(
+        ("", ""),
+        [
+            ("AE title", f"`{dicom.ae_title}`"),
+            ("Address", f"`{dicom.host}:{dicom.port}`{', TLS' if dicom.tls_cert else ''}"),
+            ("Accepted callers", _listed(f"{peer.ae_title}@{peer.host}" for peer in dicom.peers) or "any, on loopback"),
+            ("Result destinations", _listed(map(str, settings.results.destinations)) or "none: results are kept"),
+            ("Query and retrieval", f"`{settings.archive.query}`" if settings.archive.query else "not configured"),
+            ("A study is complete", f"{study.quiet_seconds:g} s after its last instance, at most "
+             f"{study.max_wait_seconds:g} s after its first"),
+        ],
+    )  # fmt: skip
+
+
+def _network(settings: Settings) -> Iterator[str]:
+    timeouts = Timeouts()
+    yield "## 5 Network communication"
+    yield ""
+    yield from _table(
+        ("", ""),
+        [
+            ("Application context", "1.2.840.10008.3.1.1.1"),
+            ("Maximum PDU received", f"{MAXIMUM_PDU} bytes"),
+            ("Simultaneous associations as acceptor", f"{settings.dicom.max_associations}"),
+            ("Asynchronous operations", "not negotiated"),
+            ("Time-outs as requestor", f"connection {timeouts.connect:g} s, negotiation {timeouts.negotiate:g} s, "
+             f"response {timeouts.answer:g} s, sub-operations {timeouts.retrieve:g} s"),
+            ("Identity", "called AE title; calling AE title and address of those listed; else rejected"),
+        ],
+    )  # fmt: skip
+
+
+def _acceptance() -> Iterator[str]:
+    yield "### As acceptor"
+    yield ""
+    yield "Verification and every SOP class below in any of the transfer syntaxes; what cannot be decoded is stored all"
+    yield "the same and reported as not scorable. Storage level 2 (full); elements are never coerced."
+    yield ""
+    classes = sorted(
+        {str(context.abstract_syntax) for context in AllStoragePresentationContexts} | set(RETIRED_ULTRASOUND), key=_key
+    )
+    yield from _table(("Transfer syntax", "UID"), [(_name(uid), f"`{uid}`") for uid in TRANSFER_SYNTAXES])
+    yield ""
+    yield from _table(
+        ("SOP class", "UID", "Scored"),
+        [(_name(uid), f"`{uid}`", "yes" if uid in ULTRASOUND_IMAGE_CLASSES else "no") for uid in classes],
+    )
+    yield ""
+    yield "C-STORE answers:"
+    yield ""
+    yield from _table(("Status", "Meaning", "When"), _STORE_STATUS)
+
+
+def _initiation() -> Iterator[str]:
+    yield "### As requestor"
+    yield ""
+    plain = ", ".join(_name(uid) for uid in _NATIVE)
+    rows = [(_name(uid), f"`{uid}`", "SCU", _name(ExplicitVRLittleEndian)) for uid in sorted(set(SOP_CLASSES.values()))]
+    rows += [
+        (_name(uid), f"`{uid}`", "SCU", plain)
+        for uid in (_VERIFICATION, _COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET)
+    ]
+    rows.append(("Storage classes of the study that is fetched", "", "SCP, for C-GET", "as listed above"))
+    yield from _table(("SOP class", "UID", "Role", "Transfer syntaxes"), rows)
+    yield ""
+    yield "An object counts as delivered once it is proved: by storage commitment where the archive offers it (the"
+    yield "N-EVENT-REPORT may come on either association), else by C-FIND at that archive. What C-STORE answers mean:"
+    yield ""
+    yield from _table(("Status", "Meaning", "Then"), [(_span(r), r.words, _then(r)) for r in STORE_RULES])
+
+
+def _objects(settings: Settings) -> Iterator[str]:
+    yield "## Annex A: Objects created"
+    yield ""
+    kinds = [(str(kind), _name(uid), f"`{uid}`") for kind, uid in SOP_CLASSES.items()]
+    yield from _table(("Object", "SOP class", "UID"), kinds)
+    yield ""
+    yield "In the study of the sources, in series of their own; derived UIDs (`2.25.` and a hash), so that the same"
+    yield "instances and model make the same objects. The content tree stands in [sr-template.md](sr-template.md)."
+    yield ""
+    yield from _table(
+        ("Attribute", "Value"),
+        [
+            *((_spaced(name), "as the source has it; empty where it does not") for name in IDENTITY_TYPE_2),
+            *((_spaced(name), "as the source has it; else absent") for name in IDENTITY_TYPE_3),
+            ("Content Qualification", "RESEARCH"),
+            ("Completion, Verification, Preliminary Flag", "COMPLETE, UNVERIFIED, PRELIMINARY"),
+            ("Series Number", ", ".join(map(str, envelope.SERIES_NUMBERS.values()))),
+            ("Series Description", "; ".join(SERIES_DESCRIPTIONS.values())),
+            ("Contributing Equipment Sequence", "the trained model, with a Device UID of its own"),
+            ("Predecessor Documents Sequence", "the report that a new one replaces, (121360, DCM)"),
+            ("Burned In Annotation", "YES on the summary; on heatmaps as the source states"),
+        ],
+    )
+    yield ""
+    yield f"Private coding scheme `{codes.SCHEME}`, UID `{codes.SCHEME_UID}`, declared in every object. No private"
+    yield "attributes. Before an object is sent it is held against these rules; what breaks one is quarantined:"
+    yield ", ".join(f"`{name}`" for name in RULES) + "."
+
+
+def _character_sets(settings: Settings) -> Iterator[str]:
+    yield "## Annex B: Character sets"
+    yield ""
+    yield _CHARACTER_SETS
+
+
+def _security(settings: Settings) -> Iterator[str]:
+    dicom = settings.dicom
+    state = "on" if dicom.tls_cert else "off"
+    peers = "required of peers" if dicom.tls_ca else "not required of peers"
+    yield "## 6 Security"
+    yield ""
+    yield "BCP 195 TLS profile (PS3.15 B.12), for listening and calling: TLS 1.2 with ECDHE and AES-GCM, and TLS 1.3."
+    yield f"In this configuration TLS is {state}; certificates are {peers}. User identity is not negotiated. Patient"
+    yield "names, identifiers and birth dates are kept out of logs."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _name(uid: str) -> str:
+    name = RETIRED_ULTRASOUND.get(uid) or _SYNTAX_NAMES.get(uid)
+    if name is not None:
+        return f"{_spaced(name)} (retired)" if uid in RETIRED_ULTRASOUND else name
+    return str(UID(uid).name).split(":")[0]
+
+
+def _spaced(keyword: str) -> str:
+    """`PatientID` as `Patient ID`."""
+    following = (*keyword[1:], "")
+    return "".join(
+        f" {sign}"
+        if index and sign.isupper() and (keyword[index - 1].islower() or following[index].islower())
+        else sign
+        for index, sign in enumerate(keyword)
+    )
+
+
+def _key(uid: str) -> tuple[bool, str]:
+    return uid not in ULTRASOUND_IMAGE_CLASSES, _name(uid)
+
+
+def _span(rule: Rule) -> str:
+    return f"{rule.first:04X}" if rule.first == rule.last else f"{rule.first:04X} to {rule.last:04X}"
+
+
+def _then(rule: Rule) -> str:
+    return {"passed": "proof is asked for", "retry": "sent again", "failed": "dead letter"}[rule.verdict.value]

@@ -1,0 +1,250 @@
+"""Every kind of source picture, in turn with every character set and refusal: scored by the shipped bundle, reported,
+and held against dciodvfy. What sources lack is in `test_report_validators`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
+from pydicom.pixels import convert_color_space
+from pydicom.uid import (
+    JPEG2000,
+    MPEG4HP41,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from agent.domain.score import Refusal, ScoreOutcome
+from agent.report.report_study import ReportRequest, build_report
+from agent.score.score_study import ScoreLimits, score_study
+from agent.store.result_files import ViewPicture
+from inference.predictor import Predictor
+from tests.peers.test_report_validators import PREDECESSOR, told, written
+from tests.support.ultrasound import STUDY, image, jpeg, phantom, saved
+from tests.unit.score.conftest import predictor  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.peers
+
+Pixels = NDArray[np.uint8]
+Make = Callable[[int, Pixels], tuple[Dataset, str]]
+LIMITS = ScoreLimits(min_views=1, max_views=8)
+
+
+def native(syntax: str, **elements: object) -> Make:
+    return lambda number, grey: (image(number, grey, **elements), syntax)
+
+
+def inverted(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    return image(number, 255 - grey, PhotometricInterpretation="MONOCHROME1"), ExplicitVRLittleEndian
+
+
+def coloured(number: int, grey: Pixels) -> Dataset:
+    return image(number, np.repeat(grey[..., None], 3, axis=-1))
+
+
+def by_pixel(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    return coloured(number, grey), ExplicitVRLittleEndian
+
+
+def by_plane(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    ds = coloured(number, grey)
+    ds.PlanarConfiguration, ds.PixelData = 1, np.stack([grey] * 3).tobytes()
+    return ds, ExplicitVRLittleEndian
+
+
+def full_ybr(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    ybr = convert_color_space(np.repeat(grey[..., None], 3, axis=-1), "RGB", "YBR_FULL")
+    return image(number, ybr, PhotometricInterpretation="YBR_FULL"), ExplicitVRLittleEndian
+
+
+def palette(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    table = (np.arange(256) << 8).astype("<u2").tobytes()
+    ds = image(number, grey, PhotometricInterpretation="PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(ds, f"{colour}PaletteColorLookupTableData", table)
+    return ds, ExplicitVRLittleEndian
+
+
+def compressed(syntax: str, *, colour: bool = False, **options: object) -> Make:
+    def make(number: int, grey: Pixels) -> tuple[Dataset, str]:
+        ds = coloured(number, grey) if colour else image(number, grey)
+        uid = ds.SOPInstanceUID
+        ds.compress(syntax, generate_instance_uid=False, **options)
+        ds.SOPInstanceUID = uid
+        return ds, syntax
+
+    return make
+
+
+def jpeg_colour(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(grey[..., None], 3, axis=-1)).save(buffer, "JPEG", quality=92, subsampling="4:2:2")
+    ds = image(number, np.repeat(grey[..., None], 3, axis=-1), PhotometricInterpretation="YBR_FULL_422")
+    ds.PixelData = encapsulate([buffer.getvalue()])
+    ds["PixelData"].is_undefined_length = True
+    ds.LossyImageCompression, ds.LossyImageCompressionRatio = "01", "9.0"
+    ds.LossyImageCompressionMethod = "ISO_10918_1"
+    return ds, JPEGBaseline8Bit
+
+
+def jpeg_cine(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    frames = np.stack([grey] * 5)
+    ds = image(number, frames, NumberOfFrames=5, PixelData=jpeg(list(frames)))
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    return ds, JPEGBaseline8Bit
+
+
+def video(number: int, grey: Pixels) -> tuple[Dataset, str]:
+    rows, columns = (side - side % 2 for side in grey.shape)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = columns, rows, "yuv420p"
+        for _ in range(8):
+            picture = np.repeat(grey[:rows, :columns, None], 3, axis=-1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    colour = np.zeros((8, rows, columns, 3), dtype=np.uint8)
+    ds = image(number, colour, NumberOfFrames=8, PhotometricInterpretation="YBR_PARTIAL_420")
+    content = buffer.getvalue()
+    ds.PixelData = encapsulate([content + b"\0" * (len(content) % 2)])
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    ds.LossyImageCompression = "01"
+    return ds, MPEG4HP41
+
+
+SOURCES: dict[str, Make] = {
+    "MONOCHROME2, Implicit LE": native(ImplicitVRLittleEndian),
+    "MONOCHROME1, Explicit LE": inverted,
+    "MONOCHROME2, Explicit BE": native(ExplicitVRBigEndian),
+    "MONOCHROME2, Deflated": native(DeflatedExplicitVRLittleEndian),
+    "RGB by pixel, Explicit LE": by_pixel,
+    "RGB by plane, Explicit LE": by_plane,
+    "YBR_FULL, Explicit LE": full_ybr,
+    "PALETTE COLOR, Explicit LE": palette,
+    "MONOCHROME2, RLE": compressed(RLELossless),
+    "RGB, RLE": compressed(RLELossless, colour=True),
+    "YBR_FULL_422, JPEG Baseline": jpeg_colour,
+    "MONOCHROME2 cine, JPEG Baseline": jpeg_cine,
+    "MONOCHROME2, JPEG-LS": compressed(JPEGLSLossless),
+    "MONOCHROME2, JPEG 2000 lossless": compressed(JPEG2000Lossless),
+    "MONOCHROME2, JPEG 2000 lossy": compressed(JPEG2000, j2k_cr=[8]),
+    "YBR_PARTIAL_420 cine, H.264": video,
+}
+
+NAMES: dict[str, tuple[str | list[str] | None, str]] = {
+    "default": (None, "Sample^Pat"),
+    "Latin": ("ISO_IR 100", "Müller^Jörg"),
+    "Cyrillic": ("ISO_IR 144", "Люкceмбypг"),
+    "Chinese": ("GB18030", "Wang^XiaoDong=王^小东"),
+    "Japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    "Korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    "Arabic": ("ISO_IR 127", "قباني^لنزار"),
+    "Unicode": ("ISO_IR 192", "قباني^لنزار"),
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A study of three views of one kind of picture, as the bundle scored it."""
+
+    number: int
+    outcome: ScoreOutcome
+    pictures: tuple[ViewPicture, ...]
+    paths: tuple[Path, ...]
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    model: Predictor = request.getfixturevalue("predictor")
+    folder = tmp_path_factory.mktemp("source")
+    views = ("subcostal", "intercostal", "liver-kidney")
+    made = [SOURCES[request.param](n, phantom(view, seed=3).pixels) for n, view in enumerate(views, 1)]
+    sources = [saved(ds, folder, syntax) for ds, syntax in made]
+    outcome, pictures = score_study(sources, model, LIMITS)
+    number = list(SOURCES).index(request.param)
+    return Scored(number, outcome, pictures, tuple(path for _, path in sources))
+
+
+@pytest.fixture(scope="module")
+def counted() -> Iterator[list[str]]:
+    """Objects that dciodvfy looked at; told at the end (`pytest -s`)."""
+    seen: list[str] = []
+    yield seen
+    print(f"\ndciodvfy: {len(seen)} objects, 0 errors")
+
+
+def request_of(one: Scored, paths: Sequence[Path], **changes: object) -> ReportRequest:
+    made = ReportRequest(
+        result_key="ab" * 32,
+        outcome=one.outcome,
+        pictures=one.pictures,
+        evidence=tuple(paths),
+        content_at=datetime(2026, 11, 24, 12, tzinfo=UTC),
+        predecessor=None,
+        study_instance_uid=STUDY,
+    )
+    return replace(made, **changes)
+
+
+def renamed(paths: Sequence[Path], folder: Path, charset: str | list[str] | None, name: str) -> list[Path]:
+    """Give the sources another patient's name in its own character set."""
+    copies = []
+    for path in paths:
+        ds = dcmread(path)
+        ds.PatientName = name
+        if charset is not None:
+            ds.SpecificCharacterSet = charset
+        ds.save_as(folder / path.name)
+        copies.append(folder / path.name)
+    return copies
+
+
+def without_error(tool: Path, path: Path) -> bool:
+    said = told(tool, "-new", path)
+    return bool(said) and not [line for line in said if line.startswith(("Error", "Abort"))]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("turn", [0, 1])
+def test_no_object_has_an_error(
+    scored: Scored, turn: int, tmp_path: Path, peer_tool: Callable[[str], Path], counted: list[str]
+) -> None:
+    assert scored.outcome.score is not None, scored.outcome.detail
+    charset, name = list(NAMES.values())[(scored.number + 4 * turn) % len(NAMES)]
+    paths = renamed(scored.paths, tmp_path, charset, name)
+    original = dcmread(paths[0], stop_before_pixels=True)
+    replaced = PREDECESSOR if turn else None
+    for path in written(tmp_path, build_report(request_of(scored, paths, predecessor=replaced))):
+        assert without_error(peer_tool("dciodvfy"), path)
+        assert dcmread(path, stop_before_pixels=True).PatientName == original.PatientName
+        counted.append(path.name)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_refusal_has_an_error(
+    scored: Scored, tmp_path: Path, peer_tool: Callable[[str], Path], counted: list[str]
+) -> None:
+    refusal = list(Refusal)[scored.number % len(Refusal)]
+    views = tuple(replace(view, used=False, reason="no 2D tissue region", weight=None) for view in scored.outcome.views)
+    outcome = replace(scored.outcome, score=None, refusal=refusal, views=views)
+    for path in written(tmp_path, build_report(request_of(scored, scored.paths, outcome=outcome, pictures=()))):
+        assert without_error(peer_tool("dciodvfy"), path)
+        counted.append(path.name)
