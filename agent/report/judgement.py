@@ -46,6 +46,21 @@ class Change:
             f"{self.day} {self.grade}, {self.before:.1f} %; change {self.points:+.1f} points, {self.verdict}{against}"
         )
 
+    @property
+    def line(self) -> str:
+        """The comparison on one line of the summary."""
+        against = "" if self.repeatability is None else f" ({self.repeatability:.1f})"
+        return (
+            f"{self.day}: {self.grade} {self.before:.1f} %; {self.points:+.1f} points, {_BRIEF[self.verdict]}{against}"
+        )
+
+
+_BRIEF: Final = {
+    Verdict.WITHIN: "within variation",
+    Verdict.BEYOND: "beyond variation",
+    Verdict.UNJUDGED: "not judged",
+}
+
 
 def change_since_earlier(outcome: ScoreOutcome) -> Change | None:
     """Compare with the earlier result; a change is real only beyond the model's own measured repeatability."""

@@ -142,10 +142,10 @@ def _statements(canvas: Canvas, outcome: ScoreOutcome, score: StudyScore, y: flo
     """Write what qualifies the headline: borderline, probabilities, quality, limits."""
     blocks = [
         (f"BORDERLINE: {'; '.join(phrases)}" if (phrases := borderline(score)) else "", AMBER, 2),
+        (f"LIMITED: {'; '.join(score.limits)}" if score.limits else "", AMBER, 2),
         (_probabilities(score), TEXT, 1),
         (_quality(outcome, score), TEXT, 1),
-        (_trend(outcome), TEXT, 2),
-        (f"LIMITED: {'; '.join(score.limits)}" if score.limits else "", AMBER, 2),
+        (_trend(outcome), TEXT, 1),
     ]
     for text, colour, lines in blocks:
         for line in canvas.wrapped(text, SMALL, _WIDTH, lines):
@@ -167,7 +167,7 @@ def _share(probability: float) -> str:
 
 def _trend(outcome: ScoreOutcome) -> str:
     change = change_since_earlier(outcome)
-    return "" if change is None else f"Earlier: {change.sentence}"
+    return "" if change is None else f"Earlier {change.line}"
 
 
 def _quality(outcome: ScoreOutcome, score: StudyScore) -> str:
