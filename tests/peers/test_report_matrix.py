@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import convert_color_space
 from pydicom.uid import (
@@ -85,7 +86,8 @@ def palette(number: int, grey: Pixels) -> tuple[Dataset, str]:
 def compressed(syntax: str, *, colour: bool = False, **options: object) -> Make:
     def make(number: int, grey: Pixels) -> tuple[Dataset, str]:
         ds = coloured(number, grey) if colour else image(number, grey)
-        uid = ds.SOPInstanceUID
+        uid, ds.file_meta = ds.SOPInstanceUID, FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.compress(syntax, generate_instance_uid=False, **options)
         ds.SOPInstanceUID = uid
         return ds, syntax
