@@ -85,6 +85,12 @@ class Results(_Section):
         ge=0,
         description="wait for a report of storage commitment before C-FIND proves (s); 0: C-FIND alone",
     )
+    documents: tuple[_AeTitle, ...] = Field(
+        (), description="AE titles of destinations that also get the summary as Encapsulated PDF"
+    )
+    rejection_notes: tuple[_AeTitle, ...] = Field(
+        (), description="AE titles of destinations that get an IOCM rejection note of what a new result replaces"
+    )
 
 
 class ArchiveSection(_Section):
@@ -156,6 +162,7 @@ class Settings(_Section):
 def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
     """List what is impossible together, each with its remedy."""
     dicom, study, web = s.dicom, s.study, s.web
+    unknown = {*s.results.documents, *s.results.rejection_notes} - {one.ae_title for one in s.results.destinations}
     return (
         (
             not is_loopback(dicom.host) and not dicom.peers,
@@ -173,6 +180,11 @@ def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (
             dicom.tls_ca is not None and dicom.tls_cert is None,
             "dicom.tls_ca needs dicom.tls_cert and dicom.tls_key beside it",
+        ),
+        (
+            bool(unknown),
+            f"results.documents and results.rejection_notes name {', '.join(sorted(unknown))}, which is no AE title of "
+            "results.destinations; add the destination or drop the name",
         ),
         (
             study.quiet_seconds > study.max_wait_seconds,

@@ -24,6 +24,8 @@ RESEARCH_SUFFIX: Final = "RESEARCH USE ONLY"
 SERIES_DESCRIPTIONS: Final = {
     "report": f"AI hepatic steatosis report - {RESEARCH_SUFFIX}",
     "pictures": f"AI hepatic steatosis pictures - {RESEARCH_SUFFIX}",
+    "document": f"AI hepatic steatosis document - {RESEARCH_SUFFIX}",
+    "rejection": f"AI hepatic steatosis replaced results - {RESEARCH_SUFFIX}",
 }
 """Of every series that we write."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class ResultKind(StrEnum):
@@ -12,6 +14,15 @@ class ResultKind(StrEnum):
     STRUCTURED_REPORT = "structured-report"
     SUMMARY = "summary"
     HEATMAP = "heatmap"
+    DOCUMENT = "document"
+    REJECTION_NOTE = "rejection-note"
+
+
+OPTIONAL_KINDS: Final = frozenset({ResultKind.DOCUMENT, ResultKind.REJECTION_NOTE})
+"""Made only where a destination is set to want them, and sent to no other."""
+
+Extras = Mapping[ResultKind, frozenset[str]]
+"""Optional kind → destinations (`AE@host:port`) that get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +41,13 @@ class ResultObject:
 
 @dataclass(frozen=True, kw_only=True)
 class Predecessor:
-    """The report that a new one replaces (Predecessor Documents Sequence, PS3.3 C.17.2)."""
+    """An object that a new result replaces: its report (Predecessor Documents Sequence, PS3.3 C.17.2) or a picture."""
 
     study_instance_uid: str
     series_instance_uid: str
     sop_class_uid: str
     sop_instance_uid: str
+    is_image: bool = False
 
 
 class DeliveryState(StrEnum):

@@ -28,7 +28,7 @@ from agent.report.words import plain
 
 IMPLEMENTATION_CLASS_UID: Final = derived_uid(MANUFACTURER_MODEL_NAME, "implementation-class")
 IMPLEMENTATION_VERSION_NAME: Final = "STEATOSIS_AGENT"
-SERIES_NUMBERS: Final = {"report": 9801, "pictures": 9802}
+SERIES_NUMBERS: Final = {"report": 9801, "pictures": 9802, "document": 9803, "rejection": 9804}
 """High, so that viewers list our series after the source's."""
 _LO: Final = 64
 _SH: Final = 16
@@ -45,6 +45,8 @@ class ReportedStudy:
     predecessor: Predecessor | None
     station_name: str
     agent_version: str
+    replaced: tuple[Predecessor, ...] = ()
+    """Every object of the replaced result, where a rejection note is wanted."""
 
     def uid(self, kind: str, index: int = 0) -> str:
         """Derive the UID of anything this result makes."""
@@ -79,7 +81,7 @@ def new_object(study: ReportedStudy, *, kind: ResultKind, index: int, series: st
     Parameters
     ----------
     series
-        "report" or "pictures".
+        A key of `SERIES_NUMBERS`.
     """
     made = Dataset()
     made.SOPClassUID, made.SOPInstanceUID = sop_class, study.uid(kind, index)

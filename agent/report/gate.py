@@ -16,7 +16,12 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
-from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
+    KeyObjectSelectionDocumentStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from agent.domain.eligibility import RESEARCH_SUFFIX
 from agent.domain.identifiers import is_uid
@@ -33,6 +38,8 @@ SOP_CLASSES: Final = {
     ResultKind.STRUCTURED_REPORT: Comprehensive3DSRStorage,
     ResultKind.SUMMARY: SecondaryCaptureImageStorage,
     ResultKind.HEATMAP: SecondaryCaptureImageStorage,
+    ResultKind.DOCUMENT: EncapsulatedPDFStorage,
+    ResultKind.REJECTION_NOTE: KeyObjectSelectionDocumentStorage,
 }
 LONGEST: Final = {"AE": 16, "CS": 16, "DS": 16, "IS": 12, "SH": 16, "LO": 64, "ST": 1024, "UI": 64, "LT": 10240}
 """Characters of one value (PS3.5 Table 6.2-1)."""
@@ -42,7 +49,23 @@ LARGEST_REPORT: Final = 2 * 1024 * 1024
 """Bytes of a Structured Report."""
 _FORBIDDEN: Final = re.compile(r"\b(MASLD|NAFLD|MASH|NASH|diagnos(is|es|ed)|histological grade)\b", re.IGNORECASE)
 """What an ultrasound picture cannot establish, or what we may not claim to do."""
-_TEXTS: Final = ("TextValue", "CodeMeaning", "ImageComments", "DerivationDescription", "SeriesDescription")
+_TEXTS: Final = (
+    "TextValue",
+    "CodeMeaning",
+    "ImageComments",
+    "DerivationDescription",
+    "SeriesDescription",
+    "DocumentTitle",
+)
+_MARKED: Final = {
+    ResultKind.STRUCTURED_REPORT: (),
+    ResultKind.REJECTION_NOTE: (),
+    ResultKind.SUMMARY: ("ImageComments", "DerivationDescription"),
+    ResultKind.HEATMAP: ("ImageComments", "DerivationDescription"),
+    ResultKind.DOCUMENT: ("DocumentTitle",),
+}
+"""Attributes that carry the research marking; none: a content item does."""
+_NAMES_PATIENT: Final = frozenset({ResultKind.SUMMARY, ResultKind.DOCUMENT})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +80,11 @@ class Finished:
     def is_report(self) -> bool:
         """Whether it is the Structured Report."""
         return self.made.kind is ResultKind.STRUCTURED_REPORT
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it has pixels."""
+        return self.made.kind in (ResultKind.SUMMARY, ResultKind.HEATMAP)
 
 
 Rule = Callable[[Finished], "str | None"]
@@ -112,10 +140,10 @@ def _research(one: Finished) -> str | None:
         return "Content Qualification is not RESEARCH"
     if not str(read.get("SeriesDescription", "")).endswith(RESEARCH_SUFFIX):
         return "Series Description does not end with the marking"
-    if one.is_report:
+    places = _MARKED[one.made.kind]
+    if not places:
         comments = [text for name, text in _texts(read) if name == "TextValue"]
         return None if any(RESEARCH_SUFFIX in text for text in comments) else "no Comment carries the marking"
-    places = ("ImageComments", "DerivationDescription")
     missing = [name for name in places if RESEARCH_SUFFIX not in str(read.get(name, ""))]
     return f"{missing[0]} does not carry the marking" if missing else None
 
@@ -207,9 +235,16 @@ def _lossy(one: Finished) -> str | None:
 
 
 def _references(one: Finished) -> str | None:
-    """Everything referenced is evidence, under its own SOP class, and has the frames named."""
+    """Everything referenced is evidence, under its own SOP class, and has the frames named.
+
+    A rejection note names what is replaced instead.
+    """
+    rejecting = one.made.kind is ResultKind.REJECTION_NOTE
+    replaced = {(was.sop_class_uid, was.sop_instance_uid) for was in one.study.replaced if rejecting}
     for item in _items(one.read):
         if "ReferencedSOPInstanceUID" not in item or _has_purpose(item, codes.REPLACED_REPORT.value):
+            continue
+        if (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID) in replaced:
             continue
         header = one.study.evidence.find(item.ReferencedSOPInstanceUID)
         if header is None or header.sop_class_uid != item.ReferencedSOPClassUID:
@@ -236,7 +271,7 @@ def _all_evidence(one: Finished) -> str | None:
 
 def _orientation(one: Finished) -> str | None:
     """Refuse a page that claims a direction in the patient, or to be an original."""
-    if one.is_report:
+    if not one.is_picture:
         return None
     if one.read.get("PatientOrientation"):
         return "a page claims a patient orientation"
@@ -244,15 +279,14 @@ def _orientation(one: Finished) -> str | None:
 
 
 def _burned_in(one: Finished) -> str | None:
-    summary = one.made.kind is ResultKind.SUMMARY
-    wrong = summary and one.read.get("BurnedInAnnotation") != "YES"
+    wrong = one.made.kind in _NAMES_PATIENT and one.read.get("BurnedInAnnotation") != "YES"
     return "a page that names the patient does not say so" if wrong else None
 
 
 def _sizes(one: Finished) -> str | None:
     read = one.read
-    if one.is_report:
-        return "the report is too large" if len(one.made.encoded) > LARGEST_REPORT else None
+    if not one.is_picture:
+        return "the document is too large" if len(one.made.encoded) > LARGEST_REPORT else None
     if max(read.Rows, read.Columns) > LARGEST_SIDE or min(read.Rows, read.Columns) == 0:
         return f"a picture of {read.Rows} x {read.Columns} pixels"
     expected = read.Rows * read.Columns * read.SamplesPerPixel

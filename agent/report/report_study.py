@@ -14,6 +14,7 @@ from agent.report import codes
 from agent.report.envelope import ReportedStudy
 from agent.report.errors import EvidenceError, ReportRequestError
 from agent.report.evidence import Evidence, read_evidence
+from agent.report.extras import build_document, build_rejection_note
 from agent.report.gate import check
 from agent.report.heatmap import HeatmapPage, draw_heatmap
 from agent.report.judgement import used_views
@@ -43,6 +44,10 @@ class ReportRequest:
     predecessor: Predecessor | None
     study_instance_uid: str
     """The study that the result is filed in; evidence of other studies is named as such (patient-day)."""
+    extras: frozenset[ResultKind] = frozenset()
+    """Optional kinds that a destination wants."""
+    replaced: tuple[Predecessor, ...] = ()
+    """Every object of the result that this one replaces."""
     station_name: str = "STEATOSIS"
     agent_version: str = agent.__version__
 
@@ -69,16 +74,34 @@ def build_report(request: ReportRequest) -> tuple[ResultObject, ...]:
         predecessor=request.predecessor,
         station_name=request.station_name,
         agent_version=request.agent_version,
+        replaced=request.replaced,
     )
     sources = [_source(evidence, view) for view in used_views(request.outcome.views)]
-    made = (build_structured_report(study), *_captures(study, request.pictures, sources))
+    summary = _summary(study, request.pictures, sources)
+    made = (
+        build_structured_report(study),
+        *_captures(study, summary, request.pictures, sources),
+        *_extras(study, summary, request.extras),
+    )
     for one in made:
         check(study, one)
     return made
 
 
-def _captures(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]) -> Iterator[ResultObject]:
-    yield build_capture(study, _summary(study, pictures, sources))
+def _extras(study: ReportedStudy, summary: Capture, wanted: frozenset[ResultKind]) -> Iterator[ResultObject]:
+    if ResultKind.DOCUMENT in wanted:
+        yield build_document(study, summary.pixels, list(summary.sources))
+    here = study.evidence.reference.study_instance_uid
+    # a note stands in the study of what it rejects (IHE RAD TF-3 4.66)
+    elsewhere = any(one.study_instance_uid != here for one in study.replaced)
+    if ResultKind.REJECTION_NOTE in wanted and study.replaced and not elsewhere:
+        yield build_rejection_note(study)
+
+
+def _captures(
+    study: ReportedStudy, summary: Capture, pictures: tuple[ViewPicture, ...], sources: list[Source]
+) -> Iterator[ResultObject]:
+    yield build_capture(study, summary)
     views = used_views(study.outcome.views)
     for index, (view, picture, source) in enumerate(zip(views, pictures, sources, strict=True)):
         page = HeatmapPage(picture=picture, view=view, number=index + 1, count=len(views), score=study.outcome.score)

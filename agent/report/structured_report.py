@@ -15,6 +15,7 @@ from agent.report import codes
 from agent.report.content_groups import refusal_group, study_group, view_groups
 from agent.report.envelope import ReportedStudy, algorithm_name, device_uid, finished, new_object
 from agent.report.evidence import SourceHeader
+from agent.report.references import references, study_item
 from agent.report.words import plain
 
 SOP_CLASS: Final = UID(Comprehensive3DSRStorage)
@@ -116,31 +117,9 @@ def _add_evidence(made: Dataset, study: ReportedStudy) -> None:
     here = study.evidence.reference.study_instance_uid
     same = [header for header in study.evidence.headers if header.study_instance_uid == here]
     other = [header for header in study.evidence.headers if header.study_instance_uid != here]
-    made.CurrentRequestedProcedureEvidenceSequence = _references(same)
+    made.CurrentRequestedProcedureEvidenceSequence = references(same)
     if other:
-        made.PertinentOtherEvidenceSequence = _references(other)
-
-
-def _references(headers: Iterable[SourceHeader]) -> list[Dataset]:
-    """Hierarchical SOP Instance Reference Macro (PS3.3 Table C.17-3)."""
-    studies: dict[str, dict[str, list[Dataset]]] = {}
-    for header in headers:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.sop_class_uid, header.sop_instance_uid
-        series = studies.setdefault(header.study_instance_uid, {})
-        series.setdefault(header.series_instance_uid, []).append(item)
-    return [_study_item(uid, series) for uid, series in studies.items()]
-
-
-def _study_item(study_instance_uid: str, series: dict[str, list[Dataset]]) -> Dataset:
-    made = Dataset()
-    made.StudyInstanceUID = study_instance_uid
-    made.ReferencedSeriesSequence = []
-    for series_instance_uid, instances in series.items():
-        item = Dataset()
-        item.SeriesInstanceUID, item.ReferencedSOPSequence = series_instance_uid, instances
-        made.ReferencedSeriesSequence.append(item)
-    return made
+        made.PertinentOtherEvidenceSequence = references(other)
 
 
 def _replaced(predecessor: Predecessor) -> Dataset:
@@ -148,4 +127,4 @@ def _replaced(predecessor: Predecessor) -> Dataset:
     instance.ReferencedSOPClassUID = predecessor.sop_class_uid
     instance.ReferencedSOPInstanceUID = predecessor.sop_instance_uid
     instance.PurposeOfReferenceCodeSequence = [codes.code_item(codes.REPLACED_REPORT)]
-    return _study_item(predecessor.study_instance_uid, {predecessor.series_instance_uid: [instance]})
+    return study_item(predecessor.study_instance_uid, {predecessor.series_instance_uid: [instance]})

@@ -113,6 +113,8 @@ def _scale(canvas: Canvas, score: StudyScore, y: float) -> float:
         f"Cut-offs: {score.cut_offs_source or 'set not named'}" if has_cut_offs(score) else "No cut-offs in the model"
     )
     line = bar + depth + 66
+    while "," in source and canvas.width_of(source, SMALL) > _WIDTH:  # the whole of it stands in the report
+        source = source.rpartition(",")[0]
     canvas.text(MARGIN, line, canvas.fitted(source, SMALL, _WIDTH), size=SMALL, colour=MUTED, anchor="lm")
     return line + 30
 

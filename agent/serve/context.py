@@ -9,6 +9,7 @@ import ssl
 
 from agent.domain.completeness import Patience
 from agent.domain.errors import SettingsError
+from agent.domain.results import Extras, ResultKind
 from agent.serve.broker import broker_url
 from agent.settings import Settings
 from agent.store.durable import make_directory
@@ -91,3 +92,16 @@ def check_tls(settings: Settings) -> None:
             f"the TLS files of dicom.tls_cert, tls_key and tls_ca cannot be used: {error}",
             remedy="they must be readable PEM files, the key without a passphrase",
         ) from error
+
+
+def extras_of(settings: Settings) -> Extras:
+    """Which destinations get which optional objects."""
+    wanted = {
+        ResultKind.DOCUMENT: settings.results.documents,
+        ResultKind.REJECTION_NOTE: settings.results.rejection_notes,
+    }
+    return {
+        kind: frozenset(str(one) for one in settings.results.destinations if one.ae_title in titles)
+        for kind, titles in wanted.items()
+        if titles
+    }

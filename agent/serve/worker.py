@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from agent.domain.errors import AgentError
 from agent.domain.work_item import Step
 from agent.serve.bundles import bundle_digest_of, predictors_of
-from agent.serve.context import broker_of, layout_of, ledger_of, owner_of, patience_of
+from agent.serve.context import broker_of, extras_of, layout_of, ledger_of, owner_of, patience_of
 from agent.serve.readiness import say_ready
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
@@ -102,13 +102,14 @@ def _score_steps(
 
     predictor = predictors_of(settings)
     predictor(None)  # loaded and warm before the process says that it is ready
-    layout, destinations = layout_of(settings), settings.results.destinations
+    layout, destinations, extras = layout_of(settings), settings.results.destinations, extras_of(settings)
     score = ScoreStep(
         ledger=ledger,
         layout=layout,
         owner=owner,
         limits=ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views),
         destinations=destinations,
+        extras=extras,
         predictor=predictor,
         wake=waker,
         now=time.time,
@@ -118,6 +119,7 @@ def _score_steps(
         layout=layout,
         owner=owner,
         destinations=destinations,
+        extras=extras,
         station_name=settings.dicom.ae_title,
         wake=waker,
         now=time.time,

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import Archive
-from agent.domain.results import ResultObject
+from agent.domain.results import Extras, ResultObject
 from agent.domain.work_item import Step, WorkItem
 from agent.report.errors import GateError
 from agent.report.report_study import ReportRequest, build_report
@@ -28,6 +28,7 @@ class ReportStep:
     layout: Layout
     owner: str
     destinations: tuple[Archive, ...]
+    extras: Extras
     station_name: str
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
@@ -45,13 +46,15 @@ class ReportStep:
             content_at=datetime.fromtimestamp(kept.content_at, UTC),
             predecessor=results.predecessor_of(self.ledger, kept.replaces_key),
             study_instance_uid=item.study_instance_uid,
+            extras=frozenset(self.extras),
+            replaced=results.replaced_objects(self.ledger, kept.replaces_key),
             station_name=self.station_name,
         )
         objects = self._passed(request)
         for made in objects:
             write_object(self.layout, item.result_key, made.sop_instance_uid, made.encoded)
         destinations = tuple(map(str, self.destinations))
-        results.keep_objects(self.ledger, item, self.owner, objects, destinations, self.now())
+        results.keep_objects(self.ledger, item, self.owner, objects, destinations, self.now(), self.extras)
         log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
         self.wake(item.id, Step.DELIVER)
 

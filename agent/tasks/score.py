@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.domain.identifiers import Archive
+from agent.domain.results import Extras
 from agent.domain.work_item import Step, WorkItem
 from agent.score.score_study import ScoreLimits, score_study
 from agent.store.layout import Layout
@@ -27,6 +28,7 @@ class ScoreStep:
     owner: str
     limits: ScoreLimits
     destinations: tuple[Archive, ...]
+    extras: Extras
     predictor: Callable[[str | None], Predictor]
     """Loads a bundle by its folder, once a process; None is the configured one."""
     wake: Callable[[int, Step], None]
@@ -58,5 +60,11 @@ class ScoreStep:
 
         destinations = tuple(map(str, self.destinations))
         return replay.skip_to_delivery(
-            self.ledger, item, self.owner, destinations=destinations, intact=intact, now=self.now()
+            self.ledger,
+            item,
+            self.owner,
+            destinations=destinations,
+            intact=intact,
+            now=self.now(),
+            extras=self.extras,
         )

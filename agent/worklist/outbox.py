@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from agent.domain.results import Delivery, DeliveryState, Proof
+from agent.domain.results import OPTIONAL_KINDS, Delivery, DeliveryState, Extras, Proof
 from agent.domain.work_item import Step
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 from agent.worklist.work_items import check_lease
 
+NO_EXTRAS: Final[Extras] = MappingProxyType({})
+_ORDER: Final = {"structured-report": 0, "summary": 1, "heatmap": 2, "document": 3, "rejection-note": 4}
+"""What replaces comes before the note that rejects what is replaced."""
 _OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
 _ERROR_LENGTH = 512
 _NOT_ASKED = {"transaction_uid": None, "commitment_status": None}
@@ -102,18 +106,31 @@ def mark_failed(ledger: Ledger, delivery_id: int, *, error: str) -> None:
 
 
 def fill(
-    connection: sa.Connection, work_item_id: int, result_key: str, destinations: tuple[str, ...], *, look_first: bool
+    connection: sa.Connection,
+    work_item_id: int,
+    result_key: str,
+    destinations: tuple[str, ...],
+    *,
+    look_first: bool,
+    extras: Extras = NO_EXTRAS,
 ) -> None:
-    """Make the rows of a work item, within the transaction that moves it to delivery. Repeating it adds none."""
-    objects = sa.select(t.result_objects.c.sop_instance_uid).where(t.result_objects.c.result_key == result_key)
+    """Make the rows of a work item, within the transaction that moves it to delivery. Repeating it adds none.
+
+    Objects of optional kinds go to the destinations that `extras` names, and to no other.
+    """
+    objects = sa.select(t.result_objects.c.sop_instance_uid, t.result_objects.c.kind).where(
+        t.result_objects.c.result_key == result_key
+    )
     known = sa.select(t.outbox.c.sop_instance_uid).where(t.outbox.c.work_item_id == work_item_id)
     if connection.execute(known.limit(1)).first() is not None:
         return
-    order = sa.case({"structured-report": 0, "summary": 1}, value=t.result_objects.c.kind, else_=2)
-    uids = list(connection.execute(objects.order_by(order, t.result_objects.c.position)).scalars())
+    order = sa.case(_ORDER, value=t.result_objects.c.kind, else_=len(_ORDER))
+    made = list(connection.execute(objects.order_by(order, t.result_objects.c.position)))
     kept = {"state": DeliveryState.KEPT, "proof": Proof.KEPT}
     for destination in destinations or (None,):
-        for uid in uids:
+        for uid, kind in made:
+            if kind in OPTIONAL_KINDS and destination not in extras.get(kind, frozenset()):
+                continue
             values: dict[str, Any] = {
                 "work_item_id": work_item_id,
                 "sop_instance_uid": uid,

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from agent.domain.errors import NotFoundError
 from agent.domain.result_uids import result_key
+from agent.domain.results import Extras
 from agent.domain.work_item import FAULT, LIVE_CAUSES, NOT_RETRIEVED, Cause, State, Step, WorkItem
 from agent.worklist import outbox, results, work_items
 from agent.worklist import tables as t
@@ -168,6 +169,7 @@ def skip_to_delivery(
     destinations: tuple[str, ...],
     intact: Callable[[dict[str, str]], bool],
     now: float,
+    extras: Extras = outbox.NO_EXTRAS,
 ) -> bool:
     """Move a work item whose key was scored and reported before straight to proving and sending what is missing.
 
@@ -187,7 +189,7 @@ def skip_to_delivery(
     with ledger.write() as connection:
         known = "known result"
         work_items.advance(connection, item.id, owner, done=Step.SCORE, step=Step.DELIVER, now=now, outcome=known)
-        outbox.fill(connection, item.id, item.result_key, destinations, look_first=True)
+        outbox.fill(connection, item.id, item.result_key, destinations, look_first=True, extras=extras)
     return True
 
 

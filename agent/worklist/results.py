@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from agent.domain.results import Predecessor, ResultObject
+from agent.domain.results import Extras, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, ScoreOutcome
 from agent.domain.study import Instance
 from agent.domain.work_item import State, Step, WorkItem
@@ -18,6 +18,7 @@ from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
 _REPORT_KIND = "structured-report"
+_PICTURES = (ResultKind.SUMMARY, ResultKind.HEATMAP)
 _MOST_EARLIER = 32
 """Earlier scores looked at; a patient's older ones by this bundle are behind more than anybody compares with."""
 
@@ -75,6 +76,7 @@ def keep_objects(
     objects: tuple[ResultObject, ...],
     destinations: tuple[str, ...],
     now: float,
+    extras: Extras = outbox.NO_EXTRAS,
 ) -> None:
     """Record result objects whose bytes already lie in the store, fill the outbox and move on to delivery."""
     with ledger.write() as connection:
@@ -84,7 +86,7 @@ def keep_objects(
         for made in objects:
             if made.sop_instance_uid not in known:
                 connection.execute(sa.insert(t.result_objects).values(_object_row(item.result_key, made)))
-        outbox.fill(connection, item.id, item.result_key, destinations, look_first=bool(known))
+        outbox.fill(connection, item.id, item.result_key, destinations, look_first=bool(known), extras=extras)
 
 
 def has_objects(connection: sa.Connection, result_key: str) -> bool:
@@ -100,20 +102,24 @@ def object_digests(ledger: Ledger, result_key: str) -> dict[str, str]:
         return {row.sop_instance_uid: row.sha256 for row in connection.execute(query)}
 
 
+def replaced_objects(ledger: Ledger, replaces_key: str | None) -> tuple[Predecessor, ...]:
+    """Name the report and the pictures of the result that a new one replaces."""
+    objects = t.result_objects.c
+    query = sa.select(t.result_objects).where(
+        objects.result_key == replaces_key, objects.kind.in_([*_PICTURES, _REPORT_KIND])
+    )
+    with ledger.read() as connection:
+        rows = list(connection.execute(query.order_by(objects.kind.desc(), objects.position)))
+    return tuple(sorted(map(_as_predecessor, rows), key=lambda one: one.is_image))
+
+
 def predecessor_of(ledger: Ledger, replaces_key: str | None) -> Predecessor | None:
     """Find the report that a new one replaces."""
     objects = t.result_objects.c
     query = sa.select(t.result_objects).where(objects.result_key == replaces_key, objects.kind == _REPORT_KIND)
     with ledger.read() as connection:
         row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    return Predecessor(
-        study_instance_uid=row.study_instance_uid,
-        series_instance_uid=row.series_instance_uid,
-        sop_class_uid=row.sop_class_uid,
-        sop_instance_uid=row.sop_instance_uid,
-    )
+    return None if row is None else _as_predecessor(row)
 
 
 def finish_delivery(
@@ -148,6 +154,16 @@ def as_instance(row: sa.Row[Any]) -> Instance:
         may_be_scored=row.may_be_scored,
         not_scored_reason=row.not_scored_reason,
         conflict=row.conflict,
+    )
+
+
+def _as_predecessor(row: sa.Row[Any]) -> Predecessor:
+    return Predecessor(
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        is_image=row.kind in _PICTURES,
     )
 
 

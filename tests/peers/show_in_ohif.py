@@ -1,7 +1,8 @@
 """Show a result in OHIF, as a radiologist meets it: `python -m tests.peers.show_in_ohif DIST OUT`.
 
 DIST is `package/dist` of `npm pack @ohif/app`, unpacked. A phantom study is scored and reported, stored in an Orthanc
-with its DICOMweb plug-in, and each series opened in headless Chromium; the screenshots lie in OUT, to be looked at.
+with its DICOMweb plug-in, and each picture opened in headless Chromium; the screenshots lie in OUT, to be looked at.
+OHIF draws those SRs only that carry annotations; ours is read with dsr2html.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.unit.score.conftest import BUNDLE
 _PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 _CONFIG = """window.config = {
   routerBasename: '/', showStudyList: true, extensions: [], modes: [], maxNumberOfWebWorkers: 2,
+  customizationService: { 'ohif.tours': { $set: [] } },
   investigationalUseDialog: { option: 'never' }, defaultDataSourceName: 'dicomweb',
   dataSources: [{ namespace: '@ohif/extension-default.dataSourcesModule.dicomweb', sourceName: 'dicomweb',
     configuration: { friendlyName: 'Orthanc', name: 'Orthanc', wadoUriRoot: '/dicom-web', qidoRoot: '/dicom-web',
@@ -70,8 +72,8 @@ class _Site(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def stored(folder: Path, orthanc: Orthanc) -> list[str]:
-    """Score, report and store a study; returns the series of the result."""
+def stored(folder: Path, orthanc: Orthanc) -> dict[str, str]:
+    """Score, report and store a study; returns the pictures' series and instances."""
     folder.mkdir()
     sources = []
     for number, view in enumerate(("subcostal", "intercostal", "liver-kidney"), 1):
@@ -87,7 +89,11 @@ def stored(folder: Path, orthanc: Orthanc) -> list[str]:
     made = build_report(asked)
     for content in (*(path.read_bytes() for _, path in sources), *(one.encoded for one in made)):
         orthanc.store(content)
-    return list(dict.fromkeys(one.series_instance_uid for one in made))
+    return {
+        f"{one.kind}-{one.index}": f"initialSeriesInstanceUID={one.series_instance_uid}"
+        f"&initialSOPInstanceUID={one.sop_instance_uid}"
+        for one in made[1:]
+    }
 
 
 def main(dist: Path, out: Path) -> None:
@@ -99,15 +105,15 @@ def main(dist: Path, out: Path) -> None:
         (site / "app-config.js").write_text(_CONFIG)
         options = {"Plugins": [_PLUGIN], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
         with Orthanc(folder, options=options) as orthanc:
-            series = stored(folder / "sources", orthanc)
+            pictures = stored(folder / "sources", orthanc)
             _Site.orthanc = orthanc.http_url
             server = http.server.ThreadingHTTPServer(
                 ("127.0.0.1", 0), lambda *a, **k: _Site(*a, directory=str(site), **k)
             )
             threading.Thread(target=server.serve_forever, daemon=True).start()
             base = f"http://127.0.0.1:{server.server_port}"
-            for title, uid in zip(("report", "pictures"), series, strict=True):
-                address = f"{base}/viewer?StudyInstanceUIDs={STUDY}&initialSeriesInstanceUID={uid}"
+            for title, place in pictures.items():
+                address = f"{base}/viewer?StudyInstanceUIDs={STUDY}&{place}"
                 screenshot(address, out / f"{title}.png", folder)
             server.shutdown()
     print(*sorted(str(path) for path in out.iterdir()))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from agent.domain.results import Predecessor, ResultObject
-from agent.domain.score import Refusal
+from agent.domain.results import Predecessor, ResultKind, ResultObject
+from agent.domain.score import EarlierResult, Refusal
 from agent.report.evidence import IDENTITY_TYPE_2
 from agent.report.report_study import ReportRequest, build_report
 from tests.unit.report.report_sources import (
@@ -33,6 +33,16 @@ PREDECESSOR = Predecessor(
     series_instance_uid="2.25.7",
     sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
     sop_instance_uid="2.25.8",
+)
+REPLACED = (
+    PREDECESSOR,
+    Predecessor(
+        study_instance_uid=STUDY,
+        series_instance_uid="2.25.9",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
+        sop_instance_uid="2.25.10",
+        is_image=True,
+    ),
 )
 OPTIONAL = (*IDENTITY_TYPE_2, "IssuerOfPatientID", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight",
             "BurnedInAnnotation", "LossyImageCompression")  # fmt: skip
@@ -58,6 +68,15 @@ def having(**values: object) -> Make:
 def synthetic(folder: Path) -> ReportRequest:
     made = request(folder)
     return replace(made, outcome=replace(made.outcome, synthetic=True))
+
+
+def trend(folder: Path) -> ReportRequest:
+    made, earlier = (
+        request(folder),
+        EarlierResult(study_instance_uid="1.9", study_date="20260301", grade="S1", fat_fraction_percent=14.2),
+    )
+    scored = replace(made.outcome.score, repeatability=4.5) if made.outcome.score else None
+    return replace(made, outcome=replace(made.outcome, score=scored, earlier=earlier))
 
 
 def eight_views(folder: Path) -> ReportRequest:
@@ -90,6 +109,14 @@ CASES: dict[str, Make] = {
     "frames not used": partly_unused,
     "replacing": lambda folder: request(folder, predecessor=PREDECESSOR),
     "synthetic": synthetic,
+    "trend": trend,
+    "document": lambda folder: request(folder, extras=frozenset({ResultKind.DOCUMENT})),
+    "rejection note": lambda folder: request(
+        folder, predecessor=PREDECESSOR, extras=frozenset({ResultKind.REJECTION_NOTE}), replaced=REPLACED
+    ),
+    "refused, document": lambda folder: replace(
+        refusal_request(folder, Refusal.NOT_LIVER), extras=frozenset({ResultKind.DOCUMENT})
+    ),
     "patient-day": lambda folder: request(folder, [source(1), source(2, study=OTHER_STUDY)]),
     "zero size and weight": having(PatientSize="0.0", PatientWeight="0"),
     "lossy without ratio": having(LossyImageCompression="01"),
@@ -105,6 +132,7 @@ CASES: dict[str, Make] = {
     "greek": having(SpecificCharacterSet="ISO_IR 126", PatientName="Διονυσιος"),
     "japanese": having(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう"),
     "korean": having(SpecificCharacterSet=["", "ISO 2022 IR 149"], PatientName="Hong^Gildong=洪^吉洞=홍^길동"),
+    "arabic": having(SpecificCharacterSet="ISO_IR 127", PatientName="قباني^لنزار"),
     "chinese": having(SpecificCharacterSet="GB18030", PatientName="Wang^XiaoDong=王^小东"),
     "no character set": without("SpecificCharacterSet"),
     "nothing optional": without(*OPTIONAL),

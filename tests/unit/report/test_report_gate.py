@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
-from agent.domain.results import Predecessor, ResultKind, ResultObject
+from agent.domain.results import OPTIONAL_KINDS, Predecessor, ResultKind, ResultObject
 from agent.report import codes, report_study
 from agent.report.envelope import ReportedStudy
 from agent.report.errors import GateError
@@ -17,6 +17,7 @@ from agent.report.gate import RULES, check
 from tests.unit.report.report_sources import STUDY, request
 
 REPORT, SUMMARY, HEATMAP = ResultKind.STRUCTURED_REPORT, ResultKind.SUMMARY, ResultKind.HEATMAP
+DOCUMENT, NOTE = ResultKind.DOCUMENT, ResultKind.REJECTION_NOTE
 PREDECESSOR = Predecessor(
     study_instance_uid=STUDY, series_instance_uid="2.25.7", sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
     sop_instance_uid="2.25.8",
@@ -68,6 +69,20 @@ def other_observer(ds: Dataset) -> None:
 
 def missing_reference(ds: Dataset) -> None:
     ds.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+def other_source(ds: Dataset) -> None:
+    ds.SourceInstanceSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+def other_rejected(ds: Dataset) -> None:
+    ds.ContentSequence[-1].ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+def undescribed(ds: Dataset) -> None:
+    ds.ContentSequence = [
+        item for item in ds.ContentSequence if item.ValueType != "TEXT" or "RESEARCH" not in item.TextValue
+    ]
 
 
 def other_class(ds: Dataset) -> None:
@@ -133,13 +148,21 @@ BREAKS: list[tuple[str, ResultKind, Callable[[Dataset], None]]] = [
     ("iod", REPORT, drop("ReferencedPerformedProcedureStepSequence")),
     ("iod", HEATMAP, drop("ConversionType")),
     ("iod", SUMMARY, set_to("KVP", "80")),
+    ("iod", DOCUMENT, drop("MIMETypeOfEncapsulatedDocument")),
+    ("burned-in", DOCUMENT, set_to("BurnedInAnnotation", "NO")),
+    ("research-marking", DOCUMENT, set_to("DocumentTitle", "A page")),
+    ("references", DOCUMENT, other_source),
+    ("references", NOTE, other_rejected),
+    ("research-marking", NOTE, undescribed),
 ]
 """Rule, the kind of object that breaks it, and how. The heatmap is that of the lossy cine."""
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportedStudy, dict[ResultKind, ResultObject]]:
-    asked = request(tmp_path_factory.mktemp("sources"), predecessor=PREDECESSOR)
+    asked = request(
+        tmp_path_factory.mktemp("sources"), predecessor=PREDECESSOR, extras=OPTIONAL_KINDS, replaced=(PREDECESSOR,)
+    )
     study = ReportedStudy(
         result_key=asked.result_key,
         outcome=asked.outcome,
@@ -148,6 +171,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportedStudy, dict
         predecessor=PREDECESSOR,
         station_name=asked.station_name,
         agent_version=asked.agent_version,
+        replaced=asked.replaced,
     )
     return study, {one.kind: one for one in report_study.build_report(asked)}
 

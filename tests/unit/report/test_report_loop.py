@@ -11,9 +11,10 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, UltrasoundImageStorage
 
 from agent.domain.eligibility import OWN_RESULT, reason_not_scored
+from agent.domain.results import OPTIONAL_KINDS, Predecessor
 from agent.report.report_study import build_report
 from agent.store.header import read_header
-from tests.unit.report.report_sources import request
+from tests.unit.report.report_sources import STUDY, request
 
 
 def as_it_was(_ds: Dataset) -> None:
@@ -42,13 +43,19 @@ def taken_for_ultrasound(ds: Dataset) -> None:
     ds.Modality = "US"
 
 
+PREDECESSOR = Predecessor(
+    study_instance_uid=STUDY,
+    series_instance_uid="2.25.7",
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+    sop_instance_uid="2.25.8",
+)
 CHANGES = (as_it_was, coerced_uids, other_equipment, copied_without_contributors, taken_for_ultrasound)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 @pytest.mark.parametrize("change", CHANGES)
 def test_our_objects_are_never_scored(tmp_path: Path, change: Callable[[Dataset], None], syntax: str) -> None:
-    for made in build_report(request(tmp_path)):
+    for made in build_report(request(tmp_path, extras=OPTIONAL_KINDS, replaced=(PREDECESSOR,))):
         read = dcmread(io.BytesIO(made.encoded))
         change(read)
         read.file_meta.TransferSyntaxUID = syntax

@@ -42,7 +42,7 @@ def scored(scene: Scene, layout: Layout, folder: Path) -> ReportStep:  # noqa: F
     results.keep_score(scene.ledger, item, ME, replace(asked.outcome), scene.now)
     return ReportStep(
         ledger=scene.ledger, layout=layout, owner=ME, destinations=(Archive.parse("PACS@pacs:104"),),
-        station_name="STEATOSIS", wake=lambda _number, _step: None, now=lambda: scene.now,
+        extras={}, station_name="STEATOSIS", wake=lambda _number, _step: None, now=lambda: scene.now,
     )  # fmt: skip
 
 

@@ -319,3 +319,26 @@ def test_the_patients_last_reported_score_by_the_same_model_is_kept_with_a_new_o
 def test_without_patient_or_date_nothing_is_compared(scene: Scene, header: dict[str, str]) -> None:
     keep(scene, "1.1", scored(30.0), **{"study_date": "20250101", **header})
     assert keep(scene, "1.2", scored(10.0), **header).earlier is None
+
+
+def test_optional_objects_go_only_where_they_are_wanted(scene: Scene) -> None:
+    scene.arrive()
+    scene.now += 31
+    scene.close()
+    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    assert item is not None
+    results.keep_score(scene.ledger, item, ME, scored(10.0), scene.now)
+    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    assert item is not None
+    note = replace(objects(item.result_key)[0], kind=ResultKind.REJECTION_NOTE, sop_instance_uid="2.25.99")
+    made = (*objects(item.result_key), note)
+    other = "OTHER@pacs:105"
+    extras = {ResultKind.REJECTION_NOTE: frozenset({other})}
+    results.keep_objects(scene.ledger, item, ME, made, (PACS, other), scene.now, extras)
+    sent = [(row.destination, row.sop_instance_uid) for row in outbox.deliveries(scene.ledger, 1)]
+    assert len(sent) == 7
+    assert sent[-1] == (other, "2.25.99")
+    assert (PACS, "2.25.99") not in sent
+    named = results.replaced_objects(scene.ledger, item.result_key)
+    assert [one.is_image for one in named] == [False, True, True]
+    assert "2.25.99" not in {one.sop_instance_uid for one in named}

@@ -1,0 +1,100 @@
+"""What some archives want besides: the summary as a document, and a note that rejects what a new result replaces."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+import numpy as np
+from highdicom import sr
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, EncapsulatedPDFStorage, KeyObjectSelectionDocumentStorage
+
+from agent.domain.eligibility import MANUFACTURER
+from agent.domain.results import Predecessor, ResultKind, ResultObject
+from agent.report import codes
+from agent.report.envelope import ReportedStudy, algorithm_name, device_uid, finished, new_object
+from agent.report.references import references
+from agent.report.secondary_capture import Source, source_item
+from agent.report.words import RESEARCH_STATEMENT, plain
+
+_DOTS_PER_INCH: Final = 150.0
+_JPEG_QUALITY: Final = 95
+_CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
+
+
+def build_document(study: ReportedStudy, pixels: NDArray[np.uint8], sources: list[Source]) -> ResultObject:
+    """Encapsulate the summary page as PDF (PS3.3 A.45.1); `pixels` are [h, w, 3] RGB."""
+    kind = ResultKind.DOCUMENT
+    made = new_object(study, kind=kind, index=0, series="document", sop_class=UID(EncapsulatedPDFStorage))
+    made.Modality, made.ConversionType, made.InstanceNumber = "DOC", "WSD", 1
+    made.AcquisitionDateTime = None
+    made.BurnedInAnnotation = "YES"  # the page names the patient
+    made.DocumentTitle = plain(f"Hepatic steatosis estimate. {RESEARCH_STATEMENT}", 1024)
+    made.ConceptNameCodeSequence = [codes.code_item(codes.REPORT_TITLE)]
+    made.SourceInstanceSequence = [source_item(source) for source in sources]
+    made.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    content = _pdf(study, pixels)
+    made.EncapsulatedDocumentLength = len(content)
+    made.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
+    return finished(study, made, kind=kind, index=0)
+
+
+def build_rejection_note(study: ReportedStudy) -> ResultObject:
+    """Reject the objects of the replaced result (IHE RAD IOCM): they stay at the archive, which need not show them."""
+    kind = ResultKind.REJECTION_NOTE
+    made = new_object(study, kind=kind, index=0, series="rejection", sop_class=UID(KeyObjectSelectionDocumentStorage))
+    made.Modality, made.InstanceNumber = "KO", 1
+    made.ReferencedPerformedProcedureStepSequence = []
+    made.CurrentRequestedProcedureEvidenceSequence = references(study.replaced)
+    made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
+    made.ConceptNameCodeSequence = [codes.code_item(codes.REJECTED_FOR_QUALITY)]
+    template = Dataset()
+    template.MappingResource, template.TemplateIdentifier = "DCMR", "2010"
+    made.ContentTemplateSequence = [template]
+    made.ContentSequence = [*_observer(study), _why(), *map(_rejected, study.replaced)]
+    return finished(study, made, kind=kind, index=0)
+
+
+def _pdf(study: ReportedStudy, pixels: NDArray[np.uint8]) -> bytes:
+    """One page; its dates are the content's, so that building again gives the same bytes."""
+    buffer = io.BytesIO()
+    moment = study.moment.timetuple()
+    Image.fromarray(pixels).save(
+        buffer, "PDF", resolution=_DOTS_PER_INCH, quality=_JPEG_QUALITY, title="Hepatic steatosis estimate",
+        creationDate=moment, modDate=moment,
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _observer(study: ReportedStudy) -> list[Dataset]:
+    """TID 1002 and 1004: the same device as in the report."""
+    return list(
+        sr.ObserverContext(
+            sr.CodedConcept.from_code(codes.DEVICE),
+            sr.DeviceObserverIdentifyingAttributes(
+                uid=device_uid(study.outcome.model),
+                name=plain(study.station_name),
+                manufacturer_name=MANUFACTURER,
+                model_name=algorithm_name(study.outcome.model),
+            ),
+        )
+    )
+
+
+def _why() -> Dataset:
+    text = f"Replaced by a newer result of the same study. {RESEARCH_STATEMENT}"
+    return sr.TextContentItem(name=codes.KEY_OBJECT_DESCRIPTION, value=plain(text), relationship_type=_CONTAINS)
+
+
+def _rejected(replaced: Predecessor) -> Dataset:
+    item = Dataset()
+    item.RelationshipType = _CONTAINS.value
+    item.ValueType = "IMAGE" if replaced.is_image else "COMPOSITE"
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = replaced.sop_class_uid
+    reference.ReferencedSOPInstanceUID = replaced.sop_instance_uid
+    item.ReferencedSOPSequence = [reference]
+    return item
