@@ -35,7 +35,17 @@ _SPOILING: Final = frozenset({2, 3})
 _TOUCHING: Final = 0.02
 """Share of a tissue region that another region may cover: neighbours share a border."""
 _PHOTOMETRIC: Final = frozenset(
-    {"MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"}
+    {
+        "MONOCHROME1",
+        "MONOCHROME2",
+        "RGB",
+        "YBR_FULL",
+        "YBR_FULL_422",
+        "YBR_PARTIAL_420",  # every MPEG-2, H.264 and HEVC stream (PS3.5 section 8.2.5)
+        "YBR_ICT",
+        "YBR_RCT",
+        "PALETTE COLOR",
+    }
 )
 _BITS_ALLOCATED: Final = frozenset({8, 16})
 

@@ -152,3 +152,10 @@ def test_what_the_header_calls_another_organ_is_not_scored(elements: dict[str, A
 def test_a_header_that_may_mean_the_liver_leaves_it_to_the_picture(elements: dict[str, Any]) -> None:
     given = {name: value for name, value in elements.items() if value is not None}
     assert plan_frames(header(**given)).regions == (WHOLE,)
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "RGB", "YBR_FULL_422", "YBR_PARTIAL_420", "PALETTE COLOR"])
+def test_every_photometric_kind_of_a_scanner_may_be_scored(kind: str) -> None:
+    colour = kind in {"RGB", "YBR_FULL_422", "YBR_PARTIAL_420"}
+    pixels = np.zeros((200, 200, 3) if colour else (200, 200), np.uint8)
+    assert plan_frames(image(1, pixels, PhotometricInterpretation=kind)).frames == 1
