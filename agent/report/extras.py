@@ -17,7 +17,7 @@ from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.report import codes
 from agent.report.envelope import ReportedStudy, algorithm_name, device_uid, finished, new_object
 from agent.report.references import references
-from agent.report.secondary_capture import Source, source_item
+from agent.report.secondary_capture import Source
 from agent.report.words import RESEARCH_STATEMENT, plain
 
 _DOTS_PER_INCH: Final = 150.0
@@ -34,7 +34,9 @@ def build_document(study: ReportedStudy, pixels: NDArray[np.uint8], sources: lis
     made.BurnedInAnnotation = "YES"  # the page names the patient
     made.DocumentTitle = plain(f"Hepatic steatosis estimate. {RESEARCH_STATEMENT}", 1024)
     made.ConceptNameCodeSequence = [codes.code_item(codes.REPORT_TITLE)]
-    made.SourceInstanceSequence = [source_item(source) for source in sources]
+    made.SourceInstanceSequence = [
+        _instance(source.header.sop_class_uid, source.header.sop_instance_uid) for source in sources
+    ]
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     content = _pdf(study, pixels)
     made.EncapsulatedDocumentLength = len(content)
@@ -93,8 +95,12 @@ def _rejected(replaced: Predecessor) -> Dataset:
     item = Dataset()
     item.RelationshipType = _CONTAINS.value
     item.ValueType = "IMAGE" if replaced.is_image else "COMPOSITE"
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = replaced.sop_class_uid
-    reference.ReferencedSOPInstanceUID = replaced.sop_instance_uid
-    item.ReferencedSOPSequence = [reference]
+    item.ReferencedSOPSequence = [_instance(replaced.sop_class_uid, replaced.sop_instance_uid)]
+    return item
+
+
+def _instance(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """SOP Instance Reference Macro (PS3.3 Table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
     return item

@@ -72,7 +72,7 @@ def _add_derivation(made: Dataset, capture: Capture) -> None:
     if capture.derivation_code is not None:
         made.DerivationCodeSequence = [codes.code_item(capture.derivation_code)]
     if capture.sources:
-        made.SourceImageSequence = [source_item(source) for source in capture.sources]
+        made.SourceImageSequence = [_source_item(source) for source in capture.sources]
     if inherited is not None:
         _add_lossy(made, inherited)
 
@@ -84,8 +84,7 @@ def _add_lossy(made: Dataset, compression: LossyCompression) -> None:
         made.LossyImageCompressionMethod = list(compression.methods)
 
 
-def source_item(source: Source) -> Dataset:
-    """Make an item that names a source and what it was for (PS3.3 Table 10-3)."""
+def _source_item(source: Source) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = source.header.sop_class_uid
     item.ReferencedSOPInstanceUID = source.header.sop_instance_uid
