@@ -13,8 +13,8 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from agent.domain.result_uids import derived_uid
-from agent.domain.results import Predecessor, ResultKind, ResultObject
-from agent.domain.score import Refusal
+from agent.domain.results import OPTIONAL_KINDS, Predecessor, ResultKind, ResultObject
+from agent.domain.score import EarlierResult, Refusal
 from agent.report.errors import EvidenceError, ReportRequestError
 from agent.report.report_study import build_report
 from agent.report.words import NO_SCORE, RESEARCH_STATEMENT
@@ -61,6 +61,12 @@ def comments(report: Dataset) -> list[str]:
     return [item.TextValue for item in named(report, "121106")]
 
 
+PREDECESSOR = Predecessor(
+    study_instance_uid=STUDY, series_instance_uid="2.25.7", sop_class_uid=Comprehensive3DSRStorage,
+    sop_instance_uid="2.25.8",
+)  # fmt: skip
+
+
 def test_one_report_one_summary_and_a_heatmap_for_each_used_view(tmp_path: Path) -> None:
     made = build_report(request(tmp_path))
     kinds = [ResultKind.STRUCTURED_REPORT, ResultKind.SUMMARY, *[ResultKind.HEATMAP] * 3]
@@ -80,7 +86,7 @@ def test_uids_are_derived_and_the_two_series_are_new(tmp_path: Path) -> None:
 
 
 def test_building_again_gives_the_same_bytes_in_any_order_of_evidence(tmp_path: Path) -> None:
-    asked = request(tmp_path)
+    asked = request(tmp_path, extras=OPTIONAL_KINDS, replaced=(PREDECESSOR,), predecessor=PREDECESSOR)
     shuffled = list(asked.evidence)
     random.Random(1).shuffle(shuffled)
     first, again = build_report(asked), build_report(replace(asked, evidence=tuple(reversed(shuffled))))
@@ -253,11 +259,7 @@ def test_a_view_the_codes_do_not_know_is_named_in_words(tmp_path: Path) -> None:
 
 
 def test_a_replaced_report_is_named_with_its_purpose(tmp_path: Path) -> None:
-    replaced = Predecessor(
-        study_instance_uid=STUDY, series_instance_uid="2.25.7", sop_class_uid=Comprehensive3DSRStorage,
-        sop_instance_uid="2.25.8",
-    )  # fmt: skip
-    report = read(build_report(request(tmp_path, predecessor=replaced))[0])
+    report = read(build_report(request(tmp_path, predecessor=PREDECESSOR))[0])
     named_one = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named_one.ReferencedSOPInstanceUID == "2.25.8"
     assert named_one.PurposeOfReferenceCodeSequence[0].CodeValue == "121360"
@@ -327,3 +329,34 @@ def test_a_used_view_must_be_evidence(tmp_path: Path) -> None:
 def test_evidence_must_reach_the_study(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="no instance of the study"):
         build_report(replace(request(tmp_path), study_instance_uid="1.2.3"))
+
+
+def test_what_some_archives_want_besides(tmp_path: Path) -> None:
+    asked = request(tmp_path, predecessor=PREDECESSOR, extras=OPTIONAL_KINDS, replaced=(PREDECESSOR,))
+    document, note = (read(one) for one in build_report(asked)[-2:])
+    assert document.EncapsulatedDocument.startswith(b"%PDF")
+    assert document.MIMETypeOfEncapsulatedDocument == "application/pdf"
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    assert note.ContentSequence[-1].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.8"
+
+
+@pytest.mark.parametrize(
+    "replaced", [(), (replace(PREDECESSOR, study_instance_uid="1.2.9"),)], ids=["nothing", "another study"]
+)
+def test_a_note_rejects_only_what_is_replaced_in_its_own_study(
+    tmp_path: Path, replaced: tuple[Predecessor, ...]
+) -> None:
+    asked = request(tmp_path, extras=frozenset({ResultKind.REJECTION_NOTE}), replaced=replaced)
+    assert ResultKind.REJECTION_NOTE not in {one.kind for one in build_report(asked)}
+
+
+def test_the_change_since_the_earlier_result_is_coded(tmp_path: Path) -> None:
+    earlier = EarlierResult(study_instance_uid="1.9", study_date="20260301", grade="S1", fat_fraction_percent=14.2)
+    asked = request(tmp_path)
+    assert asked.outcome.score is not None
+    scored = replace(asked.outcome.score, repeatability=4.5)
+    report = read(build_report(replace(asked, outcome=replace(asked.outcome, score=scored, earlier=earlier)))[0])
+    (change,) = named(report, "FF-CHANGE")
+    assert change.MeasuredValueSequence[0].NumericValue == pytest.approx(5.4)
+    assert [item.ConceptCodeSequence[0].CodeValue for item in named(report, "CHANGE")] == ["CHANGE-BEYOND"]
+    assert any("change +5.4 points, beyond measurement variation (4.5 points)" in text for text in comments(report))
