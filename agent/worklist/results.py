@@ -44,11 +44,12 @@ def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
 def keep_score(ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome, now: float) -> None:
     """Record the outcome of a score step and move on to the report. A key scored before keeps its date."""
     summary = outcome.refusal or (outcome.score.grade if outcome.score else "")
+    with ledger.read() as connection:  # a search over patients has no place under the write lock
+        compared = replace(outcome, earlier=_earlier(connection, item, outcome))
+    text = json.dumps(compared.as_dict(), sort_keys=True)
     with ledger.write() as connection:
         work_items.advance(connection, item.id, owner, done=Step.SCORE, step=Step.REPORT, now=now, outcome=summary)
         if _scored(connection, item.result_key) is None:
-            compared = replace(outcome, earlier=_earlier(connection, item, outcome))
-            text = json.dumps(compared.as_dict(), sort_keys=True)
             values = {
                 "result_key": item.result_key,
                 "group_id": item.group_id,
