@@ -1,26 +1,7 @@
-"""Reading and writing other people's values without pydicom telling the log about them."""
+"""The report's name for what holds pydicom's warnings back."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from agent.store.quiet import quiet_pydicom
 
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Hold back pydicom's warnings of odd values.
-
-    They may quote the value, which may be a patient's; what is odd about a source is shown on its arrival, and must
-    not stop its report. For one thread at a time, as in the score worker.
-    """
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+__all__ = ["quiet_pydicom"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from agent.domain.score import ViewUse
 from agent.domain.study import Instance
 from agent.score.frames import LEAST_SIDE, UNDER_LEAST, FramePlan, plan_frames
-from agent.score.pixels import read_frames
+from agent.score.pixels import Decoded, each_frame
 from agent.score.reading import read_image
 from agent.score.reasons import DECODING_ERRORS, NotScorableError
 from agent.score.views import view_of
@@ -83,9 +83,14 @@ def look_at(instance: Instance, path: Path, geometry: InputGeometry) -> Looked:
     found: list[Candidate] = []
     views: list[ViewUse] = []
     undecodable = True
-    for index, frame in read_frames(image, plan.candidates):
-        outcome: Candidate | str = frame if isinstance(frame, str) else _judged(instance, plan, index, frame, geometry)
-        undecodable = undecodable and isinstance(frame, str)
+
+    def judge(index: int, frame: Decoded) -> tuple[int, bool, Candidate | str]:
+        if isinstance(frame, str):
+            return index, False, frame
+        return index, True, _judged(instance, plan, index, frame, geometry)
+
+    for index, decoded, outcome in each_frame(image, plan.candidates, judge):
+        undecodable = undecodable and not decoded
         if isinstance(outcome, Candidate):
             found.append(replace(outcome, view=view_of(image.header)))
         views.append(_view(instance, index, outcome))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.score.candidates import Candidate
+from inference.ensemble import StudyPrediction
 from inference.predictor import Predictor
 from inference.quality import thumbnail
 
@@ -48,6 +49,7 @@ class Choice:
         self._most = most
         self._waiting: list[Candidate] = []
         self._kept: list[Named] = []
+        self._predictions: dict[tuple[Key, ...], StudyPrediction] = {}
         self.reasons: dict[Key, str] = {}
         """Of frames not chosen."""
 
@@ -72,6 +74,19 @@ class Choice:
         self.reasons |= {one.candidate.key: BETTER for one in self._kept if one.candidate.key not in taken}
         return sorted(chosen, key=lambda one: one.candidate.key)
 
+    def predict(self, chosen: Sequence[Named]) -> StudyPrediction:
+        """Score the chosen frames; where the model was asked of just these before, it said so then.
+
+        Most studies hold a few views and all of them are used: they are scored once, not twice.
+        """
+        return self._asked([one.candidate for one in chosen])
+
+    def _asked(self, candidates: Sequence[Candidate]) -> StudyPrediction:
+        keys = tuple(one.key for one in candidates)
+        if keys not in self._predictions:
+            self._predictions = {keys: self._predictor.predict(np.stack([one.prepared.tensor for one in candidates]))}
+        return self._predictions[keys]
+
     def _sift(self) -> None:
         """Ask the model of those waiting, and let go of what can no longer be chosen: a study may have thousands."""
         if not self._waiting:
@@ -89,9 +104,10 @@ class Choice:
 
     def _livers(self, candidates: Sequence[Candidate]) -> list[Named]:
         found = []
-        for start in range(0, len(candidates), _BATCH):
-            batch = candidates[start : start + _BATCH]
-            prediction = self._predictor.predict(np.stack([one.prepared.tensor for one in batch]))
+        ordered = sorted(candidates, key=lambda one: one.key)
+        for start in range(0, len(ordered), _BATCH):
+            batch = ordered[start : start + _BATCH]
+            prediction = self._asked(batch)
             for candidate, logit, view in zip(batch, prediction.liver_logits, prediction.view_names, strict=True):
                 if logit >= self._predictor.bundle.liver_logit_minimum:
                     found.append(Named(candidate=candidate, view=candidate.view or view))

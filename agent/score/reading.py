@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from agent.domain.errors import RequestorError
 from agent.score.reasons import DECODING_ERRORS, NotScorableError
 from agent.store.header import read_header
+from agent.store.quiet import quiet_pydicom
 
 _TAGS: Final = (
     "SOPClassUID",
@@ -78,8 +78,7 @@ def read_image(path: Path) -> ImageFile:
             inflated = _inflated(file, offset) if syntax == DeflatedExplicitVRLittleEndian else None
         source = path if inflated is None else _EXPLICIT_LITTLE + inflated
         image = ImageFile(header=Dataset(), syntax=syntax, source=source)
-        with warnings.catch_warnings(), image.open() as file:
-            warnings.simplefilter("ignore")  # odd headers warn; plan_frames judges them
+        with quiet_pydicom(), image.open() as file:  # odd headers warn; plan_frames judges them
             header = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
             if not file.read(1):
                 raise NotScorableError("no pixel data")

@@ -13,6 +13,7 @@ from agent.domain.score import ModelIdentity, Quality, Refusal, ScoreOutcome, St
 from agent.domain.study import Instance
 from agent.score.candidates import Looked, look_at, not_looked_at
 from agent.score.choice import BETTER, NOT_LIVER, Choice, Key, Named
+from agent.score.parallel import INSTANCES, in_order
 from agent.store.result_files import ViewPicture
 from inference.contract import GRADES
 from inference.ensemble import StudyPrediction
@@ -69,7 +70,7 @@ def score_study(
     refusal = _refusal(looked, chosen, choice.reasons, limits)
     prediction = None
     if refusal is None:
-        prediction = predictor.predict(np.stack([one.candidate.prepared.tensor for one in chosen]))
+        prediction = choice.predict(chosen)
     outcome = ScoreOutcome(
         score=None if prediction is None else _score(chosen, prediction, predictor),
         refusal=refusal,
@@ -87,13 +88,16 @@ def score_study(
 def _looked(sources: Sequence[tuple[Instance, Path]], predictor: Predictor) -> Iterator[Looked]:
     """Look at each instance, in an order of their own; of several versions of one the first that came."""
     order = sorted(sources, key=lambda source: (source[0].sop_instance_uid, source[0].conflict, source[0].sha256))
-    seen: set[str] = set()
-    for instance, path in order:
-        if instance.sop_instance_uid in seen:
-            yield not_looked_at(instance, _OTHER_VERSION)
-        else:
-            yield look_at(instance, path, predictor.bundle.geometry)
-        seen.add(instance.sop_instance_uid)
+    geometry = predictor.bundle.geometry
+    first = {source[0].sop_instance_uid: source for source in reversed(order)}
+
+    def look(source: tuple[Instance, Path]) -> Looked:
+        instance, path = source
+        if first[instance.sop_instance_uid] is not source:
+            return not_looked_at(instance, _OTHER_VERSION)
+        return look_at(instance, path, geometry)
+
+    yield from in_order(INSTANCES, look, order)
 
 
 def _refusal(

@@ -27,6 +27,10 @@ from agent.worklist.ledger import Ledger
 from agent.worklist.reconciler import TICK_SECONDS, reconcile
 
 QUEUES: Final = ("score", "deliver", "retrieve")
+_ONE_AT_A_TIME: Final = ("--pool=solo", "--concurrency=1")
+_POOL_OF: Final = {"score": ("--pool=threads", "--concurrency=2")}
+"""Two studies at once where one is scored: the engine takes one at a time, and meanwhile the frames of the next are
+decoded, or the report of the last is drawn."""
 
 
 def run_worker(settings: Settings, queue: str) -> None:
@@ -62,7 +66,7 @@ def run_worker(settings: Settings, queue: str) -> None:
     _every(work_items.RENEW_SECONDS, lambda: work_items.renew(ledger, owner, time.time()), stop, log)
     _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
     log.info("worker ready", owner=owner)
-    options = ("--pool=solo", "--concurrency=1", "--without-gossip", "--without-mingle", "--without-heartbeat")
+    options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(
         ["--quiet", "worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options]
     )

@@ -48,6 +48,8 @@ class ScoreStep:
         outcome, pictures = score_study(sources, predictor, self.limits)
         write_view_pictures(self.layout, item.result_key, pictures)
         results.keep_score(self.ledger, item, self.owner, outcome, self.now())
+        if predictor.fault is not None:
+            log.warning("an engine failed, another stands in", cause=predictor.fault, engine=outcome.model.backend)
         log.info("scored", refusal=outcome.refusal, grade=outcome.score and outcome.score.grade, views=len(pictures))
 
     def _known(self, item: WorkItem) -> bool:
