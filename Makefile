@@ -5,7 +5,7 @@ TRAIN := .venv-training
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-rtx run demo test test-fast check format docs bench train-setup train-test lock bundle clean
+.PHONY: help setup setup-rtx run demo test test-fast check format docs bench bench-scoring gpu-proof train-setup train-test lock bundle clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,15 @@ format: setup ## put the code in its usual shape
 
 docs: setup ## write the generated pages
 	for page in settings.md delivery.md conformance.md sr-template.md; do $(BIN)/python -m agent.serve.reference $$page > docs/$$page || exit 1; done
+
+bench-scoring: setup train-setup ## scoring on large members: torch, then every engine here, in one run
+	test -e build/bench/bundle.json || $(TRAIN)/bin/python -m training.bundle.speed build/bench --export
+	$(TRAIN)/bin/python -m training.bundle.speed build/bench
+	$(BIN)/python -m pytest tests/load/test_scoring_bench.py -m bench -s $(PYTEST_ARGS)
+
+gpu-proof: setup ## on a GPU: build, verify and time every engine in one go
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m tests.gpu.prove
 
 bench: setup ## speed and memory, as ratios against a peer in the same run
 	$(BIN)/python -m pytest tests/load -m bench -s $(PYTEST_ARGS)

@@ -44,6 +44,7 @@ class AgentProcess:
             "AGENT_WEB__PORT": str(web_port),
             "AGENT_STUDY__QUIET_SECONDS": "1",
             "AGENT_LOG__FORMAT": "json",
+            "AGENT_MODEL__BACKEND": "onnxruntime",  # a fresh data folder would have "auto" try every engine first
             **(settings or {}),
         }
         self.log = home / "serve.log"

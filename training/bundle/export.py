@@ -105,8 +105,12 @@ def golden_vectors(members: Sequence[Member], cases: Sequence[np.ndarray]) -> di
 
 def write_members(members: Sequence[Member], size: int, cases: Sequence[np.ndarray], folder: Path) -> dict[str, Any]:
     """Write graphs and golden vectors; return their part of `bundle.json`."""
+    return write_shipped([shipped(member) for member in members], size, cases, folder)
+
+
+def write_shipped(ready: Sequence[Member], size: int, cases: Sequence[np.ndarray], folder: Path) -> dict[str, Any]:
+    """Write members that are as they ship."""
     folder.mkdir(parents=True, exist_ok=True)
-    ready = [shipped(member) for member in members]
     entries = []
     for index, member in enumerate(ready):
         path = folder / f"member-{index}.onnx"
