@@ -57,8 +57,8 @@ class OpenVinoEngine:
 
 
 def _checked(model: Any) -> Any:
-    lacking = {*OUTPUTS} - {output.any_name for output in model.outputs}
-    if lacking or [given.any_name for given in model.inputs] != [INPUT_VIEWS]:
+    lacking = {*OUTPUTS}.difference(*(output.get_names() for output in model.outputs))  # one may have several names
+    if lacking or len(model.inputs) != 1 or INPUT_VIEWS not in model.inputs[0].get_names():
         raise BackendError(f"a member graph breaks the contract; it lacks {', '.join(sorted(lacking)) or 'views'}")
     return model
 

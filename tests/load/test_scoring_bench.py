@@ -35,8 +35,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "inference" / "bundles" / "reference"
 B3 = ROOT / "build" / "bench"
-B3_GFLOP = 55.4
-"""Of three views on five members; a multiplication and an addition count as two."""
+RUNS = int(os.environ.get("BENCH_RUNS", "9"))
 STUDIES = int(os.environ.get("BENCH_STUDIES", "20"))
 
 
@@ -47,15 +46,19 @@ class Opened:
         self.bundle, self.engine = bundle, engine
 
 
-def milliseconds(run: Callable[[], object], runs: int = 9) -> tuple[float, float]:
-    """Median and best of a few runs after one that is not counted."""
+def took(run: Callable[[], object], runs: int = RUNS) -> str:
+    """Say the median and the best of a few runs after one that is not counted, and the median of CPU time.
+
+    CPU time of all threads over the number of threads is what a machine would take that does nothing else.
+    """
     run()
-    took = []
+    wall, cpu = [], []
     for _ in range(runs):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         run()
-        took.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(took), min(took)
+        wall.append(1e3 * (time.perf_counter() - started))
+        cpu.append(1e3 * (time.process_time() - used))
+    return f"median {statistics.median(wall):.1f} ms, best {min(wall):.1f} ms, CPU {statistics.median(cpu):.1f} ms"
 
 
 def folders() -> Iterator[Path]:
@@ -74,7 +77,7 @@ def jpeg_instance(number: int, frames: int, folder: Path) -> tuple[Instance, Pat
     return saved(ds, folder, JPEGBaseline8Bit)
 
 
-@pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [*folders()], ids=lambda folder: folder.name)
 def test_engines(folder: Path) -> None:
     """One study of three views on every engine, as one graph and member by member."""
     bundle = Bundle.load(folder)
@@ -92,17 +95,15 @@ def test_engines(folder: Path) -> None:
             print(f"{candidate.words}: {error}")
             continue
         found = verify(Opened(bundle, engine))
-        median, best = milliseconds(lambda engine=engine: engine.run(views))
-        rate = f", {B3_GFLOP / best * 1e3:.0f} GFLOP/s at best" if folder == B3 else ""
         verdict = "agrees" if found.ok else "refused"
-        print(f"{candidate.words}: median {median:.1f} ms, best {best:.1f} ms{rate}; {verdict}: {found.worst}")
+        print(f"{candidate.words}: {took(lambda engine=engine: engine.run(views))}; {verdict}: {found.worst}")
         del engine
         apart = [opened(candidate, Graphs(members=(member,))) for member in bundle.members]
-        median, best = milliseconds(lambda apart=apart: [one.run(views) for one in apart])
-        print(f"{candidate.words}, member by member: median {median:.1f} ms, best {best:.1f} ms")
+        one_by_one = took(lambda apart=apart: [one.run(views) for one in apart])
+        print(f"{candidate.words}, member by member: {one_by_one}")
         del apart
     calibration, outputs = bundle.calibration, opened(CANDIDATES[-1], joint).run(views)
-    print(f"calibration and aggregation: {milliseconds(lambda: combine(outputs, calibration))[0]:.2f} ms")
+    print(f"calibration and aggregation: {took(lambda: combine(outputs, calibration))}")
     print(f"resident: {psutil.Process().memory_info().rss >> 20} MiB")
 
 
@@ -121,8 +122,7 @@ def test_stages_before_the_engine(tmp_path: Path) -> None:
         "the whole score step without the ledger": lambda: score_study(sources, predictor, limits),
     }
     for name, run in rows.items():
-        median, best = milliseconds(run)
-        print(f"\n{name}: median {median:.1f} ms, best {best:.1f} ms", end="")
+        print(f"\n{name}: {took(run)}", end="")
     print()
 
 
@@ -132,10 +132,10 @@ def test_a_long_cine_costs_the_frames_it_uses(tmp_path: Path, frames: int) -> No
     geometry = Bundle.load(SHIPPED).geometry
     look_at(instance, path, geometry)
     before = psutil.Process().memory_info().rss
-    median, best = milliseconds(lambda: look_at(instance, path, geometry), runs=5)
+    cost = took(lambda: look_at(instance, path, geometry), runs=5)
     grown = (psutil.Process().memory_info().rss - before) / 2**20
     size = path.stat().st_size / 2**20
-    print(f"\n{frames} frames, {size:.1f} MiB: median {median:.0f} ms, best {best:.0f} ms, memory grew {grown:.0f} MiB")
+    print(f"\n{frames} frames, {size:.1f} MiB: {cost}, memory grew {grown:.0f} MiB")
 
 
 @pytest.mark.peers

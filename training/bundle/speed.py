@@ -8,6 +8,7 @@ torch included. Without `--export` torch is timed on the same weights: eager, ea
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -120,37 +121,42 @@ def with_autograd_maps(member: Member, views: Tensor) -> None:
     member.zero_grad()
 
 
-def milliseconds(run: Callable[[], None]) -> float:
-    """Median of a few runs after one that is not counted."""
+def measured(run: Callable[[], Any]) -> dict[str, float]:
+    """Median wall and CPU time of a few runs after one that is not counted, milliseconds."""
     run()
-    took = []
+    wall, cpu = [], []
     for _ in range(_RUNS):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         run()
-        took.append(time.perf_counter() - started)
-    return round(1e3 * sorted(took)[_RUNS // 2], 1)
+        wall.append(1e3 * (time.perf_counter() - started))
+        cpu.append(1e3 * (time.process_time() - used))
+    return {"wall_ms": round(statistics.median(wall), 1), "cpu_ms": round(statistics.median(cpu), 1)}
 
 
-def time_torch(members: list[Member], views: np.ndarray, *, compiled: bool) -> dict[str, float]:
-    """Time a study on all members; torch.compile on one of them, times their number, since it takes a minute each."""
+def time_torch(member: Member, views: np.ndarray, *, compiled: bool) -> dict[str, dict[str, float]]:
+    """Time one member on a study; members cost alike, so a study costs `MEMBERS` times as much."""
     given = torch.from_numpy(views)
-
-    def all_of(run: Callable[[Member, Tensor], Any]) -> float:
-        return milliseconds(lambda: [run(member, given) for member in members])
-
     with torch.no_grad():
-        took = {"eager": all_of(eager), "eager, maps in the graph": all_of(lambda member, x: member(x))}
-    took["eager, maps by autograd"] = all_of(with_autograd_maps)
+        times = {
+            "eager": measured(lambda: eager(member, given)),
+            "eager, maps in the graph": measured(lambda: member(given)),
+        }
+    times["eager, maps by autograd"] = measured(lambda: with_autograd_maps(member, given))
     if compiled:
         with torch.no_grad():
-            fast = torch.compile(members[0].requires_grad_(False))
-            took["torch.compile, maps in the graph"] = MEMBERS * milliseconds(lambda: fast(given))
+            fast = torch.compile(member.requires_grad_(False))
+            times["torch.compile, maps in the graph"] = measured(lambda: fast(given))
+    return {name: {unit: round(MEMBERS * value, 1) for unit, value in time_.items()} for name, time_ in times.items()}
+
+
+def peak() -> dict[str, float]:
+    """Best GFLOP/s of a large matrix product, by wall time."""
     side = 2048
-    matrix = torch.randn(side, side)
-    took["GEMM 2048³ fp32, GFLOP/s"] = round(2 * side**3 / 1e6 / milliseconds(lambda: matrix @ matrix), 1)
-    half = matrix.bfloat16()
-    took["GEMM 2048³ bf16, GFLOP/s"] = round(2 * side**3 / 1e6 / milliseconds(lambda: half @ half), 1)
-    return took
+    rates = {}
+    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        matrix = torch.randn(side, side).to(kind)
+        rates[name] = round(2 * side**3 / 1e6 / measured(lambda matrix=matrix: matrix @ matrix)["wall_ms"], 1)
+    return rates
 
 
 def export_bundle(folder: Path) -> None:
@@ -171,7 +177,7 @@ def _views() -> np.ndarray:
 
 def main(folder: Path, *, compiled: bool) -> None:
     """Time torch on the bundle's weights and leave the times beside it."""
-    took = time_torch([member_of(seed) for seed in range(MEMBERS)], _views(), compiled=compiled)
+    took = {"study": time_torch(member_of(0), _views(), compiled=compiled), "GEMM 2048³, GFLOP/s": peak()}
     (folder / "torch.json").write_text(json.dumps(took, indent=1, ensure_ascii=False))
     print(json.dumps(took, indent=1, ensure_ascii=False))
 

@@ -94,6 +94,12 @@ def test_openvino_gives_back_the_golden_vectors(predictor: Predictor) -> None:
     assert verification.ok, verification.worst
 
 
+def test_a_single_member_runs_too(predictor: Predictor) -> None:
+    member, views = predictor.bundle.members[0], views_of(predictor, 3)
+    (outputs,) = OpenVinoEngine(Graphs(members=(member,))).run(views)
+    np.testing.assert_allclose(outputs["view_logits"], run(member, views)["view_logits"], rtol=1e-3, atol=1e-3)
+
+
 def test_outputs_outlive_the_next_run(predictor: Predictor) -> None:
     engine = OpenVinoEngine(Graphs(members=predictor.bundle.members))
     first = engine.run(views_of(predictor, 3))
