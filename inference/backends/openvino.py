@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +27,7 @@ class OpenVinoEngine:
 
     def __init__(self, graphs: Graphs, precision: str = "fp32") -> None:
         self.precision = precision
-        core = ov.Core()
+        core = _core()
         if precision == "bf16" and _BF16 not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError("this CPU computes no bfloat16")
         options = {
@@ -54,6 +55,16 @@ class OpenVinoEngine:
         except (RuntimeError, ValueError, TypeError) as error:
             raise BackendError(f"openvino cannot run a member: {_told(error)}") from error
         return of_members(outputs[0]) if self._is_joint else [*outputs]
+
+
+@cache
+def _core() -> Any:
+    """Open OpenVINO once, for as long as the process lives.
+
+    Its CPU plugin gives the thread that opens it a stack for signals, and frees it with the last core, in whichever
+    thread that happens. The next signal of a thread whose stack is gone ends the process with SIGSEGV.
+    """
+    return ov.Core()
 
 
 def _checked(model: Any) -> Any:
