@@ -127,6 +127,9 @@ class Web(_Section):
     host: str = Field("127.0.0.1", description="address of the page; any other than loopback needs `web.token`")
     port: int = Field(8080, ge=1, le=65535, description="TCP port of the page")
     token: str | None = Field(None, min_length=16, repr=False, description="secret that callers of the page must send")
+    patient: Literal["hash", "initials", "none"] = Field(
+        "hash", description="how the page shows a patient: a keyed hash of the id, initials, or not at all"
+    )
 
 
 class Log(_Section):

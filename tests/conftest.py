@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 _DCMTK = ("dcmdump", "dsr2html", "dsrdump", "echoscu", "findscu", "getscu", "movescu", "storescp", "storescu")
-_WHERE = {name: (f"/usr/bin/{name}",) for name in _DCMTK} | {"Orthanc": ("/usr/sbin/Orthanc", "/usr/bin/Orthanc")}
+_WHERE = {name: (f"/usr/bin/{name}",) for name in _DCMTK} | {
+    "Orthanc": ("/usr/sbin/Orthanc", "/usr/bin/Orthanc"),
+    "chromium": ("/usr/bin/chromium",),
+}
 _IN_VENV = ("dciodvfy", "dcentvfy")
 
 
@@ -32,7 +35,7 @@ def peer_tool() -> Callable[[str], Path]:
         for candidate in candidates:
             if candidate.exists():
                 return candidate
-        message = f"{name} is not installed (on Debian: apt-get install dcmtk orthanc dicom3tools)"
+        message = f"{name} is not installed (on Debian: apt-get install dcmtk orthanc dicom3tools chromium prometheus)"
         if os.environ.get("REQUIRE_PEERS") == "1":
             pytest.fail(message)
         pytest.skip(message)

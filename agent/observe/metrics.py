@@ -1,21 +1,42 @@
-"""Metrics read from the ledger at scrape time: true for every process and host, and without patient data or UIDs."""
+"""Metrics read from the ledger at scrape time: true for every process and host, and without patient data or UIDs.
+
+Labels are bounded: states, steps, coded reasons, grades, and the configured destinations.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import sqlalchemy as sa
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from agent.domain.errors import LedgerError
+from agent.domain.score import GRADES, Refusal
+from agent.domain.work_item import CANCELED_BY_OPERATOR, DELIVERY_FAILED, FAULT, NOT_RETRIEVED, SUPERSEDED, State, Step
 from agent.store.layout import Layout
-from agent.worklist import arrivals, reading
+from agent.worklist import arrivals, leases, reading
 from agent.worklist import tables as t
+from agent.worklist.browsing import outcome_value
 from agent.worklist.ledger import Ledger
 
-_QUANTITIES = (
+_STEP_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_PROOF_BOUNDS: Final = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+"""Upper bounds of the histograms, in seconds."""
+_OUTCOMES: Final = (
+    *(str(refusal) for refusal in Refusal),
+    DELIVERY_FAILED,
+    FAULT,
+    NOT_RETRIEVED,
+    SUPERSEDED,
+    CANCELED_BY_OPERATOR,
+)
+_ROLES: Final = ("listener", "score", "deliver", "retrieve")
+_DAY: Final = 86400.0
+_QUANTITIES: Final = (
     ("instances_stored", "Instances in the ledger", sa.func.count(t.instances.c.id)),
     (
         "instance_bytes_stored",
@@ -26,14 +47,40 @@ _QUANTITIES = (
 
 
 class LedgerCollector(Collector):
-    """Collects what the ledger knows."""
+    """Collects what the ledger knows.
 
-    def __init__(self, ledger: Ledger, layout: Layout) -> None:
+    Parameters
+    ----------
+    least_free_bytes
+        Free space below which C-STORE is refused.
+    ready
+        Whether a study could be scored at once, and what is wrong if not.
+    """
+
+    def __init__(
+        self, ledger: Ledger, layout: Layout, least_free_bytes: float, ready: Callable[[], tuple[bool, dict[str, Any]]]
+    ) -> None:
         self._ledger, self._layout = ledger, layout
+        self._least_free_bytes, self._ready = least_free_bytes, ready
 
     def collect(self) -> Iterator[Metric]:
-        """Read and yield each metric."""
+        """Read and yield each metric; a ledger that is away leaves what needs no ledger."""
         now = time.time()
+        ready, _ = self._ready()
+        yield GaugeMetricFamily("steatosis_ready", "1 where a study could be scored at once, as /readyz says", ready)
+        disk = shutil.disk_usage(self._layout.data_dir)
+        yield GaugeMetricFamily("steatosis_disk_free_bytes", "Free space of the data folder", disk.free)
+        yield GaugeMetricFamily("steatosis_disk_bytes", "Size of the data folder's file system", disk.total)
+        least = "Free space below which C-STORE answers A700"
+        yield GaugeMetricFamily("steatosis_disk_least_free_bytes", least, self._least_free_bytes)
+        up = True
+        try:
+            yield from list(self._from_ledger(now))
+        except LedgerError:
+            up = False
+        yield GaugeMetricFamily("steatosis_ledger_up", "1 where the ledger answers", up)
+
+    def _from_ledger(self, now: float) -> Iterator[Metric]:
         states = GaugeMetricFamily("steatosis_work_items", "Work items by state or filter", labels=["state"])
         for state, count in reading.counts(self._ledger).items():
             states.add_metric([state.lower().replace(" ", "_")], count)
@@ -43,25 +90,137 @@ class LedgerCollector(Collector):
         yield GaugeMetricFamily("steatosis_oldest_work_item_seconds", "Age of the oldest unfinished work item", age)
         open_now = arrivals.count_associations(self._ledger, now)
         yield GaugeMetricFamily("steatosis_associations_open", "Associations open over all listeners", open_now)
-        free = shutil.disk_usage(self._layout.data_dir).free
-        yield GaugeMetricFamily("steatosis_disk_free_bytes", "Free space of the data folder", free)
-        yield from self._totals()
-
-    def _totals(self) -> Iterator[Metric]:
-        outbox = GaugeMetricFamily("steatosis_outbox", "Deliveries by state", labels=["state"])
-        steps = CounterMetricFamily("steatosis_steps", "Steps of work items ended", labels=["step"])
-        seconds = CounterMetricFamily("steatosis_step_seconds", "Seconds spent in steps", labels=["step"])
+        processes = GaugeMetricFamily("steatosis_processes_ready", "Processes that can work", labels=["role"])
+        for role in _ROLES:
+            processes.add_metric([role], len(leases.active(self._ledger, f"ready:{role}:", now)))
+        yield processes
         with self._ledger.read() as connection:
-            for name, text, quantity in _QUANTITIES:
-                value = float(connection.execute(sa.select(quantity)).scalar_one())
-                yield CounterMetricFamily(f"steatosis_{name}", text, value=value)
-            for state, count in connection.execute(
-                sa.select(t.outbox.c.state, sa.func.count()).group_by(t.outbox.c.state)
-            ):
-                outbox.add_metric([state], count)
-            spent = sa.func.sum(t.steps.c.ended_at - t.steps.c.started_at)
-            ended = sa.select(t.steps.c.step, sa.func.count(), spent).where(t.steps.c.ended_at.is_not(None))
-            for step, count, total in connection.execute(ended.group_by(t.steps.c.step)):
-                steps.add_metric([step], count)
-                seconds.add_metric([step], total)
-        yield from (outbox, steps, seconds)
+            for part in (_totals, _associations, _queues, _outbox, _steps, _finished, _proofs, _scores, _model):
+                yield from part(connection, now)
+
+
+def _totals(connection: sa.Connection, _now: float) -> Iterator[Metric]:
+    for name, text, quantity in _QUANTITIES:
+        value = float(connection.execute(sa.select(quantity)).scalar_one())
+        yield CounterMetricFamily(f"steatosis_{name}", text, value=value)
+
+
+def _associations(connection: sa.Connection, _now: float) -> Iterator[Metric]:
+    a = t.associations.c
+    ended = CounterMetricFamily("steatosis_associations", "Associations ended, by outcome", labels=["outcome"])
+    query = sa.select(a.outcome, sa.func.count()).where(a.outcome.is_not(None)).group_by(a.outcome)
+    counted = dict.fromkeys(("released", "aborted", "lost"), 0) | {row[0]: row[1] for row in connection.execute(query)}
+    for outcome, count in counted.items():
+        ended.add_metric([outcome], count)
+    yield ended
+
+
+def _queues(connection: sa.Connection, now: float) -> Iterator[Metric]:
+    """Depth and oldest age of what waits for each step; held work items wait for a person, not for a step."""
+    w = t.work_items.c
+    depth = GaugeMetricFamily("steatosis_queue_depth", "Unfinished work items by the step they need", labels=["step"])
+    oldest = GaugeMetricFamily("steatosis_queue_oldest_seconds", "Age of the oldest of them", labels=["step"])
+    held = sa.func.coalesce(w.reason, "").startswith("held:", autoescape=True)
+    query = sa.select(w.step, sa.func.count(), sa.func.min(w.created_at)).where(w.finished_at.is_(None), ~held)
+    found = {step: (count, first) for step, count, first in connection.execute(query.group_by(w.step))}
+    for step in Step:
+        count, first = found.get(step, (0, now))
+        depth.add_metric([step], count)
+        oldest.add_metric([step], max(0.0, now - first))
+    yield from (depth, oldest)
+
+
+def _outbox(connection: sa.Connection, now: float) -> Iterator[Metric]:
+    o, w = t.outbox.c, t.work_items.c
+    states = GaugeMetricFamily("steatosis_outbox", "Deliveries by state", labels=["state"])
+    for state, count in connection.execute(sa.select(o.state, sa.func.count()).group_by(o.state)):
+        states.add_metric([state], count)
+    waiting = GaugeMetricFamily(
+        "steatosis_delivery_oldest_seconds", "Age of the oldest delivery without proof", labels=["destination"]
+    )
+    by = sa.func.coalesce(o.destination, "kept")
+    query = (
+        sa.select(by, sa.func.min(w.created_at).filter(o.proof.is_(None) & w.finished_at.is_(None)))
+        .join(t.work_items, w.id == o.work_item_id)
+        .group_by(by)
+    )
+    for destination, first in connection.execute(query):
+        waiting.add_metric([destination], 0.0 if first is None else max(0.0, now - first))
+    yield from (states, waiting)
+
+
+def _steps(connection: sa.Connection, _now: float) -> Iterator[Metric]:
+    s = t.steps.c
+    seconds = HistogramMetricFamily("steatosis_step_seconds", "Time taken by steps of work items", labels=["step"])
+    spent = s.ended_at - s.started_at
+    query = sa.select(s.step, *_histogram(spent, _STEP_BOUNDS)).where(s.ended_at.is_not(None)).group_by(s.step)
+    for step, *counted in connection.execute(query):
+        _add(seconds, [step], counted, _STEP_BOUNDS)
+    yield seconds
+
+
+def _finished(connection: sa.Connection, _now: float) -> Iterator[Metric]:
+    w = t.work_items.c
+    outcomes = CounterMetricFamily("steatosis_outcomes", "Work items finished, by outcome", labels=["outcome"])
+    counted = dict.fromkeys(("completed", *_OUTCOMES, "other"), 0)
+    query = sa.select(w.state, w.reason, sa.func.count()).where(w.finished_at.is_not(None))
+    for state, reason, count in connection.execute(query.group_by(w.state, w.reason)):
+        kind = (reason or "").split(":")[0]
+        word = "completed" if state == State.COMPLETED else kind if kind in _OUTCOMES else "other"
+        counted[word] += count
+    for outcome, count in counted.items():
+        outcomes.add_metric([outcome], count)
+    yield outcomes
+
+
+def _proofs(connection: sa.Connection, _now: float) -> Iterator[Metric]:
+    """Time from a study's last image to the proof of its last object: of new studies, as they were received."""
+    w, g, o = t.work_items.c, t.groups.c, t.outbox.c
+    proved = (
+        sa.select((sa.func.max(o.proved_at) - sa.func.max(g.quiet_since)).label("spent"))
+        .join(t.work_items, w.id == o.work_item_id)
+        .join(t.groups, g.id == w.group_id)
+        .where(w.cause == "new", w.finished_at.is_not(None))
+        .group_by(w.id)
+        .subquery()
+    )
+    row = connection.execute(sa.select(*_histogram(proved.c.spent, _PROOF_BOUNDS)).where(proved.c.spent >= 0)).one()
+    delay = HistogramMetricFamily("steatosis_proof_delay_seconds", "From last image to last proof", labels=[])
+    _add(delay, [], list(row), _PROOF_BOUNDS)
+    yield delay
+
+
+def _scores(connection: sa.Connection, now: float) -> Iterator[Metric]:
+    k = t.scores.c
+    grades = GaugeMetricFamily("steatosis_scores_last_day", "Scores of the last 24 hours by grade", labels=["grade"])
+    grade = outcome_value(k.outcome, "score", "grade")
+    recent = sa.select(grade.label("grade")).where(k.content_at > now - _DAY).subquery()
+    query = sa.select(recent.c.grade, sa.func.count()).group_by(recent.c.grade)
+    counted = {row[0]: row[1] for row in connection.execute(query)}
+    for name in GRADES:
+        grades.add_metric([name], counted.get(name, 0))
+    grades.add_metric(["none"], counted.get(None, 0))
+    yield grades
+
+
+def _model(connection: sa.Connection, _now: float) -> Iterator[Metric]:
+    """Name the model of the newest score, and what it ran on."""
+    k, names = t.scores.c, ("name", "version", "digest", "backend")
+    newest = sa.select(*(outcome_value(k.outcome, "model", name) for name in names))
+    info = GaugeMetricFamily("steatosis_model_info", "The model of the newest score", labels=names)
+    row = connection.execute(newest.order_by(k.content_at.desc()).limit(1)).first()
+    if row is not None:
+        info.add_metric([row[0], row[1], row[2][:12], row[3]], 1)
+    yield info
+
+
+def _histogram(value: sa.ColumnElement[Any], bounds: tuple[float, ...]) -> list[sa.ColumnElement[Any]]:
+    """Count of values up to each bound, then of all, then their sum."""
+    upto = [sa.func.coalesce(sa.func.sum(sa.case((value <= bound, 1), else_=0)), 0) for bound in bounds]
+    return [*upto, sa.func.count(value), sa.func.coalesce(sa.func.sum(value), 0.0)]
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], counted: list[Any], bounds: tuple[float, ...]) -> None:
+    *upto, every, total = (float(value) for value in counted)
+    buckets = [(str(bound), count) for bound, count in zip(bounds, upto, strict=True)]
+    family.add_metric(labels, [*buckets, ("+Inf", every)], total)

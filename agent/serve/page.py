@@ -8,7 +8,8 @@ import structlog
 import uvicorn
 
 from agent import __version__
-from agent.serve.context import layout_of, ledger_of
+from agent.serve.acting import act
+from agent.serve.context import GIGABYTE, layout_of, ledger_of
 from agent.serve.readiness import readiness
 from agent.settings import Settings
 from agent.web.app import WebContext, make_app
@@ -22,7 +23,11 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         layout=layout_of(settings),
         token=settings.web.token,
         version=__version__,
+        patient=settings.web.patient,
+        quiet_seconds=settings.study.quiet_seconds,
+        least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
         ready=lambda: readiness(settings, ledger),
+        act=lambda action, study, dry_run: act(settings, ledger, action, study, dry_run=dry_run),
     )
     config = uvicorn.Config(
         make_app(context),

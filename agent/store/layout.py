@@ -59,6 +59,11 @@ class Layout:
         return self.data_dir / "broker"
 
     @property
+    def secret(self) -> Path:
+        """The installation's own secret."""
+        return self.data_dir / "secret"
+
+    @property
     def lock(self) -> Path:
         """Held by the one `serve` that owns this folder."""
         return self.data_dir / "lock"

@@ -22,10 +22,12 @@ _MOST_ENTRIES = 10_000
 class Api:
     """Answers of `/api`, `/healthz`, `/readyz` and `/metrics`."""
 
-    def __init__(self, ledger: Ledger, layout: Layout, ready: Callable[[], tuple[bool, dict[str, Any]]]) -> None:
+    def __init__(
+        self, ledger: Ledger, layout: Layout, ready: Callable[[], tuple[bool, dict[str, Any]]], least_free_bytes: float
+    ) -> None:
         self._ledger, self._ready = ledger, ready
-        self._registry = CollectorRegistry()
-        self._registry.register(LedgerCollector(ledger, layout))
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(LedgerCollector(ledger, layout, least_free_bytes, ready))
 
     def worklist(self, request: Request) -> Response:
         """List work items, `?state=` and `?limit=` as on the command line."""

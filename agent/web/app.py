@@ -1,8 +1,7 @@
-"""The web application."""
+"""The web application: which address is answered by what, and the guard before all of it."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,31 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
 
 from agent.store.layout import Layout
+from agent.store.secret import installation_secret
+from agent.web.actions import Act, Actions
 from agent.web.api import Api
-from agent.web.pages import Pages
+from agent.web.patients import Patients, PatientShown
+from agent.web.session import Session, form_of
+from agent.web.study_page import StudyPage
+from agent.web.view_pictures import ViewPictures
+from agent.web.words import clock
+from agent.web.worklist_page import WorklistPage
 from agent.worklist.ledger import Ledger
 
-_OPEN: Final = ("/healthz", "/readyz", "/static/")
-"""Answered without a token: they tell nothing of a patient."""
-_COOKIE: Final = "steatosis_token"
+_HERE: Final = Path(__file__).parent
 _HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
@@ -42,58 +49,74 @@ class WebContext:
     Parameters
     ----------
     token
-        Secret that callers must send as a bearer token or, once, as `?token=`; None on loopback.
+        Secret that callers must send as a bearer token or enter once; None on loopback.
+    patient
+        How patients are shown.
+    quiet_seconds
+        For the countdown of studies that still receive.
+    least_free_bytes
+        Free space below which C-STORE is refused, for the metrics.
     ready
         Whether a study could be scored at once, and what is wrong if not.
+    act
+        Replays, retries and cancels.
     """
 
     ledger: Ledger
     layout: Layout
     token: str | None
     version: str
+    patient: PatientShown
+    quiet_seconds: float
+    least_free_bytes: float
     ready: Callable[[], tuple[bool, dict[str, Any]]]
+    act: Act
 
 
 def make_app(context: WebContext) -> Starlette:
     """Put pages, API and guards together."""
-    api = Api(context.ledger, context.layout, context.ready)
-    pages = Pages(context.ledger, context.layout, context.version)
+    secret = installation_secret(context.layout)
+    session = Session(token=context.token, secret=secret)
+    templates = Jinja2Templates(directory=_HERE / "templates")
+    templates.env.globals["version"] = context.version
+    templates.env.filters["clock"] = clock
+    patients = Patients(ledger=context.ledger, layout=context.layout, shown=context.patient, secret=secret)
+    worklist = WorklistPage(context.ledger, patients, templates, context.quiet_seconds)
+    study = StudyPage(context.ledger, patients, session, templates, context.quiet_seconds)
+    pictures = ViewPictures(context.ledger, context.layout)
+    actions = Actions(context.act, session, templates)
+    api = Api(context.ledger, context.layout, context.ready, context.least_free_bytes)
 
     async def guard(request: Request, call_next: Next) -> Response:
-        response = _refused(request, context.token) or await call_next(request)
+        response = session.refused(request) or await call_next(request)
         response.headers.update(_HEADERS)
         return response
 
+    async def login(request: Request) -> Response:
+        wrong = False
+        if request.method == "POST":
+            form = await form_of(request)
+            admitted = session.admit(form.get("token", ""), request)
+            if admitted is not None:
+                return admitted
+            wrong = True
+        return templates.TemplateResponse(request, "login.html", {"wrong": wrong}, status_code=401 if wrong else 200)
+
     return Starlette(
         routes=[
-            Route("/", pages.worklist),
-            Route("/studies/{uid}", pages.study),
-            Route("/studies/{uid}/pictures/{number:int}.png", pages.picture),
+            Route("/", worklist.answer),
+            Route("/login", login, methods=["GET", "POST"]),
+            Route("/studies/{uid}", study.answer),
+            Route("/studies/{uid}/summary.png", pictures.summary),
+            Route("/studies/{uid}/views/{number:int}/source.png", pictures.source),
+            Route("/studies/{uid}/views/{number:int}/overlay.png", pictures.overlay),
+            Route("/studies/{uid}/{action}", actions.answer, methods=["GET", "POST"]),
             Route("/api/worklist", api.worklist),
             Route("/api/studies/{uid}", api.study),
             Route("/healthz", api.health),
             Route("/readyz", api.ready),
             Route("/metrics", api.metrics),
-            Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+            Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
     )
-
-
-def _refused(request: Request, token: str | None) -> Response | None:
-    """Ask for the token; one given in the address is moved to a cookie, so that it does not stay in the address."""
-    if token is None or request.url.path.startswith(_OPEN):
-        return None
-    given = request.query_params.get("token")
-    if given is not None and _same(given, token):
-        moved = RedirectResponse(request.url.remove_query_params("token"), status_code=303)
-        moved.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
-        return moved
-    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if _same(bearer, token) or _same(request.cookies.get(_COOKIE, ""), token):
-        return None
-    return JSONResponse({"error": "a token is required: Authorization: Bearer …"}, status_code=401)
-
-
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())

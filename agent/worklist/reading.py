@@ -330,3 +330,22 @@ def _times(connection: sa.Connection, group: sa.Row[Any] | None, items: Any) -> 
             for row in rows
         ],
     }
+
+
+def newest_scored_key(ledger: Ledger, study_instance_uid: str) -> str | None:
+    """Find the result key that the newest score of a study is kept under."""
+    w, k = t.work_items.c, t.scores.c
+    of_study = sa.select(t.studies.c.group_id).where(t.studies.c.study_instance_uid == study_instance_uid)
+    ours = (w.study_instance_uid == study_instance_uid) | w.group_id.in_(of_study)
+    query = sa.select(w.result_key).join(t.scores, k.result_key == w.result_key).where(ours)
+    with ledger.read() as connection:
+        return connection.execute(query.order_by(w.id.desc()).limit(1)).scalar_one_or_none()
+
+
+def newest_object(ledger: Ledger, study_instance_uid: str, kind: str) -> tuple[str, str] | None:
+    """Find (result key, SOP Instance UID) of an object of a study's newest score."""
+    key, o = newest_scored_key(ledger, study_instance_uid), t.result_objects.c
+    query = sa.select(o.result_key, o.sop_instance_uid).where(o.result_key == key, o.kind == kind).limit(1)
+    with ledger.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else (row.result_key, row.sop_instance_uid)

@@ -49,6 +49,7 @@ class AgentProcess:
         }
         self.log = home / "serve.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.token: str | None = None
 
     def start(self, *, ready: bool = True) -> None:
         """Start it; with `ready`, wait until a study could be scored at once."""
@@ -83,8 +84,10 @@ class AgentProcess:
 
     def get(self, path: str) -> Any:
         """GET JSON from the page; None while it does not answer with 200."""
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.web_port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 return json.loads(answer.read() or b"null") or {}
         except (urllib.error.URLError, OSError, json.JSONDecodeError):
             return None

@@ -1,57 +1,13 @@
-"""Pages, API, token and headers, over a real ledger."""
+"""API, health, metrics, token and headers, over a real ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
-from starlette.testclient import TestClient
 
-from agent.store.layout import Layout
-from agent.web.app import WebContext, make_app
-from tests.unit.worklist.conftest import Scene, scene  # noqa: F401 - a fixture
+from tests.unit.web.conftest import MakeClient
+from tests.unit.worklist.conftest import Scene
 
 TOKEN = "0123456789abcdef"
-
-
-@pytest.fixture
-def client(scene: Scene, tmp_path: Path) -> Callable[..., TestClient]:  # noqa: F811
-    def make(token: str | None = None, ready: bool = True) -> TestClient:
-        context = WebContext(
-            ledger=scene.ledger,
-            layout=Layout(tmp_path),
-            token=token,
-            version="0.0",
-            ready=lambda: (ready, {"ready": ready, "faults": [] if ready else ["no worker has the model loaded"]}),
-        )
-        return TestClient(make_app(context), follow_redirects=False)
-
-    return make
-
-
-def test_an_empty_worklist_says_what_to_do(client: Callable[..., TestClient]) -> None:
-    page = client().get("/")
-    assert page.status_code == 200
-    assert "NOT FOR DIAGNOSTIC USE" in page.text
-    assert "agent demo" in page.text
-
-
-def test_worklist_and_study(client: Callable[..., TestClient], scene: Scene) -> None:  # noqa: F811
-    scene.arrive(patient_id="<script>alert(1)</script>")
-    scene.now += 30
-    scene.close()
-    web = client()
-    assert "1.2" in web.get("/").text
-    assert "Queued" in web.get("/?state=SCHEDULED").text
-    assert "Nothing here" in web.get("/?state=COMPLETED").text
-    assert "Nothing here" in web.get("/?q=9.9.9").text
-    page = web.get("/studies/1.2")
-    assert page.status_code == 200
-    assert "not scored yet" in page.text
-    assert "<script>" not in page.text
-    assert web.get("/api/studies/1.2").json()["state"] == "SCHEDULED"
-    assert [entry["study_instance_uid"] for entry in web.get("/api/worklist").json()] == ["1.2"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +15,10 @@ def test_worklist_and_study(client: Callable[..., TestClient], scene: Scene) -> 
     [
         ("/studies/9.9", 404),
         ("/studies/..%2f..%2fetc", 404),
-        ("/studies/1.2/pictures/0.png", 404),
+        ("/studies/1.2/summary.png", 404),
+        ("/studies/1.2/views/0/source.png", 404),
+        ("/studies/abc/views/0/overlay.png", 404),
+        ("/studies/1.2/explode", 404),
         ("/api/studies/9.9", 404),
         ("/api/studies/abc", 400),
         ("/api/worklist?state=odd", 400),
@@ -69,11 +28,11 @@ def test_worklist_and_study(client: Callable[..., TestClient], scene: Scene) -> 
         ("/nowhere", 404),
     ],
 )
-def test_what_is_not_there(client: Callable[..., TestClient], path: str, status: int) -> None:
+def test_what_is_not_there(client: MakeClient, path: str, status: int) -> None:
     assert client().get(path).status_code == status
 
 
-def test_health_and_readiness(client: Callable[..., TestClient]) -> None:
+def test_health_and_readiness(client: MakeClient) -> None:
     assert client().get("/healthz").status_code == 200
     assert client().get("/readyz").status_code == 200
     unready = client(ready=False).get("/readyz")
@@ -81,17 +40,35 @@ def test_health_and_readiness(client: Callable[..., TestClient]) -> None:
     assert unready.json()["faults"] == ["no worker has the model loaded"]
 
 
-def test_metrics_hold_no_uid(client: Callable[..., TestClient], scene: Scene) -> None:  # noqa: F811
-    scene.arrive(study="1.2.333.4444")
+def test_metrics_hold_no_uid_and_no_patient(client: MakeClient, scene: Scene) -> None:
+    scene.arrive(study="1.2.333.4444", patient_id="CANARY")
     told = client().get("/metrics").text
     assert "steatosis_instances_stored_total 1.0" in told
     assert 'steatosis_work_items{state="receiving"} 1.0' in told
+    assert "steatosis_ledger_up 1.0" in told
     assert "333.4444" not in told
+    assert "CANARY" not in told
 
 
-def test_a_token_guards_everything_but_health(client: Callable[..., TestClient]) -> None:
+def test_the_api_counts_its_limit_after_the_filter(client: MakeClient, scene: Scene) -> None:
+    scene.arrive(study="1.2")
+    scene.now += 30
+    scene.close()
+    scene.arrive(study="1.3", instance="1")
+    scene.arrive(study="1.3", instance="2", patient_id="P2")
+    scene.now += 30
+    scene.close()
+    held = client().get("/api/worklist?state=held&limit=1").json()
+    waiting = client().get("/api/worklist?state=SCHEDULED&limit=5").json()
+    assert [entry["study_instance_uid"] for entry in held] == ["1.3"]
+    assert {entry["study_instance_uid"] for entry in waiting} == {"1.2", "1.3"}
+    first = client().get("/api/worklist?state=failed&limit=1").json()
+    assert first == []
+
+
+def test_a_token_guards_everything_but_health(client: MakeClient) -> None:
     web = client(token=TOKEN)
-    for path in ("/", "/api/worklist", "/metrics", "/studies/1.2"):
+    for path in ("/", "/api/worklist", "/metrics", "/studies/1.2", "/studies/1.2/replay"):
         assert web.get(path).status_code == 401
         assert web.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert web.get("/api/worklist", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
@@ -99,12 +76,31 @@ def test_a_token_guards_everything_but_health(client: Callable[..., TestClient])
     moved = web.get(f"/?token={TOKEN}&state=held")
     assert moved.status_code == 303
     assert TOKEN not in moved.headers["location"]
+    assert TOKEN not in moved.headers["set-cookie"], "the secret itself is never kept in a browser"
     assert web.get("/").status_code == 200, "the cookie is enough from now on"
 
 
-def test_headers_forbid_scripts_and_frames(client: Callable[..., TestClient]) -> None:
+def test_a_browser_is_asked_for_the_token(client: MakeClient) -> None:
+    web = client(token=TOKEN)
+    sent_on = web.get("/", headers={"Accept": "text/html"})
+    assert (sent_on.status_code, sent_on.headers["location"]) == (303, "/login")
+    assert web.post("/login", data={"token": "wrong"}).status_code == 401
+    assert web.get("/").status_code == 401
+    assert web.post("/login", data={"token": TOKEN}).status_code == 303
+    assert web.get("/").status_code == 200
+
+
+def test_without_a_token_only_loopback_names_are_answered(client: MakeClient) -> None:
+    assert client().get("/", headers={"Host": "evil.example"}).status_code == 421
+    assert client().get("/", headers={"Host": "localhost:8080"}).status_code == 200
+    assert client(token=TOKEN).get("/healthz", headers={"Host": "agent.example"}).status_code == 200
+
+
+def test_headers_forbid_foreign_scripts_and_frames(client: MakeClient) -> None:
     for path in ("/", "/nowhere", "/healthz"):
         headers = client().get(path).headers
-        assert "default-src 'none'" in headers["content-security-policy"]
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
         assert headers["x-content-type-options"] == "nosniff"
-    assert "<script" not in client().get("/").text

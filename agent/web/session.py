@@ -1,0 +1,116 @@
+"""Who may look, and whose clicks count: token, session cookie, form tokens, and names by which we may be called."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+COOKIE: Final = "steatosis_session"
+_OPEN: Final = ("/healthz", "/readyz", "/static/", "/login")
+"""Answered without a token: they tell nothing of a patient."""
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_MOST_FORM_BYTES: Final = 4096
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """Read a short form as browsers send it by default; anything else, or more, reads as empty."""
+    encoded = b""
+    async for part in request.stream():
+        encoded += part
+        if len(encoded) > _MOST_FORM_BYTES:
+            return {}
+    return dict(parse_qsl(encoded.decode("ascii", "replace")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """The guard of every page.
+
+    Parameters
+    ----------
+    token
+        What callers must know; None on loopback, where anybody on this machine may look but nobody may act.
+    secret
+        The installation's own: sessions and form tokens are keyed with it, so the token is never kept in a browser.
+    """
+
+    token: str | None
+    secret: bytes
+
+    def refused(self, request: Request) -> Response | None:
+        """Answer who may not look; None where they may."""
+        if self.token is None:
+            return _wrong_name(request)
+        if request.url.path.startswith(_OPEN) or self._known(request):
+            return None
+        if "token" in request.query_params:
+            return self.admit(request.query_params["token"], request) or _token_wanted()
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/login", status_code=303)
+        return _token_wanted()
+
+    def admit(self, given: str, request: Request) -> Response | None:
+        """Give a session to who knows the token; None to who does not."""
+        if self.token is None or not _same(given, self.token):
+            host = request.client.host if request.client else ""
+            structlog.get_logger("web").warning("wrong token", peer=host)
+            return None
+        to = request.url.remove_query_params("token") if request.method == "GET" else "/"
+        admitted = RedirectResponse(to, status_code=303)
+        nonce = secrets.token_hex(16)
+        secure = request.url.scheme == "https"
+        value = f"{nonce}.{self._mac('session', nonce + self.token)}"
+        admitted.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=secure)
+        return admitted
+
+    @property
+    def may_act(self) -> bool:
+        """Whether buttons are offered: only where callers have proved that they know the token."""
+        return self.token is not None
+
+    def form_token(self, request: Request) -> str:
+        """Make the token of a form: bound to the session, so that another site's form is not taken for ours."""
+        return self._mac("form", request.cookies.get(COOKIE, ""))
+
+    def is_ours(self, request: Request, form: Mapping[str, str]) -> bool:
+        """Whether a form was sent from our page, by somebody admitted; a bearer token is sent by no browser alone."""
+        if not self.may_act:
+            return False
+        return self._bearer(request) or _same(form.get("form_token", ""), self.form_token(request))
+
+    def _known(self, request: Request) -> bool:
+        if self._bearer(request):
+            return True
+        nonce, _, mac = request.cookies.get(COOKIE, "").partition(".")
+        return bool(nonce) and _same(mac, self._mac("session", nonce + (self.token or "")))
+
+    def _bearer(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        return self.token is not None and scheme == "Bearer" and _same(given, self.token)
+
+    def _mac(self, purpose: str, text: str) -> str:
+        return hmac.new(self.secret, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def _wrong_name(request: Request) -> Response | None:
+    """Refuse other names than loopback's: a page elsewhere whose name turns to 127.0.0.1 could read ours."""
+    if request.url.hostname in _LOOPBACK:
+        return None
+    return PlainTextResponse("call this page as 127.0.0.1 or localhost, or set web.token", status_code=421)
+
+
+def _token_wanted() -> Response:
+    return JSONResponse({"error": "a token is required: Authorization: Bearer …"}, status_code=401)
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())

@@ -1,0 +1,167 @@
+"""The study page: the score and how it came about, first what a reader needs, identifiers last."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.templating import Jinja2Templates
+
+from agent.domain.errors import NotFoundError
+from agent.domain.identifiers import is_uid
+from agent.domain.score import REFUSAL_MEANINGS, Refusal
+from agent.web.actions import ACTIONS
+from agent.web.patients import Patients
+from agent.web.session import Session
+from agent.web.words import STATUS_WORDS, day, status_detail
+from agent.worklist import browsing, reading
+from agent.worklist.ledger import Ledger
+
+_SCALE_END: Final = 40.0
+"""Percent fat at the right end of the scale; what lies beyond is drawn at the end."""
+_OFFERED: Final = {
+    "waiting": ("replay", "cancel"),
+    "queued": ("cancel",),
+    "fetching": ("cancel",),
+    "analysing": ("cancel",),
+    "sending": ("cancel",),
+    "held": ("retry", "cancel"),
+    "done": ("replay",),
+    "no-score": ("replay", "retry"),
+    "failed": ("replay", "retry"),
+    "canceled": ("replay", "retry"),
+}
+_TREND: Final = (640.0, 150.0, 46.0)
+"""Width and height of the trend's drawing, and the margin that its labels need."""
+
+
+class StudyPage:
+    """Draws `/studies/{uid}`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        patients: Patients,
+        session: Session,
+        templates: Jinja2Templates,
+        quiet_seconds: float,
+    ) -> None:
+        self._ledger, self._patients, self._session = ledger, patients, session
+        self._templates, self._quiet_seconds = templates, quiet_seconds
+
+    def answer(self, request: Request) -> Response:
+        """Show one study."""
+        uid = request.path_params["uid"]
+        try:
+            shown = reading.show(self._ledger, uid) if is_uid(uid) else None
+        except NotFoundError:
+            shown = None
+        row = None if shown is None else browsing.find(self._ledger, shown["group"])
+        if shown is None or row is None:
+            return self._templates.TemplateResponse(request, "nothing.html", {"what": "study"}, status_code=404)
+        points = browsing.trend(self._ledger, uid)
+        context = {
+            "study": shown,
+            "uid": uid,
+            "status": row.status,
+            "words": STATUS_WORDS[row.status],
+            "detail": status_detail(row, time.time(), self._quiet_seconds),
+            "live": row.finished_at is None or row.status == "waiting",
+            "patient": self._patients.labels([row]).get(row.study_instance_uid, ""),
+            "accession": self._patients.accession(row.accession_number),
+            "scale": None if shown["score"] is None else _scale(shown["score"]),
+            "refusal": shown["refusal"] and REFUSAL_MEANINGS[Refusal(shown["refusal"])],
+            "used": [view for view in shown["views"] if view["used"]],
+            "summary": any(result["kind"] == "summary" for result in shown["results"]),
+            "trend": _trend(points) if len(points) > 1 else None,
+            "timeline": _timeline(shown),
+            "actions": [(name, ACTIONS[name][0]) for name in _OFFERED[row.status]] if self._session.may_act else [],
+            "may_act": self._session.may_act,
+        }
+        return self._templates.TemplateResponse(request, "study.html", context)
+
+
+def _place(value: float) -> float:
+    return round(100 * min(max(value, 0.0), _SCALE_END) / _SCALE_END, 2)
+
+
+def _scale(score: dict[str, Any]) -> dict[str, Any]:
+    """Positions in percent of the fat-fraction scale's width."""
+    low, high = score["fat_fraction_interval"]
+    edges = [0.0, *score["cut_offs"], _SCALE_END]
+    return {
+        "bands": [
+            {"name": f"S{index}", "x": _place(start), "width": _place(end) - _place(start)}
+            for index, (start, end) in enumerate(pairwise(edges))
+        ],
+        "cut_offs": [{"value": f"{value:g}", "x": _place(value)} for value in score["cut_offs"]],
+        "low": _place(low),
+        "width": max(0.5, _place(high) - _place(low)),
+        "mark": _place(score["fat_fraction_percent"]),
+    }
+
+
+def _trend(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lay results of one patient out by date: each with its interval; another model's are told apart."""
+    width, height, margin = _TREND
+    days = [_days(point["study_date"]) for point in points]
+    known = [number for number in days if number is not None]
+    first, whole = min(known, default=0), max(1, max(known, default=0) - min(known, default=0))
+
+    def y(value: float) -> float:
+        return round(height - 24 - (height - 40) * min(value, _SCALE_END) / _SCALE_END, 1)
+
+    newest = points[-1]["model_digest"]
+    drawn = []
+    for index, (point, number) in enumerate(zip(points, days, strict=True)):
+        share = index / (len(points) - 1) if number is None else (number - first) / whole
+        low, high = point["fat_fraction_interval"]
+        place = {
+            "x": round(margin + (width - 2 * margin) * share, 1),
+            "y": y(point["fat_fraction_percent"]),
+            "low": y(low),
+            "high": y(high),
+        }
+        drawn.append(point | place | {"date": day(point["study_date"]), "same": point["model_digest"] == newest})
+    grid = [{"value": value, "y": y(value)} for value in (0, 10, 20, 30, 40)]
+    return {"points": drawn, "grid": grid, "width": width, "height": height, "margin": margin}
+
+
+def _days(date: str) -> int | None:
+    try:
+        return datetime.strptime(date, "%Y%m%d").toordinal()  # noqa: DTZ007 - a DICOM date has no zone
+    except ValueError:
+        return None
+
+
+def _timeline(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """Put everything that has a time in order."""
+    times = shown["times"]
+    began = [
+        (times["first_instance"], "First image", ""),
+        (times["last_instance"], "Last image", _interrupted(times["interruptions"])),
+        (times["closed"], "Study closed", "no more images expected"),
+    ]
+    steps = [
+        (step["started"], step["step"].capitalize(), _told(step), step["seconds"], step["work_item"])
+        for step in times["steps"]
+    ]
+    proofs = [
+        (result["proved_at"], "Proved", f"{result['kind']} at {result['destination'] or 'this machine'}")
+        for result in shown["results"]
+    ]
+    events = [(*event, None, None) for event in began + proofs] + steps
+    keys = ("at", "what", "detail", "seconds", "work_item")
+    return [dict(zip(keys, event, strict=True)) for event in sorted(e for e in events if e[0])]
+
+
+def _interrupted(times: int) -> str:
+    return f"{times} associations ended without a release" if times else ""
+
+
+def _told(step: dict[str, Any]) -> str:
+    return step["outcome"] or ("" if step["ended"] else "running")

@@ -1,0 +1,77 @@
+"""What the pages say: where a study stands, times and spans, in people's words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agent.domain.score import REFUSAL_MEANINGS, Refusal
+from agent.worklist.browsing import Row
+
+STATUS_WORDS: Final = {
+    "waiting": "Waiting for images",
+    "queued": "Queued",
+    "fetching": "Fetching",
+    "analysing": "Analysing",
+    "sending": "Sending",
+    "held": "Held",
+    "done": "Done",
+    "no-score": "No score",
+    "failed": "Failed",
+    "canceled": "Canceled",
+}
+_REASONS: Final = {
+    "held:patient-id-differs-within-study": "patient id differs within the study",
+    "superseded": "more images came: a newer work item scores them",
+    "canceled-by-operator": "by an operator",
+    "released": "released by a retry",
+}
+_SPANS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def reason_words(reason: str | None) -> str:
+    """Say a coded reason in words; what is not coded is said as it is."""
+    if not reason:
+        return ""
+    if reason in set(Refusal):
+        return REFUSAL_MEANINGS[Refusal(reason)]
+    return _REASONS.get(reason, reason)
+
+
+def span(seconds: float) -> str:
+    """Say how long, in the largest unit that fits: 45 s, 12 min, 3 h, 8 d."""
+    for size, unit in _SPANS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.1f} s"
+
+
+def clock(text: str | None) -> str:
+    """Date and time of an ISO text, to the second."""
+    return "" if not text else text[:19].replace("T", " ")
+
+
+def moment(seconds: float) -> str:
+    """Date and time of a ledger time, UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def day(date: str) -> str:
+    """Write a DICOM date (PS3.5 6.2, DA) with dashes; anything else as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else date
+
+
+def status_detail(row: Row, now: float, quiet_seconds: float) -> str:
+    """Say more of a status: a countdown while images may still come, else the reason."""
+    if row.status == "waiting" and row.quiet_since is not None:
+        left = row.quiet_since + quiet_seconds - now
+        return f"closes in {span(left)}" if left >= 1 else "closing"
+    return reason_words(row.reason)
+
+
+def views_used(outcome: dict[str, Any] | None) -> str:
+    """Say how many views were used of how many the model was made for."""
+    if outcome is None:
+        return ""
+    used = sum(1 for view in outcome["views"] if view["used"])
+    return f"{used} of {outcome['expected_views']}"

@@ -1,0 +1,188 @@
+"""The pages in a real browser over a real agent: every click, both schemes, the keyboard, and axe's rules."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.demo.patients import make_study
+from agent.demo.sender import send_study
+from tests.support.agent_process import AgentProcess
+
+pytestmark = [pytest.mark.peers, pytest.mark.acceptance, pytest.mark.timeout(600)]
+
+TOKEN = "a-token-of-the-test-alone"
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@dataclass
+class Browser:
+    """One Chromium, and the agent that it looks at."""
+
+    chromium: Any
+    agent: AgentProcess
+    studies: list[str]
+
+    def page(self, path: str, *, scheme: str = "light", width: int = 1280) -> Any:
+        context = self.chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+        page = context.new_page()
+        page.faults = []  # type: ignore[attr-defined]
+        page.on("console", lambda message: message.type == "error" and page.faults.append(message.text))
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.goto(f"http://127.0.0.1:{self.agent.web_port}/login")
+        page.get_by_label("web.token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/")
+        page.goto(f"http://127.0.0.1:{self.agent.web_port}{path}")
+        return page
+
+
+def _modules() -> tuple[Any, Path]:
+    """Playwright and axe from the `browser` extra; where they are missing, as with any peer."""
+    try:
+        import axe_playwright_python
+        from playwright import sync_api
+    except ImportError:
+        message = "Playwright or axe is missing (pip install '.[browser]')"
+        if os.environ.get("REQUIRE_PEERS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return sync_api, Path(axe_playwright_python.__file__).parent / "axe.min.js"
+
+
+@pytest.fixture(scope="module")
+def browser(
+    tmp_path_factory: pytest.TempPathFactory, peer_tool: Callable[[str], Path], free_ports: Callable[[int], list[int]]
+) -> Iterator[Browser]:
+    """Three studies, two of one patient: an agent that has scored them, and Chromium."""
+    sync_api, _ = _modules()
+    chromium = peer_tool("chromium")
+    dicom_port, web_port = free_ports(2)
+    settings = {"AGENT_WEB__TOKEN": TOKEN, "AGENT_WEB__PATIENT": "initials"}
+    home = tmp_path_factory.mktemp("page") / "agent"
+    agent = AgentProcess(home, dicom_port=dicom_port, web_port=web_port, settings=settings)
+    agent.token = TOKEN
+    made = [
+        make_study(5, seed=7, when=datetime(2026, 5, 4, 9, tzinfo=UTC), fat_fraction_percent=8.0),
+        make_study(5, seed=8, when=datetime(2026, 11, 23, 9, tzinfo=UTC), fat_fraction_percent=20.0),
+        make_study(6, seed=7, when=datetime(2026, 11, 23, 10, tzinfo=UTC)),
+    ]
+    agent.start()
+    try:
+        for study in made:
+            send_study(study.instances, host="127.0.0.1", port=dicom_port)
+        uids = [study.study_instance_uid for study in made]
+        for uid in uids:
+            agent.await_state(uid, seconds=240)
+        with sync_api.sync_playwright() as playwright:
+            running = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
+            yield Browser(running, agent, uids)
+            running.close()
+    finally:
+        agent.stop()
+
+
+def _shot(page: Any, tmp_path: Path, name: str) -> None:
+    """Keep a picture of the page where somebody can look at it: TEST_SCREENSHOTS names the folder."""
+    folder = Path(os.environ.get("TEST_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["worklist", "study", "confirm", "login"])
+def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, which: str) -> None:
+    study = f"/studies/{browser.studies[1]}"
+    path = {"worklist": "/", "study": study, "confirm": f"{study}/replay", "login": "/login"}[which]
+    page = browser.page(path, scheme=scheme)
+    for image in page.locator("img").all():
+        image.scroll_into_view_if_needed()
+    page.wait_for_load_state("networkidle")
+    _shot(page, tmp_path, f"{which}-{scheme}")
+    _, axe = _modules()
+    page.evaluate(axe.read_text())
+    found = page.evaluate(
+        "tags => axe.run({runOnly: {type: 'tag', values: tags}}).then(told => told.violations)", AXE_TAGS
+    )
+    told = [(fault["id"], fault["impact"], [node["html"][:120] for node in fault["nodes"][:3]]) for fault in found]
+    assert told == []
+    assert page.faults == []
+
+
+def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -> None:
+    page = browser.page("/")
+    page.get_by_role("link", name="Done").first.click()
+    page.wait_for_url("**state=done")
+    assert page.locator("tbody tr").count() == 3
+    page.get_by_role("link", name="Fat fraction").click()
+    page.wait_for_url("**sort=fat")
+    fat = [float(cell.split("%")[0]) for cell in page.locator("tbody td:nth-child(6)").all_inner_texts()]
+    assert fat == sorted(fat, reverse=True)
+    page.get_by_label("Study UID").fill(browser.studies[2])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=**")
+    assert page.locator("tbody tr").count() == 1
+    assert "state=done" in page.url
+    page.get_by_role("link", name="Show all").click()
+    assert page.locator("tbody tr").count() == 3
+    narrow = browser.page("/", width=420)
+    assert narrow.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the table scrolls, the page does not"
+    _shot(narrow, tmp_path, "worklist-narrow")
+
+
+def test_the_worklist_is_used_by_keyboard_alone(browser: Browser) -> None:
+    page = browser.page("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if "/studies/" in (page.evaluate("document.activeElement.href") or ""):
+            break
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "focus is seen"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/**")
+
+
+def test_the_slider_changes_the_map_alone(browser: Browser) -> None:
+    page = browser.page(f"/studies/{browser.studies[1]}")
+    slider = page.get_by_label("Strength of the map")
+    slider.focus()
+    slider.press("Home")
+    assert page.evaluate("getComputedStyle(document.querySelector('img.map')).opacity") == "0"
+    slider.press("End")
+    assert page.evaluate("getComputedStyle(document.querySelector('img.map')).opacity") == "1"
+    sizes = page.evaluate(
+        "Promise.all([...document.images].filter(i => i.closest('.pair')).map(i => (i.loading = 'eager', i.decode()"
+        ".then(() => [i.naturalWidth, i.naturalHeight]))))"
+    )
+    assert sizes
+    assert all(width >= 128 for width, _ in sizes)
+    assert "This patient" in page.inner_text("main")
+
+
+def test_replay_is_asked_and_done_and_seen_without_a_reload(browser: Browser) -> None:
+    uid = browser.studies[2]
+    page = browser.page(f"/studies/{uid}")
+    page.get_by_role("link", name="Replay").click()
+    assert "Replay this study?" in page.inner_text("h1")
+    page.get_by_role("button", name="Replay").click()
+    page.wait_for_url(f"**/studies/{uid}")
+    page.wait_for_selector(".state.s-done", timeout=120_000)
+    items = browser.agent.get(f"/api/studies/{uid}")["work_items"]
+    assert [item["cause"] for item in items] == ["replay", "new"]
+    assert '"audit"' in browser.agent.log.read_text() or "operator action" in browser.agent.log.read_text()
+    assert page.faults == []
+
+
+def test_the_worklist_renews_itself(browser: Browser) -> None:
+    page = browser.page("/")
+    before = page.inner_text('[data-live="told"]')
+    page.wait_for_function("before => document.querySelector('[data-live=told]').innerText !== before", arg=before)
