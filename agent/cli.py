@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -256,6 +257,33 @@ def cancel(config: Path | None, as_json: bool, **chosen: Any) -> int:
     entries = cancel_work_items(_settings(config), _choice(Choice, chosen))
     _print(entries, as_json, ("study_instance_uid", "work_item", "state"))
     return 0
+
+
+@cli.command()
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Studies of this date and later; default: yesterday.")
+@click.option("--all", "every", is_flag=True, help="Print every study, not only those that were missed.")
+@json_option
+@config_option
+def reconcile(since: datetime | None, every: bool, as_json: bool, config: Path | None) -> int:
+    """Compare the archive's ultrasound studies with what was scored; each miss with its reason.
+
+    The exit status is 1 where a study was missed: run it once a day.
+    """
+    from agent.serve.reconciling import MISSED
+    from agent.serve.reconciling import reconcile as compare
+
+    settings = _settings(config)
+    _quiet_logs(settings)
+    day = (since or datetime.now(UTC) - timedelta(days=1)).date()
+    found = list(compare(settings, day))
+    missed = [entry for entry in found if entry.outcome == MISSED]
+    shown = found if every else missed
+    _print([entry.as_dict() for entry in shown], as_json, ("study_date", "outcome", "study_instance_uid", "reason"))
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in Counter(e.outcome for e in found).items())
+    _progress(f"{len(found)} ultrasound studies since {day}{': ' + counted if found else ''}")
+    if missed:
+        _progress("Fetch and score what was missed: agent replay --from archive STUDY-UID…")
+    return 1 if missed else 0
 
 
 @cli.group()

@@ -43,7 +43,7 @@ def peer_tool() -> Callable[[str], Path]:
     return find
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Find TCP ports that nobody listens on."""
 

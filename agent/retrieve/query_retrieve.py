@@ -24,7 +24,7 @@ from agent.worklist import retrievals
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
 
-__all__ = ["RemoteStudy", "RetrieveContext", "list_studies", "retrieve_study", "study_at"]
+__all__ = ["RemoteStudy", "RetrieveContext", "images_at", "list_studies", "retrieve_study", "study_at"]
 
 _LOOK_SECONDS: Final = 0.1
 
@@ -60,6 +60,19 @@ def study_at(archive: Archive, study_instance_uid: str, scu: ScuConfig) -> int |
         if study.instances is not None:
             return study.instances
         return len(instances_in(association, study_instance_uid))
+
+
+def images_at(archive: Archive, study_instance_uid: str, scu: ScuConfig) -> set[str]:
+    """Ask which ultrasound images of a study an archive lists, as SOP Instance UIDs.
+
+    Raises
+    ------
+    ArchiveError, ArchiveRefusedError
+        It cannot be asked.
+    """
+    with associate(archive, scu, [FIND_CONTEXT]) as association:
+        listed = instances_in(association, study_instance_uid)
+    return {one.sop_instance_uid for one in listed if one.may_be_ultrasound}
 
 
 def retrieve_study(context: RetrieveContext, archive: Archive, item: WorkItem, retrieval_id: int) -> str:

@@ -28,7 +28,7 @@ _COLUMNS: Final = (
     ("Quality", None),
     ("Views", None),
     ("Time taken", None),
-    ("In archive", None),
+    ("Proved in archive", None),
     ("Study", None),
 )
 """Heading, and what a click on it sorts by."""
@@ -89,7 +89,7 @@ class WorklistPage:
             "score": outcome.get("score"),
             "views": views_used(row.outcome),
             "taken": _taken(row, now),
-            "proved": f"{row.proved} of {row.deliveries}" if row.deliveries else "",
+            "proved": "kept here" if row.kept else f"{row.proved} of {row.deliveries}" if row.deliveries else "",
         }
 
 

@@ -95,7 +95,11 @@ class Row:
     accession_number: str
     outcome: dict[str, Any] | None
     proved: int
+    """Deliveries to archives that are proved."""
     deliveries: int
+    """Deliveries to archives; 0 where results are only kept."""
+    kept: bool
+    """Results are made, and no archive is to get them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,14 +265,16 @@ def _outcomes(connection: sa.Connection, keys: list[str]) -> dict[str, dict[str,
     return {row.result_key: json.loads(row.outcome) for row in connection.execute(query)}
 
 
-def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int]]:
+def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool]]:
+    """Count deliveries to archives that are proved, all of them, and say whether results are kept only."""
     o = t.outbox.c
-    query = sa.select(o.work_item_id, sa.func.count(o.proof), sa.func.count()).where(o.work_item_id.in_(items))
-    return {item: (proved, every) for item, proved, every in connection.execute(query.group_by(o.work_item_id))}
+    sent, proved = sa.func.count(o.destination), sa.func.count(sa.case((o.destination.is_not(None), o.proof)))
+    query = sa.select(o.work_item_id, proved, sent).where(o.work_item_id.in_(items)).group_by(o.work_item_id)
+    return {row[0]: (row[1], row[2], row[2] == 0) for row in connection.execute(query)}
 
 
-def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int, tuple[int, int]]) -> Row:
-    proved, deliveries = proofs.get(row.work_item_id, (0, 0))
+def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int, tuple[int, int, bool]]) -> Row:
+    proved, deliveries, kept = proofs.get(row.work_item_id, (0, 0, False))
     return Row(
         study_instance_uid=row.study_instance_uid,
         status=row.status,
@@ -282,6 +288,7 @@ def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int
         outcome=outcomes.get(row.result_key),
         proved=proved,
         deliveries=deliveries,
+        kept=kept,
     )
 
 

@@ -58,12 +58,12 @@ def _modules() -> tuple[Any, Path]:
 
 @pytest.fixture(scope="module")
 def browser(
-    tmp_path_factory: pytest.TempPathFactory, peer_tool: Callable[[str], Path], free_ports: Callable[[int], list[int]]
+    tmp_path_factory: pytest.TempPathFactory, peer_tool: Callable[[str], Path], free_port: Callable[[], int]
 ) -> Iterator[Browser]:
     """Three studies, two of one patient: an agent that has scored them, and Chromium."""
     sync_api, _ = _modules()
     chromium = peer_tool("chromium")
-    dicom_port, web_port = free_ports(2)
+    dicom_port, web_port = free_port(), free_port()
     settings = {"AGENT_WEB__TOKEN": TOKEN, "AGENT_WEB__PATIENT": "initials"}
     home = tmp_path_factory.mktemp("page") / "agent"
     agent = AgentProcess(home, dicom_port=dicom_port, web_port=web_port, settings=settings)
