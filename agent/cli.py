@@ -286,6 +286,19 @@ def reconcile(since: datetime | None, every: bool, as_json: bool, config: Path |
     return 1 if missed else 0
 
 
+@cli.command()
+@config_option
+def migrate(config: Path | None) -> int:
+    """Bring the ledger to this version's tables; before an upgrade of several hosts. `serve` does it by itself."""
+    from agent.serve.context import ledger_of
+
+    settings = _settings(config)
+    _quiet_logs(settings)
+    ledger_of(settings).close()
+    _progress("the ledger has this version's tables")
+    return 0
+
+
 @cli.group()
 def model() -> None:
     """Look after model bundles."""

@@ -16,7 +16,7 @@ _WHERE = {name: (f"/usr/bin/{name}",) for name in _DCMTK} | {
     "Orthanc": ("/usr/sbin/Orthanc", "/usr/bin/Orthanc"),
     "chromium": ("/usr/bin/chromium",),
 }
-_IN_VENV = ("dciodvfy", "dcentvfy")
+_IN_VENV = ("dciodvfy", "dcentvfy", "hadolint")
 
 
 @pytest.fixture(scope="session")

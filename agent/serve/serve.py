@@ -6,10 +6,11 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Final
 
 import structlog
 
-from agent.domain.errors import SettingsError
+from agent.domain.errors import LedgerError, SettingsError
 from agent.serve.bundles import bundle_digest_of
 from agent.serve.children import children_of
 from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
@@ -17,6 +18,9 @@ from agent.serve.supervisor import Supervisor, lock_folder
 from agent.settings import Settings
 from agent.worklist import arrivals, work_items
 from agent.worklist.ledger import Ledger
+
+_LEDGER_WAIT_SECONDS: Final = 120.0
+_LEDGER_LOOK_SECONDS: Final = 2.0
 
 
 def serve(settings: Settings, role: str, config: Path | None) -> int:
@@ -35,7 +39,7 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
     lock = lock_folder(layout.lock, alone=role == "all")
     if role in ("all", "listener"):
         check_port(settings.dicom.host, settings.dicom.port)
-    ledger = ledger_of(settings)
+    ledger = _ledger_once_it_answers(settings)
     if role == "all":
         _take_back(settings, ledger)
     log.info(
@@ -53,6 +57,19 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
         return Supervisor(specs, lambda: _rebuild(settings, ledger, role)).run()
     finally:
         os.close(lock)
+
+
+def _ledger_once_it_answers(settings: Settings) -> Ledger:
+    """Open the ledger; a database of another machine may still be starting, or be restarted just now."""
+    until = time.monotonic() + (0 if settings.database.url is None else _LEDGER_WAIT_SECONDS)
+    while True:
+        try:
+            return ledger_of(settings)
+        except LedgerError as error:
+            if time.monotonic() > until:
+                raise
+            structlog.get_logger("serve").warning("waiting for the ledger", cause=error.cause)
+            time.sleep(_LEDGER_LOOK_SECONDS)
 
 
 def _take_back(settings: Settings, ledger: Ledger) -> None:

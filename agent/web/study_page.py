@@ -23,6 +23,7 @@ from agent.worklist.ledger import Ledger
 
 _SCALE_END: Final = 40.0
 """Percent fat at the right end of the scale; what lies beyond is drawn at the end."""
+_SCALE_WIDTH: Final = 640.0
 _OFFERED: Final = {
     "waiting": ("replay", "cancel"),
     "queued": ("cancel",),
@@ -86,11 +87,11 @@ class StudyPage:
 
 
 def _place(value: float) -> float:
-    return round(100 * min(max(value, 0.0), _SCALE_END) / _SCALE_END, 2)
+    return round(_SCALE_WIDTH * min(max(value, 0.0), _SCALE_END) / _SCALE_END, 1)
 
 
 def _scale(score: dict[str, Any]) -> dict[str, Any]:
-    """Positions in percent of the fat-fraction scale's width."""
+    """Positions on the drawing of the fat-fraction scale."""
     low, high = score["fat_fraction_interval"]
     edges = [0.0, *score["cut_offs"], _SCALE_END]
     return {
@@ -100,7 +101,7 @@ def _scale(score: dict[str, Any]) -> dict[str, Any]:
         ],
         "cut_offs": [{"value": f"{value:g}", "x": _place(value)} for value in score["cut_offs"]],
         "low": _place(low),
-        "width": max(0.5, _place(high) - _place(low)),
+        "width": max(3.0, _place(high) - _place(low)),
         "mark": _place(score["fat_fraction_percent"]),
     }
 

@@ -20,6 +20,8 @@ from agent.domain.errors import LedgerError, SettingsError
 
 HEAD_REVISION: Final = "0002"
 """Newest migration in `migrations/versions`; a test holds that."""
+_MIGRATION_LOCK: Final = 0x57EA7051
+"""Key of the advisory lock under which PostgreSQL is migrated."""
 _BUSY_MILLISECONDS: Final = 15_000
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"})
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -85,6 +87,8 @@ class Ledger:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         with self.write() as connection:
+            if not self.is_sqlite:  # hosts that start together migrate one after another
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

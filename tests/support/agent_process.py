@@ -32,8 +32,15 @@ class AgentProcess:
     """`agent serve` with its own data folder and ports."""
 
     def __init__(
-        self, home: Path, *, dicom_port: int, web_port: int, settings: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        *,
+        dicom_port: int,
+        web_port: int,
+        settings: Mapping[str, str] | None = None,
+        role: str = "all",
     ) -> None:
+        self.role = role
         self.home, self.dicom_port, self.web_port = home, dicom_port, web_port
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_")}
         self.environment |= {
@@ -47,7 +54,7 @@ class AgentProcess:
             "AGENT_MODEL__BACKEND": "onnxruntime",  # a fresh data folder would have "auto" try every engine first
             **(settings or {}),
         }
-        self.log = home / "serve.log"
+        self.log = home / f"serve-{role}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.token: str | None = None
 
@@ -56,7 +63,11 @@ class AgentProcess:
         self.home.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*AGENT, "serve"], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                [*AGENT, "serve", "--role", self.role],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         if ready:
             wait_until(self.is_ready, 60, f"ready; see {self.log}")
