@@ -5,7 +5,7 @@ TRAIN := .venv-training
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-rtx run demo test test-fast check format docs bench bench-scoring gpu-proof train-setup train-test lock bundle clean
+.PHONY: help setup setup-rtx run demo test test-fast check format docs docs-site bench bench-scoring gpu-proof train-setup train-test lock bundle clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,10 @@ format: setup ## put the code in its usual shape
 
 docs: setup ## write the generated pages
 	for page in settings.md delivery.md conformance.md sr-template.md; do $(BIN)/python -m agent.serve.reference $$page > docs/$$page || exit 1; done
+
+docs-site: setup ## the manual as a site in build/site, strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet
 
 bench-scoring: setup train-setup ## scoring on large members: torch, then every engine here, in one run
 	test -e build/bench/bundle.json || $(TRAIN)/bin/python -m training.bundle.speed build/bench --export
