@@ -27,7 +27,7 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         quiet_seconds=settings.study.quiet_seconds,
         least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
         ready=lambda: readiness(settings, ledger),
-        act=lambda action, study, dry_run: act(settings, ledger, action, study, dry_run=dry_run),
+        act=lambda action, study, dry_run: act(settings, action, study, dry_run=dry_run),
     )
     config = uvicorn.Config(
         make_app(context),
