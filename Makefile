@@ -76,7 +76,7 @@ lock: ## take the newest versions that fit together into constraints.txt; torch'
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	grep '^torch==' constraints.txt > build/lock/kept.txt
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check --constraint build/lock/kept.txt '.[dev,training-core]'
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check --constraint build/lock/kept.txt '.[dev,training-core,browser,deploy,docs]'
 	head -1 constraints.txt > build/lock/constraints.txt
 	build/lock/bin/python -m pip freeze --exclude steatosis-agent | sed 's/+cpu$$//' >> build/lock/constraints.txt
 	cp build/lock/constraints.txt constraints.txt
