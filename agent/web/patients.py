@@ -73,7 +73,7 @@ class Patients:
         """Turn a Patient ID that somebody typed into its hash, so that the id stays in no address."""
         if self.shown == "none" or not text:
             return None
-        return next((self.hashed(*pair) for pair in browsing.patients(self.ledger) if pair[0] == text), None)
+        return next((self.hashed(*pair) for pair in browsing.patients(self.ledger, text)), None)
 
 
 @lru_cache(maxsize=_CACHED)

@@ -130,19 +130,19 @@ def browse(ledger: Ledger, query: Query) -> Page:
 
 def find(ledger: Ledger, group_id: str) -> Row | None:
     """Read the row of one group."""
-    studies = _studies()
     with ledger.read() as connection:
-        row = connection.execute(sa.select(studies).where(studies.c.group_id == group_id)).first()
+        row = connection.execute(sa.select(_studies(group_id))).first()
         if row is None:
             return None
         proofs = _proofs(connection, [row.work_item_id] if row.work_item_id else [])
         return _row(row, _outcomes(connection, [row.result_key] if row.result_key else []), proofs)
 
 
-def patients(ledger: Ledger) -> list[tuple[str, str]]:
-    """List every patient as (Patient ID, issuer)."""
+def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, str]]:
+    """List every patient, or those of one Patient ID, as (Patient ID, issuer)."""
     s = t.studies.c
-    query = sa.select(s.patient_id, s.issuer_of_patient_id).where(s.patient_id != "").distinct()
+    chosen = s.patient_id != "" if patient_id is None else s.patient_id == patient_id
+    query = sa.select(s.patient_id, s.issuer_of_patient_id).where(chosen).distinct()
     with ledger.read() as connection:
         return [(row.patient_id, row.issuer_of_patient_id) for row in connection.execute(query)]
 
@@ -197,11 +197,19 @@ def _status() -> sa.Case[str]:
     )
 
 
-def _studies() -> sa.Subquery:
-    """Compose a row a group: what arrived, and its newest work item if it has one."""
+def _studies(group_id: str | None = None) -> sa.Subquery:
+    """Compose a row a group, or of one: what arrived, and its newest work item if it has one.
+
+    A study that was only ever fetched has a work item and no group.
+    """
     g, w, s = t.groups.c, t.work_items.c, t.studies.c
-    ids = sa.union(sa.select(g.id.label("id")), sa.select(w.group_id.label("id"))).subquery()
-    newest = sa.select(w.group_id, sa.func.max(w.id).label("id")).group_by(w.group_id).subquery()
+    arrived, fetched = sa.select(g.id.label("id")), sa.select(w.group_id.label("id")).distinct()
+    fetched = fetched.where(~sa.exists().where(g.id == w.group_id))
+    latest = sa.select(w.group_id, sa.func.max(w.id).label("id")).group_by(w.group_id)
+    if group_id is not None:
+        arrived, fetched = arrived.where(g.id == group_id), fetched.where(w.group_id == group_id)
+        latest = latest.where(w.group_id == group_id)
+    ids, newest = sa.union_all(arrived, fetched).subquery(), latest.subquery()
     filed_in = sa.func.coalesce(g.study_instance_uid, w.study_instance_uid)
     return (
         sa.select(
