@@ -37,8 +37,8 @@ def test_a_restored_agent_knows_everything_and_makes_nothing_twice(
     study = make_study(5, seed=7, when=datetime(2026, 11, 23, 9, tzinfo=UTC))
     uid = study.study_instance_uid
     agent = AgentProcess(tmp_path / "first", dicom_port=free_port(), web_port=free_port())
-    agent.start()
     try:
+        agent.start()
         send_study(study.instances, host="127.0.0.1", port=agent.dicom_port)
         before = agent.await_state(uid, seconds=120)
         _back_up(agent.home / "var", tmp_path / "backup")
@@ -47,8 +47,8 @@ def test_a_restored_agent_knows_everything_and_makes_nothing_twice(
 
     restored = AgentProcess(tmp_path / "second", dicom_port=free_port(), web_port=free_port())
     shutil.copytree(tmp_path / "backup", restored.home / "var")
-    restored.start()
     try:
+        restored.start()
         assert restored.run("doctor", "--deep").returncode == 0
         after = restored.show(uid)
         assert (after["score"], after["results"]) == (before["score"], before["results"])

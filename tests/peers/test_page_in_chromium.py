@@ -73,8 +73,8 @@ def browser(
         make_study(5, seed=8, when=datetime(2026, 11, 23, 9, tzinfo=UTC), fat_fraction_percent=20.0),
         make_study(6, seed=7, when=datetime(2026, 11, 23, 10, tzinfo=UTC)),
     ]
-    agent.start()
     try:
+        agent.start()
         for study in made:
             send_study(study.instances, host="127.0.0.1", port=dicom_port)
         uids = [study.study_instance_uid for study in made]
