@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from training.bundle.commands import calibrate, evaluate, export, fit, reference
+from training.bundle.commands import calibrate, evaluate, export, fit, predict, reference, regate
 from training.cohort.commands import cohort
-from training.explain.commands import explain, report
+from training.explain.commands import explain, refusals, report, robustness
 from training.systems.commands import system, systems_command, table_command
 
 
@@ -21,11 +21,15 @@ for command in (
     calibrate,
     evaluate,
     reference,
+    regate,
+    predict,
     cohort,
     system,
     systems_command,
     table_command,
     report,
+    refusals,
+    robustness,
     explain,
 ):
     main.add_command(command)

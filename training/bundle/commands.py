@@ -13,6 +13,7 @@ import click
 from training.bundle.configuration import Experiment, read_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "inference" / "bundles" / "reference"
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,3 +79,43 @@ def reference(context: click.Context, **options: Any) -> None:
     """Do all of it: fit, export, calibrate, evaluate."""
     for step in (fit, export, calibrate, evaluate):
         context.invoke(step, **options)
+
+
+@click.command()
+@click.option(
+    "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Changed in place."
+)
+@click.option("--experiment", default="reference", show_default=True, help="Whose seeds and sizes are used.")
+@click.option("--real-frames", default="", help="Folder of the AUL images.")
+@click.option("--version", required=True, help="Of the changed bundle.")
+def regate(bundle: Path, experiment: str, real_frames: str, version: str) -> None:
+    """Fit the liver gate of a finished bundle anew; grades and fat fractions stay as they are."""
+    from training.bundle.regate import regate as fit_again
+
+    data = replace(read_experiment(experiment).data, real_frames=real_frames)
+    click.echo(json.dumps(fit_again(bundle, data, version), indent=1))
+
+
+@click.command()
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=SHIPPED,
+    help="Folder.  [default: the one that ships]",
+)
+@click.option("--patients", type=click.IntRange(1), default=600, show_default=True)
+@click.option("--seed", type=int, default=20261200, show_default=True, help="Of no experiment's data.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("predictions.csv"), show_default=True)
+def predict(bundle: Path, patients: int, seed: int, out: Path) -> None:
+    """Score new phantom patients with a bundle, with one to four views each; writes predictions for `report`."""
+    from training.bundle.evaluate import fresh_predictions
+    from training.evaluation.figures import answers_of, figures
+    from training.evaluation.predictions import write_predictions
+
+    found = fresh_predictions(bundle, patients, seed)
+    write_predictions(out, found)
+    for system in dict.fromkeys(one.system for one in found):
+        made = figures(answers_of([one for one in found if one.system == system]))
+        for name in ("auroc", "auroc_s2", "auroc_s3", "ece", "coverage_interval", "coverage_set"):
+            value, low, high = made[name]
+            click.echo(f"{system:32} {name:18} {value:.3f} ({low:.3f}–{high:.3f})")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from inference.contract import OUTPUT_LIVER_LOGIT, VIEWS
 from inference.ensemble import StudyPrediction, combine
 from training.bundle.calibrate import Scored
 from training.evaluation.predictions import Prediction
-from training.frames.data import Split
+from training.frames.data import Split, study_of
 from training.metrics import auroc, bootstrap, calibration_error, quadratic_kappa
 
 VIEW_COUNTS: Final = (1, 2, 3, 4)
@@ -23,16 +25,23 @@ VIEW_COUNTS: Final = (1, 2, 3, 4)
 
 def score_split(engine: Engine, split: Split, counts: Sequence[int] = VIEW_COUNTS, *, seed: int = 0) -> Scored:
     """Score every patient of a split with so many of the views, drawn by chance, for each of the counts."""
+    return score_studies(engine, split.views, split.fat_fraction, counts, seed=seed)
+
+
+def score_studies(
+    engine: Engine, shown: Sequence[np.ndarray], fat_fraction: np.ndarray, counts: Sequence[int], *, seed: int
+) -> Scored:
+    """Score patients' prepared views, each [4, 3, H, W], as `score_split` does."""
     rng = np.random.default_rng(seed)
     outputs, fat, views = [], [], []
-    for index, truth in enumerate(split.fat_fraction):
+    for index, truth in enumerate(fat_fraction):
         for count in counts:
             chosen = rng.choice(len(VIEWS), count, replace=False)
-            outputs.append(engine.run(split.views[index][chosen].astype(np.float32)))
+            outputs.append(engine.run(shown[index][chosen].astype(np.float32)))
             fat.append(truth)
             views.append(count)
         if index % 100 == 99:
-            print(f"{index + 1} of {len(split.fat_fraction)} patients scored", flush=True)
+            print(f"{index + 1} of {len(fat_fraction)} patients scored", flush=True)
     return Scored(outputs=outputs, fat_fraction=np.array(fat), views=np.array(views))
 
 
@@ -89,6 +98,28 @@ def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, An
         "liver_gate": _gate(engine, bundle, split, whole),
     }
     return metrics, kept
+
+
+def fresh_predictions(folder: Path, patients: int, seed: int, *, workers: int = 2) -> list[Prediction]:
+    """Return a bundle's answers to new phantom patients, each with one to four of the views, for a report.
+
+    Parameters
+    ----------
+    seed
+        Of no experiment's data, or the patients are not new.
+    """
+    bundle = Bundle.load(folder)
+    engine = open_engine("onnxruntime", bundle.members)
+    with ProcessPoolExecutor(workers) as pool:
+        make = partial(study_of, "test", seed, bundle.geometry.height)
+        views, fat = zip(*pool.map(make, range(patients), chunksize=8), strict=True)
+    scored = score_studies(engine, views, np.array(fat, np.float32), VIEW_COUNTS, seed=seed)
+    kept = []
+    for count in VIEW_COUNTS:
+        part = scored.with_views(count)
+        predictions = [combine(study, bundle.calibration) for study in part.outputs]
+        kept += _kept(f"{bundle.name} {bundle.version}, {count} views", predictions, part, count, bundle.expected_views)
+    return kept
 
 
 def _kept(

@@ -41,6 +41,13 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[np.ndarray, Box | 
         raise ValueError(f"{path} is neither DICOM nor a picture: {error}") from error
 
 
+def frame_count(path: Path) -> int:
+    """Return how many frames a DICOM file says it holds."""
+    import pydicom
+
+    return int(pydicom.dcmread(path, stop_before_pixels=True).get("NumberOfFrames") or 1)
+
+
 def _read_dicom(path: Path, frame: int | None) -> tuple[np.ndarray, Box | None]:
     import pydicom
     from pydicom.pixels import apply_color_lut, pixel_array

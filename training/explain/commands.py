@@ -92,6 +92,45 @@ def overlap(bundle: Path, real_frames: Path | None, studies: int) -> None:
 
 
 @click.command()
+@_bundle_option
+@_aul_option
+@click.option("--each", type=click.IntRange(1), default=60, show_default=True, help="Synthetic frames of each kind.")
+@click.argument("pictures", type=click.Path(path_type=Path, exists=True), nargs=-1)
+def refusals(bundle: Path, real_frames: Path | None, each: int, pictures: tuple[Path, ...]) -> None:
+    """Count what the gate takes and refuses; PICTURES are files or folders of photographs."""
+    from training.evaluation.refusals import counts
+
+    predictor, _ = _open(bundle)
+    files = [file for path in pictures for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    for one in counts(predictor, real_frames, files, each):
+        verb, number = ("taken", one.taken) if one.liver else ("refused", one.frames - one.taken)
+        why = ", ".join(f"{reason} {number}" for reason, number in one.reasons.items())
+        click.echo(f"{one.name:44} {verb:7} {number:4} of {one.frames:4} = {100 * one.right:5.1f} %   {why}")
+
+
+@click.command()
+@_bundle_option
+@click.option(
+    "--real-frames", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True,
+    help="Folder of the AUL images; those kept out of training are used.",
+)  # fmt: skip
+@click.option("--every", type=click.IntRange(1), default=3, show_default=True, help="Only each so many of them.")
+def robustness(bundle: Path, real_frames: Path, every: int) -> None:
+    """Show how the evidence on real frames follows added fat, and how frames are stored and set."""
+    from training.evaluation.robustness import responses
+
+    predictor, _ = _open(bundle)
+    click.echo(
+        "| real frames | taken | ρ with as it is | shift | edits in order | 30 points add |\n|---|---|---|---|---|---|"
+    )
+    for one in responses(predictor, real_frames, every=every):
+        click.echo(
+            f"| {one.way} ({one.frames}) | {100 * one.taken:.0f} % | {one.alike:.2f} | {one.shift:+.2f} "
+            f"| {100 * one.ordered:.0f} % | {one.gained:+.2f} |"
+        )
+
+
+@click.command()
 @click.argument("predictions", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
 @click.option("--title", default="Evaluation of hepatic steatosis grading", show_default=True)

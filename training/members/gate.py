@@ -32,10 +32,11 @@ def fit_gate(member: Member, fit: Fit, features: Features) -> None:
     edits = features.edits.reshape(-1, *features.edits.shape[2:])
     some = np.linspace(0, len(views) - 1, min(PHANTOMS, len(views))).astype(int)
     groups = [views[some], features.positives, edits[:: max(1, len(edits) // PHANTOMS)], features.negatives]
-    pooled = [_pooled(member, fit, frames) for frames in groups if len(frames)]
-    truth = torch.cat([torch.ones(sum(len(part) for part in pooled[:-1])), torch.zeros(len(pooled[-1]))])
-    weights = torch.where(truth > 0, 0.5 / truth.sum(), 0.5 / (1 - truth).sum())
-    _logistic(member, torch.cat(pooled), truth, weights)
+    *livers, others = (_pooled(member, fit, frames) for frames in groups if len(frames))
+    line, offset = logistic(torch.cat(livers), others)
+    with torch.no_grad():
+        member.liver.weight.copy_(line[None])
+        member.liver.bias.copy_(offset)
 
 
 def _pooled(member: Member, fit: Fit, frames: np.ndarray) -> Tensor:
@@ -49,8 +50,15 @@ def _pooled(member: Member, fit: Fit, frames: np.ndarray) -> Tensor:
     return torch.cat(found)
 
 
-def _logistic(member: Member, features: Tensor, truth: Tensor, weights: Tensor) -> None:
-    """Minimise the weighted log-loss on standardised features, and fold the standardisation into the layer."""
+def logistic(livers: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the line [C] and the offset [1] that tell features [N, C] of livers from those [M, C] of others.
+
+    The weighted log-loss is minimised on standardised features, and the standardisation folded into the line; both
+    sides weigh alike, however many there are.
+    """
+    features = torch.cat([livers, others])
+    truth = torch.cat([torch.ones(len(livers)), torch.zeros(len(others))])
+    weights = torch.where(truth > 0, 0.5 / len(livers), 0.5 / len(others))
     mean, spread = features.mean(dim=0), features.std(dim=0).clamp(min=1e-4)
     standard = (features - mean) / spread
     line = torch.zeros(features.shape[1], requires_grad=True)
@@ -65,6 +73,4 @@ def _logistic(member: Member, features: Tensor, truth: Tensor, weights: Tensor) 
         return value
 
     optimiser.step(loss)
-    with torch.no_grad():
-        member.liver.weight.copy_((line / spread)[None])
-        member.liver.bias.copy_(offset - (line * mean / spread).sum())
+    return (line / spread).detach(), (offset - (line * mean / spread).sum()).detach()

@@ -1,0 +1,55 @@
+"""A gate fitted anew: only the liver logit changes, the bundle stays whole, and its threshold follows."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from inference.contract import OUTPUT_LIVER_LOGIT, OUTPUTS  # noqa: E402
+from inference.predictor import Predictor  # noqa: E402
+from inference.verify import verify  # noqa: E402
+from training.bundle import regate as module  # noqa: E402
+from training.bundle.configuration import read_experiment  # noqa: E402
+from training.frames.data import study_of  # noqa: E402
+
+FOLDER = Path(__file__).resolve().parents[2] / "inference" / "bundles" / "reference"
+
+
+def test_what_the_gate_reads_is_what_the_graph_says():
+    path = FOLDER / "member-0.onnx"
+    graph = onnx.load(path)
+    views = study_of("test", 99, 160, 0)[0]
+    kept = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    logits = module.pooled(graph, views) @ kept["liver.weight_half"][0].astype(np.float32) + kept["liver.bias"]
+    predictor = Predictor.open(FOLDER, "onnxruntime")
+    said = predictor.engine.run(views.astype(np.float32))[0][OUTPUT_LIVER_LOGIT]
+    np.testing.assert_allclose(logits, said, atol=1e-3)
+
+
+def test_only_the_gate_changes(tmp_path, monkeypatch):
+    folder = shutil.copytree(FOLDER, tmp_path / "bundle")
+    monkeypatch.setattr(module, "PHANTOMS", {"train": 2, "test": 2})
+    data = read_experiment("reference").data
+    before = json.loads((folder / "bundle.json").read_text())
+    views = study_of("test", 99, 160, 0)[0].astype(np.float32)
+    old = Predictor.open(folder, "onnxruntime").engine.run(views)
+    passed = module.regate(folder, replace(data, negatives=22), "9.9.9", workers=2)
+    predictor = Predictor.open(folder, "onnxruntime")
+    assert verify(predictor).ok, verify(predictor).worst
+    new = predictor.engine.run(views)
+    for one, other in zip(old, new, strict=True):
+        for name in set(OUTPUTS) - {OUTPUT_LIVER_LOGIT}:
+            np.testing.assert_array_equal(one[name], other[name])
+        assert not np.allclose(one[OUTPUT_LIVER_LOGIT], other[OUTPUT_LIVER_LOGIT])
+    after = json.loads((folder / "bundle.json").read_text())
+    assert after["version"] == "9.9.9"
+    assert after["calibration"] == before["calibration"]
+    assert after["liver_logit_minimum"] != before["liver_logit_minimum"]
+    assert passed["others"] > 0
+    assert passed["phantom_livers_passed"] > 0.8

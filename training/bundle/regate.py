@@ -1,0 +1,199 @@
+"""Fit the liver gate of a finished bundle anew, on what its own graphs see; nothing else of it changes.
+
+The gate is a line through each member's pooled features, and frames for it come cheaper than members. So what it must
+take or refuse can be widened without fitting anything else again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import numpy_helper
+
+from inference.contract import INPUT_VIEWS
+from training.bundle.calibrate import gate_threshold
+from training.bundle.card import write_card
+from training.bundle.configuration import Data
+from training.bundle.evaluate import liver_logits, open_bundle_engine
+from training.bundle.export import write_description
+from training.frames.cuts import cut_out, read_grey, seeded
+from training.frames.data import EDITED_ROWS, edits_of, grafts_of, negative_of, prepared, real_frames, real_of, study_of
+from training.frames.grafts import grafted
+from training.members.gate import logistic
+from training.phantom import NEGATIVES, render_negative
+
+HEAD: Final = "liver.weight", "liver.bias"
+CUTS: Final = 3
+"""Cuts of each real frame, and half as many others cut for each."""
+PHANTOMS: Final = {"train": 400, "test": 250}
+"""Patients whose phantom views it looks at."""
+_BATCH: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """What a gate learns from or is tried on, each float16 [N, 3, S, S]."""
+
+    phantoms: np.ndarray
+    real: np.ndarray
+    """Real liver frames as they are."""
+    cuts: np.ndarray
+    """The same cut out of their sector."""
+    edits: np.ndarray
+    others: np.ndarray
+    """Not liver B-mode, whole frames and cuts."""
+
+
+def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
+    """Make the frames of a split, with the real ones of `data.real_frames`."""
+    paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
+    with ProcessPoolExecutor(workers) as pool:
+
+        def made(make: Callable[..., Any], over: Sequence[Any]) -> list[Any]:
+            return [found for found in pool.map(make, over, chunksize=8) if found is not None]
+
+        count = data.negatives if split == "train" else data.negatives // 4
+        synthetic = made(partial(negative_of, split, data.seed, data.size), range(count))
+        carved = made(partial(grafts_of, data.size, data.seed), paths)
+        cut = made(partial(_negative_cut, split, data), range(count // 2))
+        carved_cut = made(partial(_carved_cut, data), paths)
+        studies = made(partial(study_of, split, data.seed, data.size), range(PHANTOMS[split]))
+        edits = made(partial(edits_of, data.size, 1, data.seed), paths)
+        cuts = made(partial(_cuts, data), paths)
+        return Frames(
+            phantoms=np.concatenate([views for views, _ in studies]),
+            real=_stack(made(partial(real_of, data.size), paths), data.size),
+            cuts=_stack([one for own in cuts for one in own], data.size),
+            edits=_stack([views[0] for views, _ in edits], data.size),
+            others=_stack([*synthetic, *cut, *(one for own in (*carved, *carved_cut) for one in own)], data.size),
+        )
+
+
+def _stack(frames: Sequence[np.ndarray], size: int) -> np.ndarray:
+    return np.stack(frames) if len(frames) else np.zeros((0, 3, size, size), np.float16)
+
+
+def _cuts(data: Data, path: Path) -> list[np.ndarray]:
+    pixels, rng = read_grey(path, EDITED_ROWS), seeded(data.seed, path)
+    found = (prepared(cut_out(pixels, rng), None, data.size) for _ in range(CUTS))
+    return [one for one in found if one is not None]
+
+
+def _carved_cut(data: Data, path: Path) -> list[np.ndarray]:
+    """Cut a heart carved into a real frame; upside down or changed about, a cut may well look like liver."""
+    pixels, rng = read_grey(path, EDITED_ROWS), seeded(data.seed + 1, path)
+    found = prepared(cut_out(grafted(pixels, "heart", rng), rng), None, data.size)
+    return [] if found is None else [found]
+
+
+def _negative_cut(split: str, data: Data, index: int) -> np.ndarray | None:
+    rng = np.random.default_rng([data.seed, 20 + len(split), index])
+    return prepared(cut_out(render_negative(tuple(NEGATIVES)[index % len(NEGATIVES)], rng), rng), None, data.size)
+
+
+def pooled(graph: onnx.ModelProto, frames: np.ndarray) -> np.ndarray:
+    """Return what a member's gate reads, float32 [N, C], of frames [N, 3, S, S]."""
+    graph = onnx.ModelProto.FromString(graph.SerializeToString())
+    name = next(node.input[0] for node in graph.graph.node if HEAD[0] in node.input)
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = [
+        session.run([name], {INPUT_VIEWS: frames[start : start + _BATCH].astype(np.float32)})[0]
+        for start in range(0, len(frames), _BATCH)
+    ]
+    return np.concatenate(found)
+
+
+def regate(folder: Path, data: Data, version: str, *, workers: int = 2) -> dict[str, Any]:
+    """Fit the gate of every member in a bundle's folder, and write graphs, golden vectors, description and card.
+
+    Returns
+    -------
+    dict
+        What the gate lets pass, as the card has it.
+    """
+    described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    frames = gate_frames(data, "train", workers=workers)
+    graphs = [folder / entry["file"] for entry in described["members"]]
+    with np.load(folder / described["golden"]["file"]) as golden:
+        vectors = {name: golden[name] for name in golden.files}
+    for index, path in enumerate(graphs):
+        graph = onnx.load(path)
+        weight, bias = _fitted(graph, frames)
+        _replace(graph, weight, bias)
+        path.write_bytes(graph.SerializeToString(deterministic=True))
+        for name in [name for name in vectors if name.endswith("_views")]:
+            said = pooled(graph, vectors[name]) @ weight + bias
+            vectors[f"{name.removesuffix('_views')}_member{index}_liver_logit"] = said.astype(np.float32)
+        described["members"][index]["sha256"] = _digest(path)
+        print(f"{path.name}: gate fitted on {sum(len(part) for part in vars(frames).values())} frames", flush=True)
+    kept = folder / described["golden"]["file"]
+    np.savez_compressed(kept, **vectors)
+    described["golden"]["sha256"] = _digest(kept)
+    engine = open_bundle_engine(graphs)
+    real = liver_logits(engine, np.concatenate([frames.real, frames.cuts]))
+    described |= {
+        "version": version,
+        "liver_logit_minimum": gate_threshold(liver_logits(engine, frames.phantoms), real),
+    }
+    described["training_data"]["negatives"] = len(frames.others)
+    described["training_data"]["real_frames"]["cuts_of_each"] = CUTS
+    passed = _passed(folder, described, gate_frames(data, "test", workers=workers))
+    described["metrics"]["liver_gate"] = passed
+    write_description(
+        folder, {key: value for key, value in described.items() if key not in ("format", "views", "grades")}
+    )
+    write_card(folder)
+    return passed
+
+
+def _fitted(graph: onnx.ModelProto, frames: Frames) -> tuple[np.ndarray, float]:
+    """Return the line [C] and its offset, rounded as graphs keep them; both sides weigh alike."""
+    livers = np.concatenate([pooled(graph, part) for part in (frames.phantoms, frames.real, frames.cuts, frames.edits)])
+    others = pooled(graph, frames.others)
+    line, offset = logistic(torch.from_numpy(livers), torch.from_numpy(others))
+    return line.numpy().astype(np.float16).astype(np.float32), float(offset)
+
+
+def _replace(graph: onnx.ModelProto, weight: np.ndarray, bias: float) -> None:
+    for tensor in graph.graph.initializer:
+        if tensor.name in (f"{HEAD[0]}_half", HEAD[0]):
+            kept = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(weight.reshape(kept.shape).astype(kept.dtype), tensor.name))
+        elif tensor.name == HEAD[1]:
+            tensor.CopyFrom(numpy_helper.from_array(np.array([bias], np.float32), tensor.name))
+
+
+def _passed(folder: Path, described: dict[str, Any], frames: Frames) -> dict[str, Any]:
+    engine = open_bundle_engine([folder / entry["file"] for entry in described["members"]])
+
+    def share(part: np.ndarray) -> float | None:
+        least = described["liver_logit_minimum"]
+        return float(np.mean(liver_logits(engine, part) >= least)) if len(part) else None
+
+    return {
+        "phantom_livers_passed": share(frames.phantoms),
+        "real_livers_passed": share(frames.real),
+        "real_livers": len(frames.real),
+        "cut_livers_passed": share(frames.cuts),
+        "cut_livers": len(frames.cuts),
+        "others_passed": share(frames.others),
+        "others": len(frames.others),
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
