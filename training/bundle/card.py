@@ -81,8 +81,8 @@ def _cuts(count: int) -> str:
     if not count:
         return ""
     return (
-        f" The gate alone also saw {count} parts of\neach real liver frame, cut out of its sector as published sets hold "
-        "them, with hearts and synthetic frames cut the same way\nagainst them."
+        f" The gate alone also saw {count} parts\nof each real liver frame, cut out of its sector as published "
+        "sets hold them, with hearts and synthetic frames cut the same\nway against them."
     )
 
 
