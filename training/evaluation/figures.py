@@ -30,6 +30,8 @@ class Answers:
     grades: np.ndarray
     decided: np.ndarray
     """bool [N], steatosis by an operating point that was chosen on other patients."""
+    points: np.ndarray
+    """[N], that point: the least probability of S1 or more that is told as steatosis."""
     fat: np.ndarray
     fat_true: np.ndarray
     low: np.ndarray
@@ -82,6 +84,7 @@ def answers_of(predictions: Sequence[Prediction], *, operating_point: float | No
         probability=probability,
         grades=grades,
         decided=steatosis >= points,
+        points=np.broadcast_to(points, steatosis.shape),
         fat=number("fat_estimate"),
         fat_true=number("fat_true"),
         low=number("fat_low"),
@@ -91,6 +94,14 @@ def answers_of(predictions: Sequence[Prediction], *, operating_point: float | No
         ),
         set_size=np.array([math.nan if own is None else float(len(own)) for own in sets]),
     )
+
+
+def chosen_on(predictions: Sequence[Prediction]) -> float | None:
+    """Return the operating point that these patients would choose for others; None where all are ill, or none."""
+    ill = np.array([prediction.grade_true >= 1 for prediction in predictions], dtype=bool)
+    if not len(ill) or ill.all() or not ill.any():
+        return None
+    return youden(np.array([sum(prediction.probabilities[1:]) for prediction in predictions]), ill)
 
 
 def _operating_points(steatosis: np.ndarray, grades: np.ndarray, folds: Sequence[int | str]) -> np.ndarray:

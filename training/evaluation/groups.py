@@ -48,9 +48,9 @@ GROUPS: Final[dict[str, Callable[[Prediction], str]]] = {
 }
 
 
-def subgroups(predictions: Sequence[Prediction]) -> list[Group]:
+def subgroups(predictions: Sequence[Prediction], operating_point: float | None = None) -> list[Group]:
     """Return figures by site, scanner, sex, age, body mass index and number of views, where those vary."""
-    whole = answers_of(predictions)
+    whole = answers_of(predictions, operating_point=operating_point)
     found = []
     for by, key in GROUPS.items():
         keys = np.array([key(prediction) for prediction in predictions])
@@ -118,9 +118,8 @@ class Abstention:
 
 
 def abstention(answers: Answers, shares: Sequence[float] = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)) -> list[Abstention]:
-    """Return figures of the surest studies, by the entropy of their grades."""
-    entropy = -(answers.probability * np.log(answers.probability + 1e-12)).sum(axis=1)
-    order = np.argsort(entropy, kind="stable")
+    """Return figures of the surest studies: those whose odds of steatosis lie farthest from the operating point's."""
+    order = np.argsort(-np.abs(_log_odds(answers.steatosis) - _log_odds(answers.points)), kind="stable")
     found = []
     for share in shares:
         part = answers.some(np.sort(order[: max(1, math.ceil(share * len(order)))]))
@@ -135,3 +134,8 @@ def abstention(answers: Answers, shares: Sequence[float] = (1.0, 0.95, 0.9, 0.8,
             )
         )
     return found
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    kept = np.clip(probability, 1e-9, 1.0 - 1e-9)
+    return np.log(kept / (1.0 - kept))

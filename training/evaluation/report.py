@@ -19,6 +19,7 @@ from training.evaluation.figures import (
     Answers,
     answers_of,
     calibration_floor,
+    chosen_on,
     delong,
     figures,
     limits_of_agreement,
@@ -28,6 +29,7 @@ from training.evaluation.predictions import EXTERNAL, Prediction
 from training.metrics import Interval
 
 TEMPLATE: Final = "report.html.j2"
+FLATTERS: Final = "on these very patients, which flatters"
 COMPARED: Final = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece", "kappa", "mae")
 
 
@@ -115,27 +117,35 @@ def sections(predictions: Sequence[Prediction], *, operating_point: float | None
     found = []
     for system in dict.fromkeys(prediction.system for prediction in predictions):
         own = [prediction for prediction in predictions if prediction.system == system]
-        for part, chosen in (
-            ("patients left out", [prediction for prediction in own if prediction.fold != EXTERNAL]),
-            ("external site", [prediction for prediction in own if prediction.fold == EXTERNAL]),
-        ):
-            if chosen:
-                found.append(_section(system, part, chosen, operating_point))
+        left_out = [prediction for prediction in own if prediction.fold != EXTERNAL]
+        external = [prediction for prediction in own if prediction.fold == EXTERNAL]
+        if operating_point is not None:
+            told = f"beforehand: P(≥ S1) ≥ {operating_point:.2f}"
+            parts = [
+                ("patients left out", left_out, operating_point, told),
+                ("external site", external, operating_point, told),
+            ]
+        else:
+            several = len({prediction.fold for prediction in left_out}) > 1
+            point = chosen_on(left_out)
+            parts = [
+                ("patients left out", left_out, None, "on the other folds" if several else FLATTERS),
+                ("external site", external, point, FLATTERS if point is None else "on the patients left out of folds"),
+            ]
+        found += [_section(system, *part) for part in parts if part[1]]
     return found
 
 
-def _section(system: str, part: str, chosen: Sequence[Prediction], operating_point: float | None) -> Section:
+def _section(system: str, part: str, chosen: Sequence[Prediction], operating_point: float | None, told: str) -> Section:
     answers = answers_of(chosen, operating_point=operating_point)
-    several = len({prediction.fold for prediction in chosen}) > 1
-    told = "on the other folds" if several else "on these very patients, which flatters"
     return Section(
         system=system,
         part=part,
         answers=answers,
         figures=figures(answers),
-        operating_point=told if operating_point is None else f"beforehand: P(≥ S1) ≥ {operating_point:.2f}",
+        operating_point=told,
         plots=tuple(_plots(answers)),
-        groups=tuple(subgroups(chosen)),
+        groups=tuple(subgroups(chosen, operating_point)),
         readers=tuple(readers(chosen)),
         limited=sum(bool(prediction.limits) for prediction in chosen),
     )

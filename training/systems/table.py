@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from training.evaluation.figures import answers_of, as_plain, figures
+from training.evaluation.figures import answers_of, as_plain, chosen_on, figures
 from training.evaluation.predictions import EXTERNAL, Prediction, read_predictions
 from training.metrics import Interval
 from training.systems.configuration import System, names, read_system
@@ -18,10 +18,13 @@ PERCENT: Final = ("accuracy", "sensitivity", "specificity")
 
 
 def write_figures(run: Path) -> dict[str, dict[str, Interval]]:
-    """Make the figures of a run's predictions, by folds and of the external site, and keep them as `figures.json`."""
-    found = read_predictions(run / "predictions.csv")
-    parts = parted(found)
-    made = {name: figures(answers_of(part)) for name, part in parts.items()}
+    """Make the figures of a run's predictions, by folds and of the external site, and keep them as `figures.json`.
+
+    The external site's operating point is the one that the home patients chose.
+    """
+    parts = parted(read_predictions(run / "predictions.csv"))
+    points = {EXTERNAL: chosen_on(parts.get("folds", []))}
+    made = {name: figures(answers_of(part, operating_point=points.get(name))) for name, part in parts.items()}
     kept = {name: as_plain(values) for name, values in made.items()}
     (run / "figures.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return made
