@@ -17,7 +17,7 @@ from training.frames.data import grade_of
 NOTHING: Final = np.zeros(0)
 PULL: Final = 0.5
 """Of `fit_scaling`: offsets as if drawn from a normal with unit spread."""
-LIVER_PASSED: Final = 0.995
+LIVER_PASSED: Final = 0.99
 """Share of known liver views that the gate lets pass: of real frames where there are any, else of phantoms."""
 
 
