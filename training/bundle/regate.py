@@ -162,7 +162,8 @@ def regate(folder: Path, data: Data, version: str, *, workers: int = 2) -> dict[
 
 def _fitted(graph: onnx.ModelProto, frames: Frames) -> tuple[np.ndarray, float]:
     """Return the line [C] and its offset, rounded as graphs keep them; both sides weigh alike."""
-    livers = np.concatenate([pooled(graph, part) for part in (frames.phantoms, frames.real, frames.cuts, frames.edits)])
+    parts = (frames.phantoms, frames.real, frames.cuts, frames.edits)
+    livers = np.concatenate([pooled(graph, part) for part in parts if len(part)])
     others = pooled(graph, frames.others)
     line, offset = logistic(torch.from_numpy(livers), torch.from_numpy(others))
     return line.numpy().astype(np.float16).astype(np.float32), float(offset)
