@@ -41,6 +41,17 @@ class Dicom(_Section):
     port: int = Field(11112, ge=1, le=65535, description="TCP port to listen on")
     peers: tuple[_Peer, ...] = Field((), description="who may call us, `AE@host` each; empty: anyone, on loopback only")
     max_associations: int = Field(256, ge=1, le=100_000, description="associations open at once over all listeners")
+    max_associations_per_peer: int | None = Field(
+        None, ge=1, description="associations open at once by one calling AE title from one address; unset: no limit"
+    )
+    associate_seconds: float = Field(
+        30, gt=0, le=3600, description="from the connection to the whole A-ASSOCIATE-RQ (s), the ARTIM timer"
+    )
+    idle_seconds: float = Field(300, gt=0, description="an association without a byte for this long is aborted (s)")
+    min_bytes_per_second: float = Field(
+        1000, ge=0, description="slowest pace in the middle of a message, over 20 s; slower is aborted; 0: any"
+    )
+    max_object_gb: float = Field(8, gt=0, description="longest data set that is taken (GB); longer is answered A700")
     listeners: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,

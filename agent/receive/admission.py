@@ -39,16 +39,17 @@ class Admission:
         Who may call; empty: anyone (the settings allow that on loopback only).
     archives
         May call too, from the address by which we call them.
-    max_associations
-        Open at once over all listeners.
+    max_associations, max_associations_per_peer
+        Open at once over all listeners; and of them by one calling AE title from one address.
     """
 
     ae_title: str
     peers: Sequence[Peer]
     archives: Sequence[Archive]
     max_associations: int
+    max_associations_per_peer: int | None = None
 
-    def refuse(self, *, called: str, calling: str, host: str, open_now: int) -> Rejection | None:
+    def refuse(self, *, called: str, calling: str, host: str, open_now: int, open_of_peer: int = 0) -> Rejection | None:
         """Judge a request; None admits it."""
         if called.strip() != self.ae_title:
             cause = f"called AE title {called.strip()!a} is not ours, which is {self.ae_title!r}"
@@ -57,10 +58,18 @@ class Admission:
             cause = f"{calling.strip()!a}@{host} is not among dicom.peers"
             return Rejection(result=PERMANENT, source=SERVICE_USER, diagnostic=CALLING_NOT_RECOGNISED, cause=cause)
         if open_now >= self.max_associations:
-            cause = f"{open_now} associations are open, dicom.max_associations is {self.max_associations}"
-            source = SERVICE_PROVIDER_PRESENTATION
-            return Rejection(result=TRANSIENT, source=source, diagnostic=LOCAL_LIMIT_EXCEEDED, cause=cause)
+            return _full(f"{open_now} associations are open, dicom.max_associations is {self.max_associations}")
+        most = self.max_associations_per_peer
+        if most is not None and open_of_peer >= most:
+            return _full(f"{open_of_peer} associations of this peer, dicom.max_associations_per_peer is {most}")
         return None
+
+    def is_address_known(self, host: str) -> bool:
+        """Whether anybody configured could call from an address."""
+        if not self.peers:
+            return True
+        entities: tuple[Peer | Archive, ...] = (*self.peers, *self.archives)
+        return any(_among((entity,), entity.ae_title, host) for entity in entities)
 
     def is_archive(self, calling: str, host: str) -> bool:
         """Whether the caller is one of our archives, calling from where we call it."""
@@ -68,6 +77,11 @@ class Admission:
 
     def _known(self, calling: str, host: str) -> bool:
         return _among(self.peers, calling, host) or self.is_archive(calling, host)
+
+
+def _full(cause: str) -> Rejection:
+    source = SERVICE_PROVIDER_PRESENTATION
+    return Rejection(result=TRANSIENT, source=source, diagnostic=LOCAL_LIMIT_EXCEEDED, cause=cause)
 
 
 def congestion(cause: str) -> Rejection:

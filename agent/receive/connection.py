@@ -16,14 +16,13 @@ from typing import Any, Final
 
 from pynetdicom.transport import AssociationSocket
 
+from agent.receive.bounds import PDU_SECONDS, Bounds, Pace, TooSlowError
 from agent.receive.waiting import LOOK_SECONDS, Checkpoint, RingingQueue, WakeUp
 
 MAXIMUM_PDU: Final = 131_072
 """Maximum Length that we negotiate (PS3.8 Annex D.1), bytes."""
 _MOST_ASSOCIATION_BYTES: Final = 1 << 20
 """Longest association PDU: 128 contexts of all transfer syntaxes are 200 KB."""
-LONGEST_PDU_SECONDS: Final = 60.0
-"""A PDU takes no longer than this from its first byte to its last: 2 KB/s at least."""
 _SEND_SECONDS: Final = 60.0
 _HEADER: Final = struct.Struct(">BBL")  # PS3.8 Table 9-11 and others: type, reserved, length
 _DATA: Final = 0x04
@@ -32,11 +31,13 @@ _WAITING: Final = frozenset({"Sta2", "Sta3", "Sta6"})
 """States of PS3.8 Table 9-10 in which nothing happens until the peer or the association does something."""
 
 
+_UNASSOCIATED: Final = frozenset({"Sta2", "Sta13"})
+"""States in which the ARTIM timer runs (PS3.8 Table 9-10)."""
 MakeSocket = Callable[[AssociationSocket, WakeUp], "BoundedSocket"]
 """Puts a socket of ours around pynetdicom's."""
 
 
-def take_over(association: Any, make_socket: MakeSocket | None = None) -> None:
+def take_over(association: Any, make_socket: MakeSocket) -> None:
     """Put our socket and our way of waiting under an association whose threads have not started."""
     dul, dimse = association.dul, association.dimse
     wake_up = WakeUp()
@@ -45,17 +46,19 @@ def take_over(association: Any, make_socket: MakeSocket | None = None) -> None:
     dimse.msg_queue = RingingQueue(checkpoint.ring)
     dul.to_user_queue = RingingQueue(checkpoint.ring)
     dul.to_provider_queue = RingingQueue(wake_up.ring)
-    dul.socket = (make_socket or BoundedSocket)(dul.socket, wake_up)
+    dul.socket = make_socket(dul.socket, wake_up)
 
 
 class BoundedSocket(AssociationSocket):
     """An `AssociationSocket` that takes over from pynetdicom's own before its threads start."""
 
-    def __init__(self, plain: AssociationSocket, wake_up: WakeUp) -> None:
+    def __init__(self, plain: AssociationSocket, wake_up: WakeUp, bounds: Bounds) -> None:
         self.__dict__.update(plain.__dict__)
         self.wake_up = wake_up
         self._rest = 0
         self._due = 0.0
+        self._artim = time.monotonic() + bounds.associate_seconds
+        self._pace = Pace(bounds.min_bytes_per_second)
         if self.socket is None:
             raise ConnectionError("the peer is gone already")
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -73,6 +76,9 @@ class BoundedSocket(AssociationSocket):
         try:
             descriptor = connection.fileno()
             readable = self._poll(descriptor)
+        except TooSlowError:
+            self.event_queue.put("Evt19")
+            return False
         except (OSError, ValueError):  # closed by another thread
             self.event_queue.put("Evt17")
             return False
@@ -85,9 +91,17 @@ class BoundedSocket(AssociationSocket):
         poll.register(descriptor, select.POLLIN)
         if idle and self.wake_up.fileno() >= 0:
             poll.register(self.wake_up, select.POLLIN)
+        started = time.monotonic()
         found = poll.poll(LOOK_SECONDS * 1000 if idle else 0)
         self.wake_up.answer()
+        if self.is_inside_message:
+            self._pace.waited(time.monotonic() - started)
         return [number for number, _ in found]
+
+    @property
+    def is_inside_message(self) -> bool:
+        """Whether the peer owes us the rest of a message."""
+        return self.assoc.dimse.message is not None
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly `nr_bytes`, fewer only at the end of the stream.
@@ -102,7 +116,8 @@ class BoundedSocket(AssociationSocket):
         """
         is_body = self._rest == nr_bytes and nr_bytes > 0
         if not is_body:
-            self._due = time.monotonic() + LONGEST_PDU_SECONDS
+            unassociated = self.assoc.dul.state_machine.current_state in _UNASSOCIATED
+            self._due = self._artim if unassociated else time.monotonic() + PDU_SECONDS
         received = self._received(nr_bytes)
         self._rest = 0
         if not is_body and len(received) == _HEADER.size == nr_bytes:
@@ -119,14 +134,34 @@ class BoundedSocket(AssociationSocket):
         buffer = bytearray(count)
         view, at = memoryview(buffer), 0
         while at < count:
+            self._await(connection, f"{at} of {count} bytes of a PDU came in time")
             read = connection.recv_into(view[at:])
             if not read:
                 break
             at += read
-            if at < count and time.monotonic() > self._due:
-                raise TimeoutError(f"{at} of {count} bytes of a PDU after {LONGEST_PDU_SECONDS:g} s")
+            self._pace.received(read)
         view.release()
         # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         del buffer[at:]
         return buffer
+
+    def _await(self, connection: socket.socket, told: str) -> None:
+        """Wait for more of a PDU, no longer than until it is due.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing came.
+        """
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        while (started := time.monotonic()) < self._due:
+            found = poll.poll(min(self._due - started, LOOK_SECONDS) * 1000)
+            if self.is_inside_message:
+                self._pace.waited(time.monotonic() - started)
+            if found:
+                return
+        raise TimeoutError(f"only {told}")

@@ -13,6 +13,7 @@ from pynetdicom.pdu_primitives import A_RELEASE
 from agent.domain.errors import AgentError, IdentifierError, LedgerError, MismatchError
 from agent.domain.study import InstanceHeader, StoredFile
 from agent.receive.admission import Admission, Rejection, congestion
+from agent.receive.bounds import Bounds, Doorkeeper
 from agent.receive.commitment import CommitmentHandler, nobody_asked, report_of
 from agent.receive.commits import Commits
 from agent.receive.connection import BoundedSocket, take_over
@@ -50,6 +51,8 @@ class Handlers:
     admission: Admission
     owner: str
     group_by: GroupBy
+    bounds: Bounds
+    doorkeeper: Doorkeeper
     is_fast: bool = True
     """Whether C-STOREs take the fast path."""
     on_commitment: CommitmentHandler = nobody_asked
@@ -81,15 +84,16 @@ class Handlers:
         take_over(
             event.assoc,
             lambda plain, wake_up: (
-                FastSocket(plain, wake_up, provider, self._buffers, self.store)
+                FastSocket(plain, wake_up, self.bounds, provider, self._buffers, self.store)
                 if self.is_fast
-                else BoundedSocket(plain, wake_up)
+                else BoundedSocket(plain, wake_up, self.bounds)
             ),
         )
 
     def on_request(self, event: Any) -> None:
         """Admit or reject; the peer gets the standard's code, the log the true cause."""
         request, host = event.assoc.requestor.primitive, event.assoc.requestor.address
+        self.doorkeeper.leave(host, event.assoc.requestor.port)
         calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
         try:
             rejection = self._admitted(event.assoc, calling, called, host)
@@ -123,6 +127,7 @@ class Handlers:
 
     def on_closed(self, event: Any) -> None:
         """Clean up after a connection that is gone, in whatever way."""
+        self.doorkeeper.leave(event.assoc.requestor.address, event.assoc.requestor.port)
         if event.assoc.requestor.primitive is None:
             event.assoc.dul.to_user_queue.put(None)  # its thread need not wait for a request any more
         self._clean(event.assoc)
@@ -196,7 +201,10 @@ class Handlers:
         """Judge a request and record the association, so that studies wait while it sends."""
         now = time.time()
         open_now = arrivals.count_associations(self.ledger, now)
-        rejection = self.admission.refuse(called=called, calling=calling, host=host, open_now=open_now)
+        of_peer = arrivals.count_associations(self.ledger, now, calling=_shown(calling)[:16], host=host)
+        rejection = self.admission.refuse(
+            called=called, calling=calling, host=host, open_now=open_now, open_of_peer=of_peer
+        )
         if rejection is None:
             most, calling = self.admission.max_associations, _shown(calling)[:16]
             row = arrivals.open_association(

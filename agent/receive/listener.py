@@ -8,7 +8,7 @@ import ssl
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -20,22 +20,21 @@ from pynetdicom.transport import ThreadedAssociationServer
 from agent.domain.errors import LedgerError, SettingsError
 from agent.domain.identifiers import Archive, Peer
 from agent.receive.admission import Admission
+from agent.receive.bounds import Bounds, Doorkeeper
 from agent.receive.commitment import CommitmentHandler, nobody_asked
 from agent.receive.connection import MAXIMUM_PDU
 from agent.receive.contexts import supported_contexts
 from agent.receive.fast.relied import missing
 from agent.receive.handlers import Handlers
+from agent.scu.tls import server_context
 from agent.store.instance_files import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, InstanceFiles
 from agent.worklist import arrivals
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
 
 _BEAT_SECONDS: Final = 5.0
-_ACSE_SECONDS: Final = 30.0
-_IDLE_SECONDS: Final = 300.0
 _HANDSHAKE_SECONDS: Final = 10.0
 _ABORT_SECONDS: Final = 1.0
-_CIPHERS: Final = "ECDHE+AESGCM"  # PS3.15 B.12 (BCP 195); TLS 1.3 brings suites of its own
 
 _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every message, for a log that we keep silent
 
@@ -50,6 +49,8 @@ class ListenerConfig:
         Name of this process in leases and association rows.
     archives
         Whom we send to or query; they may call us too.
+    max_associations, max_associations_per_peer
+        Open at once over all listeners; and of them by one calling AE title from one address.
     receive_path
         Who reads C-STOREs: "fast", this room's own `fast`, or "stock", pynetdicom.
     """
@@ -62,6 +63,8 @@ class ListenerConfig:
     max_associations: int
     group_by: GroupBy
     owner: str
+    max_associations_per_peer: int | None = None
+    bounds: Bounds = field(default_factory=Bounds)
     receive_path: Literal["fast", "stock"] = "fast"
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -71,6 +74,7 @@ class ListenerConfig:
 class _Server(ThreadedAssociationServer):
     """Shares its port with the other listener processes (SO_REUSEPORT)."""
 
+    doorkeeper: Doorkeeper
     request_queue_size = 128
     daemon_threads = True
 
@@ -86,6 +90,14 @@ class _Server(ThreadedAssociationServer):
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
+    def verify_request(self, _request: Any, client_address: Any) -> bool:
+        """Turn away whoever would only hold a thread."""
+        host, port = client_address[:2]
+        cause = self.doorkeeper.arrive(host, port)
+        if cause is not None:
+            structlog.get_logger("receive").warning("connection dropped", host=host, cause=cause)
+        return cause is None
+
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands and hand over to pynetdicom."""
         if isinstance(request, ssl.SSLSocket):
@@ -96,6 +108,7 @@ class _Server(ThreadedAssociationServer):
     def handle_error(self, _request: Any, client_address: Any) -> None:
         """Say why a connection did not become an association."""
         cause = repr(sys.exception())
+        self.doorkeeper.leave(*client_address[:2])
         structlog.get_logger("receive").warning("connection dropped", host=client_address[0], cause=cause)
 
     def shutdown(self) -> None:
@@ -126,7 +139,9 @@ class Listener:
             peers=config.peers,
             archives=config.archives,
             max_associations=config.max_associations,
+            max_associations_per_peer=config.max_associations_per_peer,
         )
+        self._doorkeeper = Doorkeeper(config.max_associations, admission.is_address_known)
         self._files = files
         self._handlers = Handlers(
             ledger=ledger,
@@ -134,6 +149,8 @@ class Listener:
             admission=admission,
             owner=config.owner,
             group_by=config.group_by,
+            bounds=config.bounds,
+            doorkeeper=self._doorkeeper,
             is_fast=config.receive_path == "fast" and _fast_path_stands(),
             on_commitment=on_commitment,
         )
@@ -160,7 +177,8 @@ class Listener:
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.maximum_pdu_size = MAXIMUM_PDU
         ae.maximum_associations = 100_000  # the limit over all listeners is ours, in `Admission`
-        ae.acse_timeout, ae.network_timeout = _ACSE_SECONDS, _IDLE_SECONDS
+        bounds = self._config.bounds
+        ae.acse_timeout, ae.network_timeout = bounds.associate_seconds, bounds.idle_seconds
         tls = self._tls()
         try:
             self._server = ae.make_server(
@@ -176,6 +194,7 @@ class Listener:
                 remedy="choose a free port with dicom.port, or stop what uses it",
             ) from error
         self._files.prepare()
+        self._server.doorkeeper = self._doorkeeper
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         host, port = self.address
@@ -208,20 +227,9 @@ class Listener:
         config = self._config
         if config.tls_cert is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_CIPHERS)
-        try:
-            context.load_cert_chain(config.tls_cert, config.tls_key)
-            if config.tls_ca is not None:
-                context.load_verify_locations(config.tls_ca)
-                context.verify_mode = ssl.CERT_REQUIRED
-        except OSError as error:
-            raise SettingsError(
-                f"TLS certificate {config.tls_cert}, its key or authority cannot be used: {error.strerror or error}",
-                remedy="check dicom.tls_cert, dicom.tls_key and dicom.tls_ca",
-            ) from error
-        return context
+        if config.tls_ca is None:
+            self._log.warning("callers need no certificate", remedy="set dicom.tls_ca to the authority of your peers")
+        return server_context(config.tls_cert, config.tls_key, config.tls_ca)
 
 
 def _fast_path_stands() -> bool:

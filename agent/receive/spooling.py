@@ -35,6 +35,8 @@ _COMMAND: Final = 1  # message control header (PS3.8 Annex E.2)
 MOST_COMMAND_BYTES: Final = 1 << 16
 _MOST_OTHER_BYTES: Final = 1 << 24
 """A data set of any message but C-STORE is held in memory: storage commitment names many instances."""
+_MOST_DROPPED_BYTES: Final = 1 << 30
+"""What is refused is read on for this much, so that its sender gets a status; then A-ABORT."""
 _PRIORITIES: Final = (0, 1, 2)  # PS3.7 Annex E: medium, high, low
 _COMMAND_ERRORS: Final = (
     AttributeError,
@@ -58,16 +60,28 @@ class Arriving:
         self.file = self  # pynetdicom calls `.file.flush()` after each fragment
         self.kept = False
         self.is_over = False
+        self._dropped = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append a fragment; never raises."""
         if self.incoming is not None:
             self.incoming.write(data)
+        self._count_dropped(data)
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether so much came after it was refused that its sender need not be waited for."""
+        return self._dropped > _MOST_DROPPED_BYTES
 
     def write_borrowed(self, data: memoryview) -> None:
         """Append a fragment that stays as it is until it is hashed; never raises."""
         if self.incoming is not None:
             self.incoming.write_borrowed(data)
+        self._count_dropped(data)
+
+    def _count_dropped(self, data: bytes | memoryview) -> None:
+        if self.incoming is None or self.incoming.error is not None:
+            self._dropped += len(data)
 
     def hash_behind(self, executor: Callable[[], Executor]) -> bool:
         """Hash what was borrowed on another thread; says whether one is at it."""
@@ -128,7 +142,7 @@ class SpoolingProvider(DIMSEServiceProvider):
         message = self.message
         if isinstance(message, C_STORE_RQ) and message._data_set_file is None:
             message._data_set_file = self._begin(message, context_id)  # type: ignore[assignment]
-        return True
+        return not any(arriving.is_endless for arriving in self._arriving)
 
     def open(self, sop_instance_uid: str, sop_class_uid: str, transfer_syntax_uid: str) -> Arriving:
         """Open a file for a data set whose command is as negotiated."""
@@ -160,7 +174,7 @@ class SpoolingProvider(DIMSEServiceProvider):
             sop_instance_uid = checked_uid(instance, "Affected SOP Instance UID")
             _check_class(said, negotiated)
         except (IdentifierError, MismatchError) as error:
-            return Arriving(None, error)
+            return self._followed(Arriving(None, error))
         return self.open(sop_instance_uid, negotiated, str(context.transfer_syntax[0]))
 
 

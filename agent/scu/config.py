@@ -5,12 +5,8 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-from agent.domain.errors import SettingsError
-
-_CIPHERS: Final = "ECDHE+AESGCM"
-"""PS3.15 B.12 (BCP 195): TLS 1.2 with ECDHE and AES-GCM only; TLS 1.3 brings suites of its own."""
+from agent.scu.tls import client_context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +35,5 @@ class ScuConfig:
 
 
 def tls_context(scu: ScuConfig) -> ssl.SSLContext | None:
-    """Make the TLS context for calling, or None for plain TCP.
-
-    Tolerance: with an authority of the hospital's own the chain proves the peer, not its host name: certificates of
-    modalities and archives seldom carry the address that they are called by.
-
-    Raises
-    ------
-    SettingsError
-        A file cannot be read or used.
-    """
-    if scu.tls_cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    try:
-        context.load_cert_chain(scu.tls_cert, scu.tls_key)
-        if scu.tls_ca is None:
-            context.load_default_certs()
-        else:
-            context.check_hostname = False
-            context.load_verify_locations(scu.tls_ca)
-    except OSError as error:  # ssl.SSLError is one too
-        raise SettingsError(
-            f"the TLS files for calling archives cannot be used: {error}",
-            remedy="see dicom.tls_cert, dicom.tls_key and dicom.tls_ca",
-        ) from error
-    return context
+    """Make the TLS context for calling, or None for plain TCP; raises SettingsError where a file cannot be used."""
+    return None if scu.tls_cert is None else client_context(scu.tls_cert, scu.tls_key, scu.tls_ca)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import ssl
 
 from agent.domain.completeness import Patience
 from agent.domain.errors import SettingsError
 from agent.domain.results import Extras, ResultKind
+from agent.scu.tls import server_context
 from agent.serve.broker import broker_url
 from agent.settings import Settings
 from agent.store.durable import make_directory
@@ -80,18 +80,8 @@ def check_tls(settings: Settings) -> None:
         A file is missing, or key and certificate do not belong together.
     """
     dicom = settings.dicom
-    if dicom.tls_cert is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(dicom.tls_cert, dicom.tls_key)
-        if dicom.tls_ca is not None:
-            context.load_verify_locations(dicom.tls_ca)
-    except OSError as error:  # ssl.SSLError is one too
-        raise SettingsError(
-            f"the TLS files of dicom.tls_cert, tls_key and tls_ca cannot be used: {error}",
-            remedy="they must be readable PEM files, the key without a passphrase",
-        ) from error
+    if dicom.tls_cert is not None:
+        server_context(dicom.tls_cert, dicom.tls_key, dicom.tls_ca)
 
 
 def extras_of(settings: Settings) -> Extras:

@@ -6,6 +6,7 @@ import time
 
 from agent.deliver.proof import take_report
 from agent.domain.errors import LedgerError
+from agent.receive.bounds import Bounds
 from agent.receive.commitment import CommitmentHandler, CommitmentReport, nobody_asked
 from agent.receive.listener import ListenerConfig
 from agent.receive.status import SUCCESS
@@ -25,7 +26,11 @@ def scu_of(settings: Settings) -> ScuConfig:
 
 def files_of(settings: Settings) -> InstanceFiles:
     """Open the spool."""
-    return InstanceFiles(layout_of(settings), int(settings.storage.min_free_gb * GIGABYTE))
+    return InstanceFiles(
+        layout_of(settings),
+        min_free_bytes=int(settings.storage.min_free_gb * GIGABYTE),
+        max_object_bytes=int(settings.dicom.max_object_gb * GIGABYTE),
+    )
 
 
 def retrieve_of(settings: Settings, ledger: Ledger) -> RetrieveContext:
@@ -50,6 +55,12 @@ def listener_of(settings: Settings, owner: str) -> ListenerConfig:
         peers=dicom.peers,
         archives=(*settings.results.destinations, *query),
         max_associations=dicom.max_associations,
+        max_associations_per_peer=dicom.max_associations_per_peer,
+        bounds=Bounds(
+            associate_seconds=dicom.associate_seconds,
+            idle_seconds=dicom.idle_seconds,
+            min_bytes_per_second=dicom.min_bytes_per_second,
+        ),
         tls_cert=dicom.tls_cert,
         tls_key=dicom.tls_key,
         tls_ca=dicom.tls_ca,

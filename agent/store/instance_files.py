@@ -34,6 +34,7 @@ _PREAMBLE: Final = b"\0" * 128 + b"DICM"
 _PART: Final = ".part"
 _STALE_SECONDS: Final = 3600.0
 _CHUNK: Final = 1 << 20
+_CHECK_BYTES: Final = 1 << 26
 _BEGINNING: Final = 1 << 15
 """So much of a data set stays in memory until it is kept: the header need not be read back from disk."""
 
@@ -47,15 +48,26 @@ class IncomingFile:
         Temporary name, on the file system of the final one.
     sop_class_uid, sop_instance_uid, transfer_syntax_uid
         For the file meta information; checked before.
+    check_room
+        Asked with the size so far, each 64 MiB and at the first fragment; raises OSError where no more may come.
     """
 
-    def __init__(self, path: Path, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        check_room: Callable[[int], None] = lambda _size: None,
+    ) -> None:
         self.name = str(path)
         self.transfer_syntax_uid = transfer_syntax_uid
         self.error: OSError | None = None
         self.size = 0
         self.path = path
         self.offset = 0
+        self._check_room, self._checked_at = check_room, -_CHECK_BYTES
         self._beginning = bytearray()
         self._unhashed: list[memoryview] = []
         self._hashing: Future[None] | None = None
@@ -119,6 +131,7 @@ class IncomingFile:
             try:
                 if self._descriptor < 0:
                     raise OSError(errno.EBADF, "the data set was discarded before it was whole")  # noqa: TRY301
+                self._check_room(self.size)
                 os.fsync(self._descriptor)
             except OSError as error:
                 self._fail(error)
@@ -137,6 +150,9 @@ class IncomingFile:
         if self.error is not None or self._descriptor < 0:
             return False
         try:
+            if self.size + len(data) - self._checked_at >= _CHECK_BYTES:
+                self._checked_at = self.size + len(data)
+                self._check_room(self._checked_at)
             self._write_all(data)
         except OSError as error:
             self._fail(error)
@@ -182,11 +198,14 @@ class InstanceFiles:
         Of the data folder; its rooms exist.
     min_free_bytes
         Below this much free space nothing new is taken.
+    max_object_bytes
+        Longest data set that is taken; checked each 64 MiB.
     """
 
-    def __init__(self, layout: Layout, min_free_bytes: int) -> None:
+    def __init__(self, layout: Layout, min_free_bytes: int, max_object_bytes: int = 1 << 62) -> None:
         self._layout = layout
         self._min_free_bytes = min_free_bytes
+        self._max_object_bytes = max_object_bytes
 
     def prepare(self) -> None:
         """Make every folder that a digest can name: two syncs now instead of two at the first instance of each."""
@@ -211,7 +230,15 @@ class InstanceFiles:
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
+            check_room=self._check_room,
         )
+
+    def _check_room(self, size: int) -> None:
+        """Stop an object that grows past its limit or the disk's, before it has filled the disk for all others."""
+        if size > self._max_object_bytes:
+            raise OSError(errno.EFBIG, f"over {self._max_object_bytes / 1e9:g} GB, dicom.max_object_gb")
+        if shutil.disk_usage(self._layout.data_dir).free < self._min_free_bytes:
+            raise OSError(errno.ENOSPC, "less than storage.min_free_gb is free")
 
     def keep(self, incoming: IncomingFile, header: InstanceHeader) -> StoredFile:
         """Sync an instance and give it its final name; keeping the same bytes again changes nothing.

@@ -30,9 +30,11 @@ def open_association(
         return inserted(connection, t.associations, values | {"opened_at": now, "heartbeat_at": now})
 
 
-def count_associations(ledger: Ledger, now: float) -> int:
-    """Associations open over all listeners."""
-    query = sa.select(sa.func.count()).select_from(t.associations).where(_alive(now))
+def count_associations(ledger: Ledger, now: float, *, calling: str | None = None, host: str = "") -> int:
+    """Associations open over all listeners; of one peer where `calling` is given."""
+    a, query = t.associations.c, sa.select(sa.func.count()).select_from(t.associations).where(_alive(now))
+    if calling is not None:
+        query = query.where(a.calling_ae_title == calling, a.peer_host == host)
     with ledger.read() as connection:
         return int(connection.execute(query).scalar_one())
 

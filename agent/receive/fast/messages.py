@@ -55,6 +55,11 @@ class Messages:
         self._others: list[list[Any]] = []
         self._other = bytearray()
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether a message has begun that is not whole yet."""
+        return bool(self._command) or self._store is not None or self._is_other
+
     def take(self, piece: Piece) -> None:
         """Take a piece of a value.
 
@@ -112,6 +117,8 @@ class Messages:
         if piece.control & _COMMAND or piece.context_id != store.context_id:
             raise MalformedError("a second command, or a presentation context that changes")
         store.arriving.write_borrowed(piece.content)
+        if store.arriving.is_endless:
+            raise MalformedError("a refused data set that does not end")
         if piece.ends and piece.control & _LAST:
             self._whole.append(store)
             self._store = None

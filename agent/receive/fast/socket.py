@@ -18,7 +18,8 @@ from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import AssociationSocket
 
 from agent.domain.identifiers import is_uid
-from agent.receive.connection import LONGEST_PDU_SECONDS, MAXIMUM_PDU, BoundedSocket
+from agent.receive.bounds import PDU_SECONDS, Bounds, TooSlowError
+from agent.receive.connection import MAXIMUM_PDU, BoundedSocket
 from agent.receive.fast.buffers import Buffers
 from agent.receive.fast.command import StoreCommand, store_response
 from agent.receive.fast.messages import Messages, Store
@@ -45,9 +46,15 @@ class FastSocket(BoundedSocket):
     """
 
     def __init__(
-        self, plain: AssociationSocket, wake_up: WakeUp, provider: SpoolingProvider, buffers: Buffers, keep: Keep
+        self,
+        plain: AssociationSocket,
+        wake_up: WakeUp,
+        bounds: Bounds,
+        provider: SpoolingProvider,
+        buffers: Buffers,
+        keep: Keep,
     ) -> None:
-        super().__init__(plain, wake_up)
+        super().__init__(plain, wake_up, bounds)
         self._provider, self._buffers, self._keep = provider, buffers, keep
         self._stream = DataStream(MAXIMUM_PDU)
         self._messages = Messages(self)
@@ -64,12 +71,17 @@ class FastSocket(BoundedSocket):
             return super().ready
         try:
             return self._serve()
-        except MalformedError:
+        except (MalformedError, TooSlowError):
             self._provider.discard_all()
             self.event_queue.put(_MALFORMED)
         except (OSError, ValueError):  # the peer is gone, too slow, or another thread closed the connection
             self.event_queue.put(_CLOSED)
         return False
+
+    @property
+    def is_inside_message(self) -> bool:
+        """Whether the peer owes us the rest of a message."""
+        return self._stream.is_inside or self._messages.is_inside or super().is_inside_message
 
     def begin(self, command: StoreCommand, context_id: int) -> Arriving | None:
         """Open a file for a data set; None where anything about the command is not as negotiated."""
@@ -97,7 +109,7 @@ class FastSocket(BoundedSocket):
         while self.event_queue.empty() and self.provider_queue.empty() and not self.assoc.dul._kill_thread:
             now = time.monotonic()
             if self._stream.is_inside and now > self._due:
-                raise TimeoutError(f"a PDU is not whole after {LONGEST_PDU_SECONDS:g} s")
+                raise TimeoutError(f"a PDU is not whole after {PDU_SECONDS:g} s")
             if now > until or not self._can_read():
                 self._settle()
                 return False
@@ -126,6 +138,7 @@ class FastSocket(BoundedSocket):
         count = connection.recv_into(view)
         if not count:
             raise ConnectionError("the peer closed the connection")
+        self._pace.received(count)
         # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         for piece in self._stream.pieces(view[:count]):
@@ -135,7 +148,7 @@ class FastSocket(BoundedSocket):
                 self._messages.take(piece)
         self._settle(view)
         if self._stream.pdus != self._pdus or not self._stream.is_inside:
-            self._pdus, self._due = self._stream.pdus, time.monotonic() + LONGEST_PDU_SECONDS
+            self._pdus, self._due = self._stream.pdus, time.monotonic() + PDU_SECONDS
 
     def _settle(self, view: memoryview | None = None) -> None:
         """Give buffers back, but the last one while it is being hashed."""
