@@ -151,6 +151,18 @@ class Log(_Section):
     )
 
 
+class Audit(_Section):
+    """Who sent and received what, by PS3.15 section A.5; kept in the data folder."""
+
+    enabled: bool = Field(True, description="keep the audit trail")
+    syslog: str | None = Field(
+        None,
+        pattern=r"^(udp|tls)://[^/\s]+$",
+        description="send it on too: `udp://host:514` or `tls://host:6514`, with the certificate of `dicom.tls_cert`",
+    )
+    site: str = Field("", max_length=64, description="name of the hospital in each message")
+
+
 class Settings(_Section):
     """All settings, valid together."""
 
@@ -164,6 +176,7 @@ class Settings(_Section):
     database: Database = Database()
     web: Web = Web()
     log: Log = Log()
+    audit: Audit = Audit()
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:

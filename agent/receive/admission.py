@@ -16,6 +16,11 @@ PERMANENT, TRANSIENT = 1, 2  # result (PS3.8 Table 9-21)
 SERVICE_USER, SERVICE_PROVIDER_PRESENTATION = 1, 3  # source
 CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = 3, 7  # diagnostics of source 1
 TEMPORARY_CONGESTION, LOCAL_LIMIT_EXCEEDED = 1, 2  # diagnostics of source 3
+_ALERTS: Final = {
+    (SERVICE_USER, CALLED_NOT_RECOGNISED): "called AE title not recognised",
+    (SERVICE_USER, CALLING_NOT_RECOGNISED): "calling AE title or address not recognised",
+    (SERVICE_PROVIDER_PRESENTATION, LOCAL_LIMIT_EXCEEDED): "local limit exceeded",
+}
 _LOOK_UP_SECONDS: Final = 60.0
 
 
@@ -27,6 +32,11 @@ class Rejection:
     source: int
     diagnostic: int
     cause: str
+
+    @property
+    def alert(self) -> str:
+        """What an audit message says: the same text for the same fault, so that a flood of them is one message."""
+        return _ALERTS.get((self.source, self.diagnostic), "congestion")
 
 
 @dataclass(frozen=True, kw_only=True)

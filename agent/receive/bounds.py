@@ -35,6 +35,14 @@ class Bounds:
     min_bytes_per_second: float = 1000.0
 
 
+AlertHandler = Callable[[str, str, str], None]
+"""Is told calling AE title, address and cause of whom we turned away. Never blocks, never raises."""
+
+
+def unheard(_calling: str, _host: str, _cause: str) -> None:
+    """Take an alert to which nobody listens."""
+
+
 class TooSlowError(TimeoutError):
     """The peer is in the middle of a message and slower than allowed: A-ABORT."""
 

@@ -13,7 +13,7 @@ from pynetdicom.pdu_primitives import A_RELEASE
 from agent.domain.errors import AgentError, IdentifierError, LedgerError, MismatchError
 from agent.domain.study import InstanceHeader, StoredFile
 from agent.receive.admission import Admission, Rejection, congestion
-from agent.receive.bounds import Bounds, Doorkeeper
+from agent.receive.bounds import AlertHandler, Bounds, Doorkeeper, unheard
 from agent.receive.commitment import CommitmentHandler, nobody_asked, report_of
 from agent.receive.commits import Commits
 from agent.receive.connection import BoundedSocket, take_over
@@ -56,6 +56,7 @@ class Handlers:
     is_fast: bool = True
     """Whether C-STOREs take the fast path."""
     on_commitment: CommitmentHandler = nobody_asked
+    on_alert: AlertHandler = unheard
     commits: Commits = field(init=False, repr=False)
     _open: dict[Any, _Open] = field(default_factory=dict, init=False, repr=False)
     _buffers: Buffers = field(default_factory=Buffers, init=False, repr=False)
@@ -102,6 +103,7 @@ class Handlers:
         if rejection is not None:
             log = self._log(event.assoc)
             log.warning("association rejected", cause=rejection.cause, calling=_shown(calling), host=host)
+            self.on_alert(_shown(calling), host, f"association rejected: {rejection.alert}")
             event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
             event.assoc.kill()
 

@@ -20,7 +20,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from agent.domain.errors import LedgerError, SettingsError
 from agent.domain.identifiers import Archive, Peer
 from agent.receive.admission import Admission
-from agent.receive.bounds import Bounds, Doorkeeper
+from agent.receive.bounds import AlertHandler, Bounds, Doorkeeper, unheard
 from agent.receive.commitment import CommitmentHandler, nobody_asked
 from agent.receive.connection import MAXIMUM_PDU
 from agent.receive.contexts import supported_contexts
@@ -75,6 +75,7 @@ class _Server(ThreadedAssociationServer):
     """Shares its port with the other listener processes (SO_REUSEPORT)."""
 
     doorkeeper: Doorkeeper
+    on_alert: AlertHandler
     request_queue_size = 128
     daemon_threads = True
 
@@ -96,6 +97,7 @@ class _Server(ThreadedAssociationServer):
         cause = self.doorkeeper.arrive(host, port)
         if cause is not None:
             structlog.get_logger("receive").warning("connection dropped", host=host, cause=cause)
+            self.on_alert("", host, "too many connections that do not ask for an association")
         return cause is None
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -108,6 +110,7 @@ class _Server(ThreadedAssociationServer):
     def handle_error(self, _request: Any, client_address: Any) -> None:
         """Say why a connection did not become an association."""
         cause = repr(sys.exception())
+        self.on_alert("", client_address[0], f"connection dropped: {cause}")
         self.doorkeeper.leave(*client_address[:2])
         structlog.get_logger("receive").warning("connection dropped", host=client_address[0], cause=cause)
 
@@ -124,6 +127,8 @@ class Listener:
     ----------
     on_commitment
         Takes reports of storage commitment that archives send on associations of their own.
+    on_alert
+        Is told who was turned away.
     """
 
     def __init__(
@@ -132,6 +137,7 @@ class Listener:
         ledger: Ledger,
         files: InstanceFiles,
         on_commitment: CommitmentHandler = nobody_asked,
+        on_alert: AlertHandler = unheard,
     ) -> None:
         self._config, self._ledger = config, ledger
         admission = Admission(
@@ -141,6 +147,7 @@ class Listener:
             max_associations=config.max_associations,
             max_associations_per_peer=config.max_associations_per_peer,
         )
+        self._on_alert = on_alert
         self._doorkeeper = Doorkeeper(config.max_associations, admission.is_address_known)
         self._files = files
         self._handlers = Handlers(
@@ -153,6 +160,7 @@ class Listener:
             doorkeeper=self._doorkeeper,
             is_fast=config.receive_path == "fast" and _fast_path_stands(),
             on_commitment=on_commitment,
+            on_alert=on_alert,
         )
         self._stopped = threading.Event()
         self._server: Any = None
@@ -194,7 +202,7 @@ class Listener:
                 remedy="choose a free port with dicom.port, or stop what uses it",
             ) from error
         self._files.prepare()
-        self._server.doorkeeper = self._doorkeeper
+        self._server.doorkeeper, self._server.on_alert = self._doorkeeper, self._on_alert
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         host, port = self.address

@@ -33,8 +33,8 @@ def server_context(cert: Path, key: Path | None, ca: Path | None) -> ssl.SSLCont
     return context
 
 
-def client_context(cert: Path, key: Path | None, ca: Path | None) -> ssl.SSLContext:
-    """Make the context for calling.
+def client_context(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext:
+    """Make the context for calling, with a certificate of ours where one is given.
 
     Tolerance: with an authority of the hospital's own the chain proves the peer, not its host name: certificates of
     modalities and archives seldom carry the address that they are called by.
@@ -53,11 +53,13 @@ def client_context(cert: Path, key: Path | None, ca: Path | None) -> ssl.SSLCont
     return context
 
 
-def _context(protocol: ssl._SSLMethod, cert: Path, key: Path | None) -> ssl.SSLContext:
+def _context(protocol: ssl._SSLMethod, cert: Path | None, key: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(SUITES))
     context.options |= _OPTIONS
+    if cert is None:
+        return context
     try:
         context.load_cert_chain(cert, key)
     except OSError as error:  # ssl.SSLError is one too

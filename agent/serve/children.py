@@ -91,16 +91,22 @@ def _run(settings: Settings, name: str) -> None:
 
 def _run_listener(settings: Settings, name: str) -> None:
     from agent.receive.listener import Listener
+    from agent.serve.auditing import alerts_of, write_alerts
     from agent.serve.dicom import commitments_of, files_of, listener_of
     from agent.serve.readiness import READY_SECONDS, say_ready
 
     stop = _stopped_by_sigterm()
     ledger, owner = ledger_of(settings), owner_of(settings, name)
-    listener = Listener(listener_of(settings, owner), ledger, files_of(settings), commitments_of(ledger))
+    alerts = alerts_of(settings)
+    listener = Listener(
+        listener_of(settings, owner), ledger, files_of(settings), commitments_of(ledger), on_alert=alerts.note
+    )
     listener.start()
     while not stop.wait(READY_SECONDS / 4):
         say_ready(ledger, "listener", owner)
+        write_alerts(alerts)
     listener.stop(timeout=5.0)
+    write_alerts(alerts)
     ledger.close()
 
 

@@ -11,6 +11,8 @@ from typing import Final
 import structlog
 
 from agent.domain.errors import LedgerError, SettingsError
+from agent.observe.audit.messages import START, STOP
+from agent.serve.auditing import note_activity
 from agent.serve.bundles import bundle_digest_of
 from agent.serve.children import children_of
 from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
@@ -51,11 +53,14 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
         data=str(layout.data_dir),
         notice="for research use only",
     )
+    note_activity(settings, ledger, START)
     if os.geteuid() == 0:
         log.warning("running as root", remedy="give the agent a user of its own: see deploy/systemd")
     try:
         return Supervisor(specs, lambda: _rebuild(settings, ledger, role)).run()
     finally:
+        note_activity(settings, ledger, STOP)
+        ledger.close()
         os.close(lock)
 
 

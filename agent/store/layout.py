@@ -64,6 +64,11 @@ class Layout:
         return self.data_dir / "secret"
 
     @property
+    def audit(self) -> Path:
+        """The audit trail."""
+        return self.data_dir / "audit"
+
+    @property
     def lock(self) -> Path:
         """Held by the one `serve` that owns this folder."""
         return self.data_dir / "lock"

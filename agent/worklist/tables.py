@@ -35,6 +35,7 @@ associations = sa.Table(
     sa.Column("heartbeat_at", sa.Float, nullable=False),
     sa.Column("closed_at", sa.Float, index=True),
     sa.Column("outcome", sa.String(16)),  # released, aborted, lost
+    sa.Column("audited_at", sa.Float, index=True),
 )
 
 groups = sa.Table(
@@ -80,6 +81,7 @@ instances = sa.Table(
     sa.Column("may_be_scored", sa.Boolean, nullable=False),
     sa.Column("not_scored_reason", sa.String(128)),
     sa.Column("conflict", sa.Boolean, nullable=False),
+    sa.Column("removed_at", sa.Float),  # the file is gone, by retention; the archive has it
 )
 
 sending = sa.Table(
@@ -113,6 +115,7 @@ work_items = sa.Table(
     sa.Column("delivering_since", sa.Float),  # from here on it can no longer be superseded
     sa.Column("replaces_key", _SHA256),
     sa.Column("last_error", sa.String(512)),
+    sa.Column("audited_at", sa.Float, index=True),
 )
 
 work_item_instances = sa.Table(

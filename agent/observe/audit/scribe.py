@@ -1,0 +1,198 @@
+"""What the ledger knows is written into the audit trail: associations, what they brought, and what was sent on.
+
+Nothing on the way of an image waits for it or fails with it. Rows are marked once their messages are durable; a crash
+between the two writes some twice, never none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from agent.domain.identifiers import Archive
+from agent.domain.results import DeliveryState
+from agent.observe.audit import messages as m
+from agent.observe.audit.trail import AuditTrail
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+
+_BATCH: Final = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scribe:
+    """Who writes. One at a time; the ledger's lease sees to it.
+
+    Parameters
+    ----------
+    ae_title, site
+        Ours, and the hospital's name.
+    """
+
+    ledger: Ledger
+    trail: AuditTrail
+    ae_title: str
+    site: str
+    process_id: int = field(default_factory=os.getpid)
+
+    def write(self, now: float) -> int:
+        """Write what has ended since; returns how many messages.
+
+        Raises
+        ------
+        OSError
+            The trail cannot be written: everything is written at a later call.
+        LedgerError
+            The ledger is away.
+        """
+        return self._write(t.associations, t.associations.c.closed_at, self._of_association, now) + self._write(
+            t.work_items, t.work_items.c.finished_at, self._of_work_item, now
+        )
+
+    def activity(self, kind: m.Code, now: float) -> m.Event:
+        """Make the message of a start or stop (PS3.15 section A.5.3.1)."""
+        return self._event(id=m.APPLICATION_ACTIVITY, type=kind, action="E", at=now, participants=(self._us(),))
+
+    def log_used(self, user: str, now: float) -> m.Event:
+        """Make the message of a look into the trail (PS3.15 section A.5.3.2)."""
+        reader = m.Participant(user_id=user, is_requestor=True)
+        log = m.Entity(id=self.trail.folder.as_uri(), id_type=m.URI, type_code=2, role=13)
+        return self._event(id=m.AUDIT_LOG_USED, action="R", at=now, participants=(reader,), entities=(log,))
+
+    def study_deleted(self, study: Mapping[Any, Any], instances: int, now: float) -> m.Event:
+        """Make the message of a study whose files retention removes here (PS3.15 section A.5.3.5)."""
+        entities = self._subjects(study, {}, instances=str(instances), reason="retention: the archive holds them")
+        return self._event(id=m.STUDY_DELETED, action="D", at=now, participants=(self._us(),), entities=entities)
+
+    def _write(self, table: sa.Table, ended: sa.Column[Any], messages_of: Any, now: float) -> int:
+        query = sa.select(table).where(ended.is_not(None), table.c.audited_at.is_(None)).order_by(ended).limit(_BATCH)
+        with self.ledger.read() as connection:
+            rows = list(connection.execute(query))
+            events = [event for row in rows for event in messages_of(connection, row)]
+        if not rows:
+            return 0
+        self.trail.append([m.xml_of(event) for event in events])
+        with self.ledger.write() as connection:
+            done = sa.update(table).where(table.c.id.in_([row.id for row in rows])).values(audited_at=now)
+            connection.execute(done)
+        return len(events)
+
+    def _of_association(self, connection: sa.Connection, row: Any) -> Iterator[m.Event]:
+        """One message for the association, and one for each study that it brought: one patient a message."""
+        peer = m.Participant(
+            user_id=row.calling_ae_title, ae_title=row.calling_ae_title, host=row.peer_host, is_requestor=True
+        )
+        details = {"Alert Description": "association accepted", "Outcome": row.outcome, "Association": str(row.id)}
+        node = m.Entity(id=row.peer_host, id_type=m.NODE_ID, type_code=2, role=13, details=details)
+        yield self._event(
+            id=m.SECURITY_ALERT,
+            type=m.NODE_AUTHENTICATION,
+            action="E",
+            at=row.opened_at,
+            participants=(self._us(), peer),
+            entities=(node,),
+        )
+        source = m.Participant(
+            user_id=row.calling_ae_title,
+            ae_title=row.calling_ae_title,
+            host=row.peer_host,
+            is_requestor=True,
+            role=m.SOURCE,
+        )
+        for study, classes in self._brought(connection, row.id):
+            yield self._event(
+                id=m.INSTANCES_TRANSFERRED,
+                action="C" if classes else "R",
+                at=row.closed_at,
+                participants=(source, self._us(m.DESTINATION)),
+                entities=self._subjects(study, classes, association=str(row.id)),
+            )
+
+    def _brought(self, connection: sa.Connection, association_id: int) -> list[tuple[dict[str, Any], dict[str, int]]]:
+        """Studies of an association, each with its new instances by SOP class; without new ones it was sent again."""
+        i, sent = t.instances.c, t.sending.c
+        new = (
+            sa.select(i.study_instance_uid, i.patient_id, i.sop_class_uid, sa.func.count())
+            .where(i.association_id == association_id)
+            .group_by(i.study_instance_uid, i.patient_id, i.sop_class_uid)
+            .order_by(i.study_instance_uid, i.patient_id)
+        )
+        rows = connection.execute(new).all()
+        studies = {row.study_instance_uid: row for row in self._studies(connection, [row[0] for row in rows])}
+        found = [
+            (_with_patient(studies[uid], patient_id), {row[2]: int(row[3]) for row in of_study})
+            for (uid, patient_id), of_study in groupby(rows, key=lambda row: (row[0], row[1]))
+        ]
+        groups = sa.select(sent.group_id).where(sent.association_id == association_id)
+        again = sa.select(t.studies).where(t.studies.c.group_id.in_(groups))
+        if not found:
+            found = [(dict(row._mapping), {}) for row in connection.execute(again)]
+        return found
+
+    def _studies(self, connection: sa.Connection, uids: Iterable[str]) -> list[Any]:
+        query = sa.select(t.studies).where(t.studies.c.study_instance_uid.in_(set(uids)))
+        return list(connection.execute(query))
+
+    def _of_work_item(self, connection: sa.Connection, row: Any) -> Iterator[m.Event]:
+        """One message for each archive that results were sent to, or one that they are kept here."""
+        o, r = t.outbox.c, t.result_objects.c
+        query = (
+            sa.select(o.destination, o.state, r.sop_class_uid, r.study_instance_uid, sa.func.count().label("number"))
+            .join(t.result_objects, r.sop_instance_uid == o.sop_instance_uid)
+            .where(o.work_item_id == row.id)
+            .group_by(o.destination, o.state, r.sop_class_uid, r.study_instance_uid)
+            .order_by(o.destination)
+        )
+        rows = list(connection.execute(query))
+        studies = {found.study_instance_uid: found for found in self._studies(connection, [x[3] for x in rows])}
+        for destination, of_destination in groupby(rows, key=lambda each: each.destination):
+            objects = list(of_destination)
+            classes: dict[str, int] = {}
+            for each in objects:
+                classes[each.sop_class_uid] = classes.get(each.sop_class_uid, 0) + each.number
+            failed = any(each.state == DeliveryState.FAILED for each in objects)
+            subject = studies.get(objects[0].study_instance_uid)
+            if subject is not None:
+                yield self._sent(
+                    destination, row, self._subjects(subject._mapping, classes, work_item=str(row.id)), failed
+                )
+
+    def _sent(self, destination: str | None, row: Any, entities: tuple[m.Entity, ...], failed: bool) -> m.Event:
+        outcome = m.Outcome.SERIOUS_FAILURE if failed else m.Outcome.SUCCESS
+        if destination is None:
+            return self._event(
+                id=m.INSTANCES_ACCESSED, action="C", at=row.finished_at, participants=(self._us(),), entities=entities
+            )
+        archive = Archive.parse(destination)
+        receiver = m.Participant(
+            user_id=archive.ae_title, ae_title=archive.ae_title, host=archive.host, role=m.DESTINATION
+        )
+        return self._event(
+            id=m.INSTANCES_TRANSFERRED,
+            action="C",
+            at=row.finished_at,
+            outcome=outcome,
+            participants=(self._us(m.SOURCE, is_requestor=True), receiver),
+            entities=entities,
+        )
+
+    def _us(self, role: m.Code = m.APPLICATION, *, is_requestor: bool = False) -> m.Participant:
+        return m.Participant(user_id=str(self.process_id), ae_title=self.ae_title, role=role, is_requestor=is_requestor)
+
+    @staticmethod
+    def _subjects(study: Mapping[Any, Any], classes: dict[str, int], **details: str) -> tuple[m.Entity, ...]:
+        subject = m.study(study["study_instance_uid"], study["accession_number"], classes, **details)
+        return subject, m.patient(study["patient_id"])
+
+    def _event(self, **parts: Any) -> m.Event:
+        return m.Event(source_id=self.ae_title, site=self.site, **parts)
+
+
+def _with_patient(study: Any, patient_id: str) -> dict[str, Any]:
+    """Name a study as an association brought it, under the patient id that its instances carry."""
+    return {**study._mapping, "patient_id": patient_id}

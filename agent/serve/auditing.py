@@ -1,0 +1,129 @@
+"""The audit trail of the running configuration: who writes it when, and the commands that read it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from agent.observe.audit import messages as m
+from agent.observe.audit.alerts import Alerts
+from agent.observe.audit.scribe import Scribe
+from agent.observe.audit.syslog import Destination, Forwarder
+from agent.observe.audit.trail import AuditTrail, Record
+from agent.scu.tls import client_context
+from agent.serve.context import layout_of, ledger_of
+from agent.settings import Settings
+from agent.worklist import leases
+from agent.worklist.ledger import Ledger
+
+AUDIT_SECONDS: Final = 2.0
+_LEASE: Final = "audit"
+_LEASE_SECONDS: Final = 20.0
+
+
+def trail_of(settings: Settings) -> AuditTrail:
+    """Open the trail."""
+    return AuditTrail(layout_of(settings).audit)
+
+
+def scribe_of(settings: Settings, ledger: Ledger) -> Scribe:
+    """Who writes into it."""
+    return Scribe(ledger=ledger, trail=trail_of(settings), ae_title=settings.dicom.ae_title, site=settings.audit.site)
+
+
+def alerts_of(settings: Settings) -> Alerts:
+    """Collect one process's security alerts."""
+    return Alerts(
+        ae_title=settings.dicom.ae_title,
+        site=settings.audit.site,
+        append=trail_of(settings).append if settings.audit.enabled else lambda _messages: None,
+        now=time.time,
+    )
+
+
+def write_alerts(alerts: Alerts) -> None:
+    """Write what was collected; a trail that cannot be written stops nothing."""
+    try:
+        alerts.write()
+    except OSError as error:
+        _warn(error)
+
+
+def note_activity(settings: Settings, ledger: Ledger, kind: m.Code) -> None:
+    """Write that the application starts or stops; a trail that cannot be written stops nothing."""
+    if not settings.audit.enabled:
+        return
+    scribe = scribe_of(settings, ledger)
+    try:
+        scribe.trail.append([m.xml_of(scribe.activity(kind, time.time()))])
+    except OSError as error:
+        _warn(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auditor:
+    """Writes and sends the trail, one process at a time."""
+
+    settings: Settings
+    ledger: Ledger
+    owner: str
+
+    def tick(self) -> None:
+        """Look once; raises LedgerError where the ledger is away."""
+        held = self.settings.audit.enabled and leases.hold(
+            self.ledger, _LEASE, self.owner, now=time.time(), seconds=_LEASE_SECONDS
+        )
+        if not held:
+            return
+        try:
+            scribe_of(self.settings, self.ledger).write(time.time())
+            self._forward()
+        except OSError as error:
+            _warn(error)
+
+    def _forward(self) -> None:
+        if self.settings.audit.syslog is None:
+            return
+        destination, dicom = Destination.parse(self.settings.audit.syslog), self.settings.dicom
+        tls = client_context(dicom.tls_cert, dicom.tls_key, dicom.tls_ca) if destination.scheme == "tls" else None
+        trail = trail_of(self.settings)
+        Forwarder(trail=trail, destination=destination, tls=tls, process_id=os.getpid()).forward()
+
+
+def verify_trail(settings: Settings) -> dict[str, Any]:
+    """Follow the chain."""
+    found = trail_of(settings).verify()
+    return {
+        "ok": found.fault is None,
+        "records": found.records,
+        "first": found.first,
+        "torn": found.torn,
+        "fault": found.fault,
+        "head": found.head,
+    }
+
+
+def export_trail(settings: Settings, after: int) -> Iterator[Record]:
+    """Yield the records, after one more that says who reads them."""
+    ledger = ledger_of(settings)
+    scribe = scribe_of(settings, ledger)
+    last = scribe.trail.verify()
+    try:
+        scribe.trail.append([m.xml_of(scribe.log_used(getpass.getuser(), time.time()))])
+    except OSError as error:
+        _warn(error)
+    ledger.close()
+    newest = last.first + last.records - 1 if last.records else 0
+    yield from (record for record in scribe.trail.records(after) if record.number <= newest)
+
+
+def _warn(error: OSError) -> None:
+    remedy = "make room in the data folder, or check audit.syslog; nothing received is lost by it"
+    cause = error.strerror or str(error)
+    structlog.get_logger("audit").warning("audit trail not written or sent", cause=cause, remedy=remedy)

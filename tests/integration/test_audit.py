@@ -1,0 +1,228 @@
+"""What associations, results and refusals leave in the audit trail, and where it goes."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from sqlalchemy import insert, update
+
+from agent.domain.errors import SettingsError
+from agent.domain.results import DeliveryState
+from agent.observe.audit.alerts import Alerts
+from agent.observe.audit.scribe import Scribe
+from agent.observe.audit.syslog import Destination, Forwarder
+from agent.observe.audit.trail import AuditTrail
+from agent.scu.tls import client_context
+from agent.worklist import tables as t
+from tests.integration.test_receive_tls import keys  # noqa: F401 - a fixture
+from tests.unit.receive.reception import STUDY, Reception, instance, wait_for
+
+CODE = "./EventIdentification/EventID"
+
+
+@pytest.fixture
+def reception(tmp_path: Path) -> Iterator[Reception]:
+    with Reception(tmp_path) as listening:
+        yield listening
+
+
+def scribe_of(reception: Reception) -> Scribe:
+    return Scribe(
+        ledger=reception.ledger, trail=AuditTrail(reception.layout.audit), ae_title="STEATOSIS", site="Hospital"
+    )
+
+
+def written(scribe: Scribe) -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(record.message) for record in scribe.trail.records()]
+
+
+def code_of(message: ElementTree.Element) -> str:
+    found = message.find(CODE)
+    assert found is not None
+    return str(found.get("csd-code"))
+
+
+def ids_of(message: ElementTree.Element, kind: str) -> list[str]:
+    return [
+        str(found.get("ParticipantObjectID"))
+        for found in message.findall("ParticipantObjectIdentification")
+        if found.find(f"ParticipantObjectIDTypeCode[@csd-code='{kind}']") is not None
+    ]
+
+
+def all_closed(reception: Reception) -> bool:
+    return all(row.closed_at for row in reception.rows(t.associations))
+
+
+def test_one_patient_a_message(reception: Reception) -> None:
+    other = {"StudyInstanceUID": f"{STUDY}.2", "PatientID": "P2"}
+    assert reception.send(instance(1), instance(2), instance(3, **other)) == [0, 0, 0]
+    wait_for(lambda: all_closed(reception))
+    scribe = scribe_of(reception)
+    assert scribe.write(time.time()) == 3
+    messages = written(scribe)
+    assert [code_of(message) for message in messages] == ["110113", "110104", "110104"]
+    assert [(ids_of(message, "110180"), ids_of(message, "2")) for message in messages[1:]] == [
+        ([STUDY], ["P1"]),
+        ([f"{STUDY}.2"], ["P2"]),
+    ]
+    assert messages[1].findall(".//SOPClass")[0].get("NumberOfInstances") == "2"
+    source, destination = messages[1].findall("ActiveParticipant")
+    assert (source.get("UserID"), source.get("NetworkAccessPointID")) == ("CART", "127.0.0.1")
+    assert destination.get("AlternativeUserID") == "AETITLES=STEATOSIS"
+    assert scribe.write(time.time()) == 0
+
+
+def test_sent_again_is_a_read(reception: Reception) -> None:
+    assert reception.send(instance()) == reception.send(instance()) == [0]
+    wait_for(lambda: all_closed(reception))
+    scribe = scribe_of(reception)
+    scribe.write(time.time())
+    transfers = [message for message in written(scribe) if code_of(message) == "110104"]
+    assert [message[0].get("EventActionCode") for message in transfers] == ["C", "R"]
+    assert [ids_of(message, "2") for message in transfers] == [["P1"], ["P1"]]
+
+
+def test_crash_between_the_two_writes_repeats(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reception.send(instance()) == [0]
+    wait_for(lambda: all_closed(reception))
+    scribe = scribe_of(reception)
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.observe.audit.scribe.sa.update", lambda _table: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            scribe.write(time.time())
+    scribe.write(time.time())
+    assert [code_of(message) for message in written(scribe)] == ["110113", "110104"] * 2
+
+
+def test_results(reception: Reception) -> None:
+    assert reception.send(instance()) == [0]
+    with reception.ledger.write() as connection:
+        empty = {column.name: 0 for column in t.work_items.columns if not column.nullable}
+        item = {"id": 1, "study_instance_uid": STUDY, "state": "COMPLETED", "finished_at": 5.0}
+        connection.execute(insert(t.work_items).values(empty | {"group_id": "g", "step": "deliver"} | item))
+        made = {"result_key": "k", "kind": "x", "position": 0, "series_instance_uid": "1", "sha256": "0", "bytes": 1}
+        for uid, destination, state in (
+            ("1.1", "PACS@192.0.2.9:104", DeliveryState.PROVED),
+            ("1.2", "PACS@192.0.2.9:104", DeliveryState.PROVED),
+            ("1.3", "OTHER@192.0.2.8:104", DeliveryState.FAILED),
+            ("1.4", None, DeliveryState.KEPT),
+        ):
+            made |= {"sop_instance_uid": uid, "sop_class_uid": "1.2.3", "study_instance_uid": STUDY}
+            connection.execute(insert(t.result_objects).values(made))
+            row = {"work_item_id": 1, "sop_instance_uid": uid, "destination": destination, "state": state}
+            connection.execute(insert(t.outbox).values(row | {"attempts": 1, "not_before": 0, "look_first": False}))
+    scribe = scribe_of(reception)
+    scribe.write(time.time())
+    messages = [found for found in written(scribe) if code_of(found) in ("110103", "110104")]
+    results = [found for found in messages if "work_item" in ElementTree.tostring(found, encoding="unicode")]
+    told = [
+        (
+            code_of(found),
+            found[0].get("EventOutcomeIndicator"),
+            found.findall(".//SOPClass")[0].get("NumberOfInstances"),
+        )
+        for found in results
+    ]
+    assert told == [("110103", "0", "1"), ("110104", "8", "1"), ("110104", "0", "2")]
+    assert [found.findall("ActiveParticipant")[-1].get("NetworkAccessPointID") for found in results[1:]] == [
+        "192.0.2.8",
+        "192.0.2.9",
+    ]
+
+
+def test_who_was_turned_away(tmp_path: Path) -> None:
+    with Reception(tmp_path) as reception:
+        trail = AuditTrail(reception.layout.audit)
+        alerts = Alerts(ae_title="STEATOSIS", site="", append=trail.append, now=time.time)
+        object.__setattr__(reception.listener._handlers, "on_alert", alerts.note)
+        for _ in range(3):
+            assert reception.associate(called="SOMEBODY").is_rejected
+        alerts.write()
+    (record,) = trail.records()
+    message = ElementTree.fromstring(record.message)
+    assert code_of(message) == "110113"
+    assert message[0].get("EventOutcomeIndicator") == "4"
+
+
+@pytest.mark.parametrize("broken", ["a file in its place", "removed while open"])
+def test_a_failing_trail_loses_no_image(reception: Reception, broken: str) -> None:
+    scribe = scribe_of(reception)
+    if broken == "a file in its place":
+        reception.layout.audit.write_bytes(b"")
+    assert reception.send(instance()) == [0]
+    wait_for(lambda: all_closed(reception))
+    if broken == "a file in its place":
+        with pytest.raises(OSError):
+            scribe.write(time.time())
+        reception.layout.audit.unlink()
+    else:
+        scribe.write(time.time())
+        shutil.rmtree(reception.layout.audit)
+        with reception.ledger.write() as connection:
+            connection.execute(update(t.associations).values(audited_at=None))
+    assert scribe.write(time.time()) == 2
+    assert len(reception.stored()) == 1
+
+
+# Syslog
+
+
+def filled(folder: Path, count: int) -> AuditTrail:
+    trail = AuditTrail(folder)
+    trail.append([f"<AuditMessage n='{n}'/>" for n in range(count)])
+    return trail
+
+
+def test_sent_over_udp_once(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(5)
+        destination = Destination.parse(f"udp://127.0.0.1:{receiver.getsockname()[1]}")
+        forwarder = Forwarder(trail=filled(tmp_path, 3), destination=destination, tls=None, process_id=1)
+        assert (forwarder.forward(), forwarder.forward()) == (3, 0)
+        assert [receiver.recv(65_536)[-21:] for _ in range(3)] == [
+            f"<AuditMessage n='{n}'/>".encode() for n in range(3)
+        ]
+
+
+def test_sent_over_tls_after_the_receiver_came_back(tmp_path: Path, keys: Path) -> None:  # noqa: F811
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(keys / "theirs.pem", keys / "theirs.key")
+    received = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    destination = Destination.parse(f"tls://127.0.0.1:{port}")
+    tls = client_context(keys / "ours.pem", keys / "ours.key", keys / "theirs.pem")
+    forwarder = Forwarder(trail=filled(tmp_path, 4), destination=destination, tls=tls, process_id=1)
+    with pytest.raises(OSError):
+        forwarder.forward()
+
+    def receive() -> None:
+        connection, _ = listening.accept()
+        with server.wrap_socket(connection, server_side=True) as secured:
+            while part := secured.recv(65_536):
+                received.extend(part)
+
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        thread = threading.Thread(target=receive)
+        thread.start()
+        assert forwarder.forward() == 4
+        thread.join(5)
+    length, _, rest = bytes(received).partition(b" ")
+    assert rest[: int(length)].endswith(b"<AuditMessage n='0'/>")
+    assert received.count(b"DICOM+RFC3881") == 4
+
+
+@pytest.mark.parametrize("text", ["siem:514", "tcp://siem:1", "udp://", "udp://siem:x", "tls://siem:1/path"])
+def test_a_destination_that_is_none(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"audit\.syslog"):
+        Destination.parse(text)
