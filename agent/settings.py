@@ -73,6 +73,16 @@ class Storage(_Section):
         Path("var"), validate_default=True, description="ledger, instance files, results and embedded broker"
     )
     min_free_gb: float = Field(2, ge=0, description="free space (GB) below which C-STORE answers A700")
+    warn_free_gb: float = Field(10, ge=0, description="free space (GB) below which `agent doctor` and the log warn")
+    keep_days: float | None = Field(
+        None,
+        gt=0,
+        description="instance files of finished studies older than this (days) are removed once `archive.query` lists "
+        "every instance of them; unset: kept",
+    )
+    keep_gb: float | None = Field(
+        None, gt=0, description="instance files beyond this much (GB) are removed likewise, oldest first; unset: kept"
+    )
 
 
 class Study(_Section):
@@ -212,6 +222,10 @@ def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
             bool(unknown),
             f"results.documents and results.rejection_notes name {', '.join(sorted(unknown))}, which is no AE title of "
             "results.destinations; add the destination or drop the name",
+        ),
+        (
+            (s.storage.keep_days or s.storage.keep_gb) is not None and s.archive.query is None,
+            "storage.keep_days and storage.keep_gb remove only what archive.query lists; set it to your archive",
         ),
         (
             study.quiet_seconds > study.max_wait_seconds,

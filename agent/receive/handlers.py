@@ -228,6 +228,7 @@ class Handlers:
             return self._keep_retrieved(arriving, incoming, header, retrieval_id)
         opened = self._open.get(association)
         kept = self.commits.keep(incoming, header, None if opened is None else opened.row)
+        self.files.check_kept(kept[0])
         arriving.kept = True
         return kept
 
@@ -244,6 +245,7 @@ class Handlers:
             now=time.time(),
             retrieval_id=retrieval_id,
         )
+        self.files.check_kept(stored)
         return stored, recorded
 
     def _retrieval(self, association: Any, command: StoreCommand, header: InstanceHeader) -> int | None:

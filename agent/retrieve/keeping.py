@@ -78,3 +78,4 @@ class Keeper:
             now=self.now(),
             retrieval_id=self.retrieval_id,
         )
+        self.files.check_kept(stored)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import redis
 import sqlalchemy as sa
 
 from agent.deliver.probe import probe_archive
 from agent.domain.errors import AgentError
+from agent.serve.auditing import verify_trail
 from agent.serve.bundles import bundle_of
+from agent.serve.comparison import compared
 from agent.serve.context import GIGABYTE, broker_of, layout_of, ledger_of
 from agent.serve.dicom import files_of, scu_of
 from agent.serve.models import verify_bundle
@@ -22,7 +22,6 @@ from agent.worklist import reading
 from agent.worklist import tables as t
 
 Finding = dict[str, Any]
-_CHUNK: Final = 1 << 20
 
 
 def examine(settings: Settings, *, deep: bool) -> list[Finding]:
@@ -50,6 +49,11 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     enough = free >= settings.storage.min_free_gb
     message = f"{free:.1f} GB free in {folder}; C-STORE answers A700 below {settings.storage.min_free_gb:g} GB"
     yield _finding("disk", enough, message, "make room, or lower storage.min_free_gb")
+    if enough:
+        low = f"{free:.1f} GB free, storage.warn_free_gb is {settings.storage.warn_free_gb:g}"
+        yield _finding(
+            "disk watermark", free >= settings.storage.warn_free_gb, low, "make room, or set storage.keep_gb"
+        )
 
 
 def _ledger(settings: Settings) -> Iterator[Finding]:
@@ -97,32 +101,9 @@ def _archives(settings: Settings) -> Iterator[Finding]:
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    """Compare the ledger with the files: every row has a whole file, every file a row."""
-    layout, ledger = layout_of(settings), ledger_of(settings)
-    objects = t.result_objects.c
-    with ledger.read() as connection:
-        digests = list(connection.execute(sa.select(t.instances.c.sha256)).scalars())
-        kept = connection.execute(sa.select(objects.result_key, objects.sop_instance_uid, objects.sha256)).all()
-    files = files_of(settings)
-    missing = [sha256 for sha256 in digests if not layout.instance(sha256).exists()]
-    changed = [sha256 for sha256 in set(digests) - set(missing) if files.digest_of(sha256) != sha256]
-    stray = [path for path in layout.instances.glob("*/*.dcm") if path.stem not in set(digests)]
-    spoilt = [uid for key, uid, sha256 in kept if _sha256(layout.result_folder(key) / f"{uid}.dcm") != sha256]
-    yield _finding("instance rows without file", not missing, _some(missing), "replay them with --from archive")
-    yield _finding("instance files changed", not changed, _some(changed), "replay them with --from archive")
-    yield _finding("instance files without row", not stray, _some([p.name for p in stray]), "restart `agent serve`")
-    yield _finding("result files missing or changed", not spoilt, _some(spoilt), "replay their studies")
-
-
-def _some(names: list[str]) -> str:
-    return f"{len(names)}" + (f", first {names[0]}" if names else "")
-
-
-def _sha256(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """Compare the ledger with the files, both ways, and the audit trail with its own chain."""
+    for comparison in compared(ledger_of(settings), layout_of(settings), files_of(settings)):
+        yield _finding(comparison.subject, not comparison.names, comparison.told, comparison.remedy)
+    trail = verify_trail(settings)
+    told = trail["fault"] or f"{trail['records']} records, {trail['torn']} torn by crashes"
+    yield _finding("audit trail", trail["ok"], told, "somebody changed it: compare with what audit.syslog received")

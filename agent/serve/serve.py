@@ -16,6 +16,7 @@ from agent.serve.auditing import note_activity
 from agent.serve.bundles import bundle_digest_of
 from agent.serve.children import children_of
 from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
+from agent.serve.housekeeping import collect_temporaries
 from agent.serve.supervisor import Supervisor, lock_folder
 from agent.settings import Settings
 from agent.worklist import arrivals, work_items
@@ -82,9 +83,8 @@ def _take_back(settings: Settings, ledger: Ledger) -> None:
     ours, now = installation_of(settings), time.time()
     freed = work_items.release_leases(ledger, ours, now)
     lost = arrivals.close_lost_associations(ledger, now, owner_prefix=ours)
-    for path in layout_of(settings).incoming.glob("*.part"):
-        path.unlink(missing_ok=True)
-    structlog.get_logger("serve").info("taken back", work_items=freed, lost_associations=lost)
+    removed = collect_temporaries(layout_of(settings))
+    structlog.get_logger("serve").info("taken back", work_items=freed, lost_associations=lost, temporaries=removed)
 
 
 def _rebuild(settings: Settings, ledger: Ledger, role: str) -> None:

@@ -19,6 +19,7 @@ from agent.domain.work_item import Step
 from agent.serve.auditing import AUDIT_SECONDS, Auditor
 from agent.serve.bundles import bundle_digest_of, predictors_of
 from agent.serve.context import broker_of, extras_of, layout_of, ledger_of, owner_of, patience_of
+from agent.serve.housekeeping import RETENTION_SECONDS, make_room
 from agent.serve.readiness import say_ready
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
@@ -68,6 +69,8 @@ def run_worker(settings: Settings, queue: str) -> None:
     _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
     auditor = Auditor(settings=settings, ledger=ledger, owner=owner)
     _every(AUDIT_SECONDS, auditor.tick, stop, log)
+    if queue == "retrieve":
+        _every(RETENTION_SECONDS, lambda: make_room(settings, ledger, owner), stop, log)
     log.info("worker ready", owner=owner)
     options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(

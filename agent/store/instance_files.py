@@ -294,6 +294,17 @@ class InstanceFiles:
         """Whether no file holds these bytes."""
         return not self._layout.instance(sha256).is_file()
 
+    def check_kept(self, stored: StoredFile) -> None:
+        """Look again after the row is committed: retention may have removed an older file of the same bytes meanwhile.
+
+        Raises
+        ------
+        StorageFullError
+            It has; the sender must send again.
+        """
+        if self.missing(stored.sha256):
+            raise StorageFullError("the file was removed by retention while it came again", remedy="it is sent again")
+
     def collect_stale(self) -> int:
         """Remove temporary files that no living process can still be writing; returns how many."""
         before, stale = time.time() - _STALE_SECONDS, 0

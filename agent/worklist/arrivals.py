@@ -83,6 +83,9 @@ def record_instance(
         new = instance_id is None
         if instance_id is None:
             instance_id = inserted(connection, t.instances, instance_values(arrival, None, conflict=False))
+        else:
+            there = sa.update(t.instances).where(t.instances.c.id == instance_id).values(removed_at=None)
+            connection.execute(there)
         _link_retrieval(connection, retrieval_id, instance_id)
         return Recorded(instance_id=instance_id, new=new, conflict=False)
 

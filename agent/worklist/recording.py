@@ -41,7 +41,7 @@ class Recorded:
 
 _I: Final = t.instances.c
 _P: Final = sa.bindparam
-_COLUMNS: Final = [column.name for column in _I if column.name not in ("id", "conflict")]
+_COLUMNS: Final = [column.name for column in _I if column.name not in ("id", "conflict", "removed_at")]
 _CONFLICTS: Final = (
     sa.exists()
     .select_from(t.instances)
@@ -57,6 +57,7 @@ _AGAIN: Final = Prepared(
         times_received=_I.times_received + 1,
         received_at=sa.func.coalesce(_I.received_at, _P("now")),
         conflict=_P("conflicts", type_=sa.Boolean),
+        removed_at=sa.null(),
     )
 )
 _GROUP: Final = Prepared(sa.select(t.studies.c.group_id).where(t.studies.c.study_instance_uid == _P("study")))

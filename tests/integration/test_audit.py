@@ -145,7 +145,7 @@ def test_who_was_turned_away(tmp_path: Path) -> None:
         alerts = Alerts(ae_title="STEATOSIS", site="", append=trail.append, now=time.time)
         object.__setattr__(reception.listener._handlers, "on_alert", alerts.note)
         for _ in range(3):
-            assert reception.associate(called="SOMEBODY").is_rejected
+            assert not reception.associate(called="SOMEBODY").is_established
         alerts.write()
     (record,) = trail.records()
     message = ElementTree.fromstring(record.message)

@@ -1,0 +1,71 @@
+"""What keeps the data folder in order: temporary files at start, retention and the watermark while running."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from typing import Final
+
+import sqlalchemy as sa
+import structlog
+
+from agent.observe.audit import messages as m
+from agent.serve.auditing import scribe_of
+from agent.serve.context import GIGABYTE, layout_of
+from agent.serve.dicom import scu_of
+from agent.settings import Settings
+from agent.store.layout import Layout
+from agent.tasks.retention import Retention
+from agent.worklist import leases
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+from agent.worklist.retention import Removable
+
+RETENTION_SECONDS: Final = 60.0
+_LEASE: Final = "retention"
+_DAY: Final = 86_400.0
+_TEMPORARIES: Final = ("incoming/*.part", "results/*/*/.*.part", "audit/.*.part")
+
+
+def collect_temporaries(layout: Layout) -> int:
+    """Remove every temporary file; the folder's lock says that nobody writes one. Returns how many."""
+    found = [path for pattern in _TEMPORARIES for path in layout.data_dir.glob(pattern)]
+    for path in found:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    return len(found)
+
+
+def make_room(settings: Settings, ledger: Ledger, owner: str) -> None:
+    """Warn below the watermark and remove what may go, one process at a time; raises LedgerError."""
+    log, storage = structlog.get_logger("store"), settings.storage
+    if not leases.hold(ledger, _LEASE, owner, now=time.time(), seconds=RETENTION_SECONDS * 5):
+        return
+    free = shutil.disk_usage(storage.data_dir).free / GIGABYTE
+    if free < storage.warn_free_gb:
+        log.warning("little room", free_gb=round(free, 2), refused_below_gb=storage.min_free_gb)
+    if settings.archive.query is None or (storage.keep_days is None and storage.keep_gb is None):
+        return
+    Retention(
+        ledger=ledger,
+        layout=layout_of(settings),
+        archive=settings.archive.query,
+        scu=scu_of(settings),
+        keep_seconds=None if storage.keep_days is None else storage.keep_days * _DAY,
+        keep_bytes=None if storage.keep_gb is None else int(storage.keep_gb * GIGABYTE),
+        audit=lambda study: _audit(settings, ledger, study),
+        log=log,
+    ).look(time.time())
+
+
+def _audit(settings: Settings, ledger: Ledger, study: Removable) -> None:
+    """Write who was removed before it is; raises OSError, and then nothing is removed."""
+    if not settings.audit.enabled:
+        return
+    query = sa.select(t.studies).where(t.studies.c.study_instance_uid == study.study_instance_uid)
+    with ledger.read() as connection:
+        row = connection.execute(query).one()
+    scribe = scribe_of(settings, ledger)
+    event = scribe.study_deleted(row._mapping, len(study.digests), time.time())
+    scribe.trail.append([m.xml_of(event)])
