@@ -6,6 +6,8 @@ at a time. Nothing of its protocol is changed here.
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import select
 import socket
 import ssl
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from pynetdicom.fsm import InvalidEventError, StateMachine
 from pynetdicom.transport import AssociationSocket
 
 from agent.receive.bounds import PDU_SECONDS, Bounds, Pace, TooSlowError
@@ -33,6 +36,9 @@ _WAITING: Final = frozenset({"Sta2", "Sta3", "Sta6"})
 
 _UNASSOCIATED: Final = frozenset({"Sta2", "Sta13"})
 """States in which the ARTIM timer runs (PS3.8 Table 9-10)."""
+_OVER: Final = "Sta13"
+_OURS: Final = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
+"""Primitives of our side (PS3.8 Table 9-9)."""
 MakeSocket = Callable[[AssociationSocket, WakeUp], "BoundedSocket"]
 """Puts a socket of ours around pynetdicom's."""
 
@@ -47,6 +53,32 @@ def take_over(association: Any, make_socket: MakeSocket) -> None:
     dul.to_user_queue = RingingQueue(checkpoint.ring)
     dul.to_provider_queue = RingingQueue(wake_up.ring)
     dul.socket = make_socket(dul.socket, wake_up)
+    dul.state_machine = EnduringStateMachine(dul, dul.state_machine.current_state)
+
+
+class EnduringStateMachine(StateMachine):
+    """A state machine that never leaves an open connection behind.
+
+    pynetdicom's ends its thread over an event that Table 9-10 does not have, and leaves the connection open: it is
+    enough that a peer breaks the protocol while an answer of ours is on its way.
+    """
+
+    def __init__(self, dul: Any, state: str) -> None:
+        super().__init__(dul)
+        self.current_state = state
+
+    def do_action(self, event: str) -> None:
+        """Do what the table says; overlook an answer of ours to an association that is over."""
+        if event in _OURS and self.current_state == _OVER:
+            with contextlib.suppress(queue.Empty):
+                self.dul.to_provider_queue.get(block=False)
+            return
+        try:
+            super().do_action(event)
+        except InvalidEventError:
+            self.dul.kill_dul()
+        if self.dul._kill_thread and self.dul.socket is not None:
+            self.dul.socket.close()
 
 
 class BoundedSocket(AssociationSocket):

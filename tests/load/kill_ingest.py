@@ -1,0 +1,212 @@
+"""Kill a real agent while it receives, again and again, and look whether anything that it acknowledged is lost.
+
+    python -m tests.load.kill_ingest --kills 100 --groups 10
+
+Senders push instances of 300 bytes to 2 MB without pause. At random moments one process (listener, worker, page) or the
+whole process group is killed. At the end every acknowledged instance must lie in the store with the bytes that were
+sent and have its row, no file may differ from its name, and a clean start must leave no temporary file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from agent.store.instance_files import InstanceFiles
+from agent.store.layout import Layout
+from tests.load.fuzz_pdus import echo
+from tests.support.agent_process import AgentProcess, wait_until
+from tests.unit.receive.reception import STUDY, Hand, encoded, instance, pdu, store_command, value
+
+_SIZES = (64, 64, 2000, 20_000, 138_000, 2_000_000)
+_SENDERS = 3
+_PIECE = 60_000
+
+
+@dataclass
+class Ingest:
+    """Senders, and what was acknowledged to them."""
+
+    port: int
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    """sha256 of the data set by SOP Instance UID."""
+    seen: Counter[str] = field(default_factory=Counter)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def send(self, number: int) -> None:
+        """Push until stopped, over a new association wherever the last one broke."""
+        rng, at = random.Random(number), number * 10_000_000
+        while not self.stopped.is_set():
+            with contextlib.suppress(OSError, AssertionError, ValueError), Hand.associated(self.port) as hand:
+                self.seen["associations"] += 1
+                for _ in range(rng.randint(1, 30)):
+                    at += 1
+                    self._store(hand, at, rng.choice(_SIZES))
+                    if self.stopped.is_set():
+                        break
+                hand.send(pdu(5, bytes(4)))
+                hand.answer()
+            time.sleep(0.01)
+
+    def _store(self, hand: Hand, number: int, size: int) -> None:
+        uid = f"{STUDY}.{number}"
+        data = encoded(instance(number, size=size))
+        parts = [data[at : at + _PIECE] for at in range(0, len(data), _PIECE)]
+        hand.send(pdu(4, value(store_command(uid.encode()), command=True)))
+        for part in parts[:-1]:
+            hand.send(pdu(4, value(part, last=False)))
+        hand.send(pdu(4, value(parts[-1])))
+        status = hand.status()
+        self.seen[f"status {status:04X}"] += 1
+        if status == 0:
+            self.acknowledged[uid] = hashlib.sha256(data).hexdigest()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _children(agent: AgentProcess) -> dict[int, str]:
+    if agent.process is None:
+        return {}
+    found = {}
+    for child in psutil.Process(agent.process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            line = child.cmdline()
+            found[child.pid] = line[line.index("agent.serve.children") + 1] if "agent.serve.children" in line else "broker"
+    return found
+
+
+def _kill_one(agent: AgentProcess, rng: random.Random, seen: Counter[str]) -> None:
+    """Kill one child; listeners three times in four, since they receive."""
+    children = _children(agent)
+    listeners = [pid for pid, name in children.items() if name.startswith("listener")]
+    others = [pid for pid in children if pid not in listeners]
+    chosen = listeners if listeners and rng.random() < 0.75 else others or listeners
+    if chosen:
+        pid = rng.choice(chosen)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            seen[f"killed {children[pid].split('-')[0]}"] += 1
+
+
+def _seconds_to_echo(port: int) -> float:
+    started = time.monotonic()
+
+    def echoes() -> bool:
+        with contextlib.suppress(OSError, AssertionError, ValueError):
+            echo(port)
+            return True
+        return False
+
+    wait_until(echoes, 60, "C-ECHO", every=0.02)
+    return time.monotonic() - started
+
+
+def run(kills: int, groups: int, seed: int, pause: float) -> dict[str, Any]:
+    """Kill `kills` times, `groups` of them the whole group; returns what was seen."""
+    rng, waits, group_waits = random.Random(seed), list[float](), list[float]()
+    rounds = ["group"] * groups + ["one"] * (kills - groups)
+    rng.shuffle(rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = {"AGENT_STUDY__QUIET_SECONDS": "3600", "AGENT_STUDY__MAX_WAIT_SECONDS": "7200"}
+        agent = AgentProcess(
+            Path(folder),
+            dicom_port=_free_port(),
+            web_port=_free_port(),
+            settings=quiet | {"AGENT_DICOM__LISTENERS": "2"},
+        )
+        agent.start(ready=False)
+        ingest = Ingest(agent.dicom_port)
+        _seconds_to_echo(agent.dicom_port)
+        senders = [threading.Thread(target=ingest.send, args=(number,)) for number in range(1, _SENDERS + 1)]
+        for sender in senders:
+            sender.start()
+        try:
+            for kind in rounds:
+                time.sleep(rng.uniform(0.0, pause))
+                if kind == "group":
+                    agent.kill()
+                    ingest.seen["killed group"] += 1
+                    agent.start(ready=False)
+                    group_waits.append(_seconds_to_echo(agent.dicom_port))
+                else:
+                    _kill_one(agent, rng, ingest.seen)
+                    waits.append(_seconds_to_echo(agent.dicom_port))
+            time.sleep(1)
+        finally:
+            ingest.stopped.set()
+            for sender in senders:
+                sender.join(60)
+            agent.kill()
+        agent.start(ready=False)
+        _seconds_to_echo(agent.dicom_port)
+        time.sleep(2)  # the supervisor rebuilds rows after the listeners have begun
+        faults = _faults(Layout(agent.home / "var"), ingest.acknowledged)
+        trail = json.loads(agent.run("audit", "verify", "--json").stdout)[0]
+        agent.stop()
+    faults |= {} if trail["ok"] else {"audit trail": trail["fault"]}
+    return {
+        "seed": seed,
+        **ingest.seen,
+        "acknowledged": len(ingest.acknowledged),
+        "echo_after_one_s": _spread(waits),
+        "echo_after_group_s": _spread(group_waits),
+        "audit_records": trail["records"],
+        "faults": faults,
+    }
+
+
+def _faults(layout: Layout, acknowledged: dict[str, str]) -> dict[str, Any]:
+    files = InstanceFiles(layout, 0)
+    with contextlib.closing(sqlite3.connect(layout.ledger)) as ledger:
+        rows = {sha256 for (sha256,) in ledger.execute("SELECT sha256 FROM instances")}
+    kept = set(files.digests())
+    told = {
+        "acknowledged without file": [uid for uid, sha256 in acknowledged.items() if sha256 not in kept],
+        "acknowledged without row": [uid for uid, sha256 in acknowledged.items() if sha256 not in rows],
+        "files that are not their digest": [sha256 for sha256 in kept if files.digest_of(sha256) != sha256],
+        "files without row": list(kept - rows),
+        "temporary files": [path.name for path in layout.incoming.iterdir()],
+    }
+    return {name: found[:5] for name, found in told.items() if found}
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds) or [0.0]
+    return {"median": round(ordered[len(ordered) // 2], 3), "worst": round(ordered[-1], 3)}
+
+
+def main() -> int:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--groups", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=1.0, help="longest time between two kills, s")
+    chosen = parser.parse_args()
+    told = run(chosen.kills, chosen.groups, chosen.seed, chosen.pause)
+    print(json.dumps(told))
+    return 1 if told["faults"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
