@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from pynetdicom.fsm import InvalidEventError, StateMachine
+import structlog
+from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationSocket
 
 from agent.receive.bounds import PDU_SECONDS, Bounds, Pace, TooSlowError
@@ -36,6 +37,7 @@ _WAITING: Final = frozenset({"Sta2", "Sta3", "Sta6"})
 
 _UNASSOCIATED: Final = frozenset({"Sta2", "Sta13"})
 """States in which the ARTIM timer runs (PS3.8 Table 9-10)."""
+_A_ABORT: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))
 _OVER: Final = "Sta13"
 _OURS: Final = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
 """Primitives of our side (PS3.8 Table 9-9)."""
@@ -75,8 +77,12 @@ class EnduringStateMachine(StateMachine):
             return
         try:
             super().do_action(event)
-        except InvalidEventError:
+        except Exception as error:  # noqa: BLE001 - it would end the thread, and leave the peer without a word
+            cause = type(error).__name__
+            structlog.get_logger("receive").warning("association broken", event_of_table=event, cause=cause)
             self.dul.kill_dul()
+            if isinstance(self.dul.socket, BoundedSocket):
+                self.dul.socket.abort()
         if self.dul._kill_thread and self.dul.socket is not None:
             self.dul.socket.close()
 
@@ -177,6 +183,21 @@ class BoundedSocket(AssociationSocket):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         del buffer[at:]
         return buffer
+
+    def abort(self) -> None:
+        """Send an A-ABORT of the provider's (PS3.8 Table 9-26), whatever the state machine thinks."""
+        connection = self.socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.sendall(_A_ABORT)
+
+    def _shutdown_socket(self) -> None:
+        """Close in any case: pynetdicom leaves the descriptor open where the peer has closed before us."""
+        connection = self.socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def _await(self, connection: socket.socket, told: str) -> None:
         """Wait for more of a PDU, no longer than until it is due.

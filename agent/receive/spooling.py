@@ -18,7 +18,7 @@ from typing import Any, Final
 from pydicom.config import IGNORE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
@@ -40,6 +40,7 @@ _MOST_DROPPED_BYTES: Final = 1 << 30
 _PRIORITIES: Final = (0, 1, 2)  # PS3.7 Annex E: medium, high, low
 _COMMAND_ERRORS: Final = (
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
@@ -140,6 +141,8 @@ class SpoolingProvider(DIMSEServiceProvider):
         except _COMMAND_ERRORS:
             return False
         message = self.message
+        if isinstance(message, C_STORE_RQ) and not isinstance(message.command_set.get("MessageID"), int):
+            return False  # nobody could be answered
         if isinstance(message, C_STORE_RQ) and message._data_set_file is None:
             message._data_set_file = self._begin(message, context_id)  # type: ignore[assignment]
         return not any(arriving.is_endless for arriving in self._arriving)

@@ -54,7 +54,7 @@ def close_association(ledger: Ledger, association_id: int, *, outcome: str, now:
 
 def close_lost_associations(ledger: Ledger, now: float, *, owner_prefix: str | None = None) -> int:
     """Close associations whose listener died: those without heartbeat, or all of an owner known to be gone."""
-    dead = t.associations.c.heartbeat_at < now - HEARTBEAT_LEASE_SECONDS
+    dead = ~_heard(now)
     if owner_prefix is not None:
         dead = t.associations.c.owner.startswith(owner_prefix, autoescape=True)
     with ledger.write() as connection:
@@ -106,7 +106,13 @@ def open_retrieval(ledger: Ledger, study_instance_uid: str) -> int | None:
 
 
 def _alive(now: float) -> sa.ColumnElement[bool]:
-    return t.associations.c.closed_at.is_(None) & (t.associations.c.heartbeat_at >= now - HEARTBEAT_LEASE_SECONDS)
+    return t.associations.c.closed_at.is_(None) & _heard(now)
+
+
+def _heard(now: float) -> sa.ColumnElement[bool]:
+    """Whether the listener was heard lately; a heartbeat of the future was written before the clock was set back."""
+    lease, heartbeat = HEARTBEAT_LEASE_SECONDS, t.associations.c.heartbeat_at
+    return heartbeat.between(now - lease, now + lease)
 
 
 def _close(connection: sa.Connection, which: sa.ColumnElement[bool], *, outcome: str, now: float) -> int:
