@@ -5,7 +5,7 @@ TRAIN := .venv-training
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-rtx run demo test test-fast check format docs docs-site bench bench-scoring gpu-proof train-setup train-test lock bundle clean
+.PHONY: help setup setup-rtx run demo test test-fast check format docs docs-site bench torment bench-scoring gpu-proof train-setup train-test lock bundle clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,12 @@ gpu-proof: setup ## on a GPU: build, verify and time every engine in one go
 
 bench: setup ## speed and memory, as ratios against a peer in the same run
 	$(BIN)/python -m pytest tests/load -m bench -s $(PYTEST_ARGS)
+
+torment: setup ## fuzz both ways of receiving, then kill an agent while it receives; says what was seen
+	$(BIN)/python -m tests.load.fuzz_pdus --core --pdus 1000000
+	$(BIN)/python -m tests.load.fuzz_pdus --seconds 600 --path fast
+	$(BIN)/python -m tests.load.fuzz_pdus --seconds 600 --path stock
+	$(BIN)/python -m tests.load.kill_ingest --kills 1000 --groups 100
 
 train-setup: $(TRAIN)/.installed ## make .venv-training with what training and its tests need
 

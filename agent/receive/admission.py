@@ -68,10 +68,10 @@ class Admission:
             cause = f"{calling.strip()!a}@{host} is not among dicom.peers"
             return Rejection(result=PERMANENT, source=SERVICE_USER, diagnostic=CALLING_NOT_RECOGNISED, cause=cause)
         if open_now >= self.max_associations:
-            return _full(f"{open_now} associations are open, dicom.max_associations is {self.max_associations}")
+            return crowded(f"{open_now} associations are open, dicom.max_associations is {self.max_associations}")
         most = self.max_associations_per_peer
         if most is not None and open_of_peer >= most:
-            return _full(f"{open_of_peer} associations of this peer, dicom.max_associations_per_peer is {most}")
+            return crowded(f"{open_of_peer} associations of this peer, dicom.max_associations_per_peer is {most}")
         return None
 
     def is_address_known(self, host: str) -> bool:
@@ -89,7 +89,8 @@ class Admission:
         return _among(self.peers, calling, host) or self.is_archive(calling, host)
 
 
-def _full(cause: str) -> Rejection:
+def crowded(cause: str) -> Rejection:
+    """Reject because a limit of ours is reached."""
     source = SERVICE_PROVIDER_PRESENTATION
     return Rejection(result=TRANSIENT, source=source, diagnostic=LOCAL_LIMIT_EXCEEDED, cause=cause)
 

@@ -12,7 +12,7 @@ from pynetdicom.pdu_primitives import A_RELEASE
 
 from agent.domain.errors import AgentError, IdentifierError, LedgerError, MismatchError
 from agent.domain.study import InstanceHeader, StoredFile
-from agent.receive.admission import Admission, Rejection, congestion
+from agent.receive.admission import Admission, Rejection, congestion, crowded
 from agent.receive.bounds import AlertHandler, Bounds, Doorkeeper, unheard
 from agent.receive.commitment import CommitmentHandler, nobody_asked, report_of
 from agent.receive.commits import Commits
@@ -210,10 +210,17 @@ class Handlers:
         if rejection is None:
             most, calling = self.admission.max_associations, _shown(calling)[:16]
             row = arrivals.open_association(
-                self.ledger, most, owner=self.owner, calling=calling, called=called, host=host, now=now
+                self.ledger,
+                most,
+                owner=self.owner,
+                calling=calling,
+                called=called,
+                host=host,
+                now=now,
+                most_of_peer=self.admission.max_associations_per_peer,
             )
-            if row is None:  # others were let in since they were counted
-                return self.admission.refuse(called=called, calling=calling, host=host, open_now=most)
+            if row is None:
+                return crowded("others were let in since they were counted")
             self._open[association] = _Open(row)
         return rejection
 

@@ -17,7 +17,15 @@ HEARTBEAT_LEASE_SECONDS: Final = 20.0
 
 
 def open_association(
-    ledger: Ledger, most: int, *, owner: str, calling: str, called: str, host: str, now: float
+    ledger: Ledger,
+    most: int,
+    *,
+    owner: str,
+    calling: str,
+    called: str,
+    host: str,
+    now: float,
+    most_of_peer: int | None = None,
 ) -> int | None:
     """Record an association unless `most` are open: counted and recorded as one, over all listeners."""
     with ledger.write() as connection:
@@ -25,6 +33,9 @@ def open_association(
             connection.exec_driver_sql("LOCK TABLE associations IN SHARE ROW EXCLUSIVE MODE")
         open_now = sa.select(sa.func.count()).select_from(t.associations).where(_alive(now))
         if connection.execute(open_now).scalar_one() >= most:
+            return None
+        of_peer = open_now.where(t.associations.c.calling_ae_title == calling, t.associations.c.peer_host == host)
+        if most_of_peer is not None and connection.execute(of_peer).scalar_one() >= most_of_peer:
             return None
         values = {"owner": owner, "calling_ae_title": calling, "called_ae_title": called, "peer_host": host}
         return inserted(connection, t.associations, values | {"opened_at": now, "heartbeat_at": now})

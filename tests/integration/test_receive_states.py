@@ -194,7 +194,7 @@ def test_a_clock_that_jumps_while_it_receives(tmp_path: Path, monkeypatch: pytes
 def test_an_association_of_the_future_does_not_stay_for_ever(reception: Reception) -> None:
     """Its listener died, and the clock was set back after its last heartbeat."""
     now = time.time()
-    row = arrivals.open_association(reception.ledger, owner="dead:1", calling="X", called="Y", host="::1", now=now)
+    row = arrivals.open_association(reception.ledger, 99, owner="dead:1", calling="X", called="Y", host="::1", now=now)
     with reception.ledger.write() as connection:
         future = update(t.associations).where(t.associations.c.id == row).values(heartbeat_at=now + 1e7)
         connection.execute(future)
