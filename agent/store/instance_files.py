@@ -208,10 +208,14 @@ class InstanceFiles:
         self._max_object_bytes = max_object_bytes
 
     def prepare(self) -> None:
-        """Make every folder that a digest can name: two syncs now instead of two at the first instance of each."""
-        for number in range(256):
-            (self._layout.instances / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-        sync_directory(self._layout.instances)
+        """Make every folder that a digest can name: two syncs now instead of two at the first instance of each.
+
+        On a full disk the others are made when they are needed: whoever starts must answer, if only with A700.
+        """
+        with contextlib.suppress(OSError):
+            for number in range(256):
+                (self._layout.instances / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self._layout.instances)
 
     def check_space(self) -> None:
         """Raise StorageFullError while there is too little room."""

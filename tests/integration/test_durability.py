@@ -277,7 +277,7 @@ def _recover(home: Path, files: dict[str, bytes], acknowledged: list[str]) -> No
 # 5. A full disk
 
 
-@pytest.fixture(params=["size=3m", "nr_inodes=40"])
+@pytest.fixture(params=["size=3m", "nr_inodes=340"])
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own, with few bytes or few files."""
     folder = tmp_path / "small"
