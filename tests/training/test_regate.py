@@ -53,3 +53,16 @@ def test_only_the_gate_changes(tmp_path, monkeypatch):
     assert after["liver_logit_minimum"] != before["liver_logit_minimum"]
     assert passed["others"] > 0
     assert passed["phantom_livers_passed"] > 0.8
+
+
+def test_a_line_kept_whole_is_the_line_it_was(tmp_path, monkeypatch):
+    folder = shutil.copytree(FOLDER, tmp_path / "bundle")
+    monkeypatch.setattr(module, "PHANTOMS", {"train": 1, "test": 1})
+    views = study_of("test", 99, 160, 0)[0].astype(np.float32)
+    old = Predictor.open(folder, "onnxruntime").engine.run(views)
+    data = replace(read_experiment("reference").data, negatives=11)
+    module.regate(folder, data, "9.9.9", kept=1.0, threshold=3.0, workers=2)
+    new = Predictor.open(folder, "onnxruntime").engine.run(views)
+    for one, other in zip(old, new, strict=True):
+        np.testing.assert_array_equal(one[OUTPUT_LIVER_LOGIT], other[OUTPUT_LIVER_LOGIT])
+    assert json.loads((folder / "bundle.json").read_text())["liver_logit_minimum"] == 3.0

@@ -117,8 +117,17 @@ def pooled(graph: onnx.ModelProto, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def regate(folder: Path, data: Data, version: str, *, workers: int = 2) -> dict[str, Any]:
+def regate(
+    folder: Path, data: Data, version: str, *, kept: float = 0.0, threshold: float | None = None, workers: int = 2
+) -> dict[str, Any]:
     """Fit the gate of every member in a bundle's folder, and write graphs, golden vectors, description and card.
+
+    Parameters
+    ----------
+    kept
+        Share, 0 to 1, that the line which the bundle came with keeps in the new one.
+    threshold
+        Least liver logit of what is taken; None lets the known livers decide.
 
     Returns
     -------
@@ -132,7 +141,9 @@ def regate(folder: Path, data: Data, version: str, *, workers: int = 2) -> dict[
         vectors = {name: golden[name] for name in golden.files}
     for index, path in enumerate(graphs):
         graph = onnx.load(path)
-        weight, bias = _fitted(graph, frames)
+        old, new = _line(graph), _fitted(graph, frames)
+        weight = (kept * old[0] + (1.0 - kept) * new[0]).astype(np.float16).astype(np.float32)
+        bias = kept * old[1] + (1.0 - kept) * new[1]
         _replace(graph, weight, bias)
         path.write_bytes(graph.SerializeToString(deterministic=True))
         for name in [name for name in vectors if name.endswith("_views")]:
@@ -140,15 +151,14 @@ def regate(folder: Path, data: Data, version: str, *, workers: int = 2) -> dict[
             vectors[f"{name.removesuffix('_views')}_member{index}_liver_logit"] = said.astype(np.float32)
         described["members"][index]["sha256"] = _digest(path)
         print(f"{path.name}: gate fitted on {sum(len(part) for part in vars(frames).values())} frames", flush=True)
-    kept = folder / described["golden"]["file"]
-    np.savez_compressed(kept, **vectors)
-    described["golden"]["sha256"] = _digest(kept)
-    engine = open_bundle_engine(graphs)
-    real = liver_logits(engine, np.concatenate([frames.real, frames.cuts]))
-    described |= {
-        "version": version,
-        "liver_logit_minimum": gate_threshold(liver_logits(engine, frames.phantoms), real),
-    }
+    golden_file = folder / described["golden"]["file"]
+    np.savez_compressed(golden_file, **vectors)
+    described["golden"]["sha256"] = _digest(golden_file)
+    if threshold is None:
+        engine = open_bundle_engine(graphs)
+        real = liver_logits(engine, np.concatenate([frames.real, frames.cuts]))
+        threshold = gate_threshold(liver_logits(engine, frames.phantoms), real)
+    described |= {"version": version, "liver_logit_minimum": threshold}
     described["training_data"]["negatives"] = len(frames.others)
     described["training_data"]["real_frames"]["cuts_of_each"] = CUTS
     passed = _passed(folder, described, gate_frames(data, "test", workers=workers))
@@ -167,6 +177,13 @@ def _fitted(graph: onnx.ModelProto, frames: Frames) -> tuple[np.ndarray, float]:
     others = pooled(graph, frames.others)
     line, offset = logistic(torch.from_numpy(livers), torch.from_numpy(others))
     return line.numpy().astype(np.float16).astype(np.float32), float(offset)
+
+
+def _line(graph: onnx.ModelProto) -> tuple[np.ndarray, float]:
+    """Return the line [C] that a graph has, and its offset."""
+    found = {tensor.name: numpy_helper.to_array(tensor).astype(np.float32) for tensor in graph.graph.initializer}
+    weight = found.get(f"{HEAD[0]}_half", found.get(HEAD[0]))
+    return weight.ravel(), float(found[HEAD[1]].ravel()[0])
 
 
 def _replace(graph: onnx.ModelProto, weight: np.ndarray, bias: float) -> None:
