@@ -365,8 +365,6 @@ with runtime("cpu") as where:
     others = [torch.zeros(1, dtype=torch.float64) for _ in range(2)]
     torch.distributed.all_gather(others, torch.tensor([total], dtype=torch.float64))
     assert others[0] == others[1], others
-import os
-os._exit(0)  # torch's gloo threads may abort an interpreter that ends by itself, after all is done and written
 """
 
 

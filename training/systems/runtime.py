@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -88,4 +89,6 @@ def runtime(device: str = "auto") -> Iterator[Runtime]:
         yield Runtime(device=place, rank=rank, world=world)
     finally:
         if world > 1:
+            # A wrapped network in a cycle would keep the group's threads past its end, and they abort the process.
+            gc.collect()
             distributed.destroy_process_group()
