@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from agent.domain.errors import AgentError
 from agent.domain.work_item import Step
 from agent.serve.auditing import AUDIT_SECONDS, Auditor
+from agent.serve.broker_watch import WATCH_SECONDS, BrokerWatch, StepsAtHand, end_worker, running_broker
 from agent.serve.bundles import bundle_digest_of, predictors_of
 from agent.serve.context import broker_of, extras_of, layout_of, ledger_of, owner_of, patience_of
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
@@ -45,10 +46,13 @@ def run_worker(settings: Settings, queue: str) -> None:
     steps = _STEPS_OF[queue](settings, ledger, owner, waker)
     runner = Runner(ledger=ledger, owner=owner, queue=queue, steps=steps, wake=waker, now=time.time)
     digest = bundle_digest_of(settings.model.bundle)
+    at_hand = StepsAtHand()
+    watch = BrokerWatch(lambda: running_broker(broker_of(settings)), lambda: end_worker(at_hand))
 
     @app.task(name=WAKE)  # type: ignore[untyped-decorator]
     def wake_up(work_item_id: int) -> None:
-        runner.run(work_item_id)
+        with at_hand.one_more():
+            runner.run(work_item_id)
 
     def look() -> None:
         tick = reconcile(
@@ -67,6 +71,7 @@ def run_worker(settings: Settings, queue: str) -> None:
     _every(TICK_SECONDS, look, stop, log)
     _every(work_items.RENEW_SECONDS, lambda: work_items.renew(ledger, owner, time.time()), stop, log)
     _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
+    _every(WATCH_SECONDS, watch.look, stop, log)
     auditor = Auditor(settings=settings, ledger=ledger, owner=owner)
     _every(AUDIT_SECONDS, auditor.tick, stop, log)
     if queue == "retrieve":
