@@ -35,8 +35,9 @@ _WAITING: Final = frozenset({"Sta2", "Sta3", "Sta6"})
 """States of PS3.8 Table 9-10 in which nothing happens until the peer or the association does something."""
 
 
-_UNASSOCIATED: Final = frozenset({"Sta2", "Sta13"})
-"""States in which the ARTIM timer runs (PS3.8 Table 9-10)."""
+_REQUESTED: Final = "Sta2"
+"""State in which the ARTIM timer runs over a request (PS3.8 Table 9-10)."""
+_REST_SECONDS: Final = 1.0
 _A_ABORT: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))
 _OVER: Final = "Sta13"
 _OURS: Final = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
@@ -154,8 +155,7 @@ class BoundedSocket(AssociationSocket):
         """
         is_body = self._rest == nr_bytes and nr_bytes > 0
         if not is_body:
-            unassociated = self.assoc.dul.state_machine.current_state in _UNASSOCIATED
-            self._due = self._artim if unassociated else time.monotonic() + PDU_SECONDS
+            self._due = self._due_in(self.assoc.dul.state_machine.current_state)
         received = self._received(nr_bytes)
         self._rest = 0
         if not is_body and len(received) == _HEADER.size == nr_bytes:
@@ -164,6 +164,12 @@ class BoundedSocket(AssociationSocket):
                 received[0] = _UNKNOWN
             self._rest = length
         return received
+
+    def _due_in(self, state: str) -> float:
+        """Until when a PDU that begins now has to be whole; after our A-ABORT nobody waits for the rest of one."""
+        if state == _OVER:
+            return time.monotonic() + _REST_SECONDS
+        return self._artim if state == _REQUESTED else time.monotonic() + PDU_SECONDS
 
     def _received(self, count: int) -> bytearray:
         connection = self.socket
