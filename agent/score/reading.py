@@ -19,6 +19,8 @@ from agent.store.quiet import quiet_pydicom
 
 _TAGS: Final = (
     "SOPClassUID",
+    "ImageType",
+    "BodyPartExamined",
     "SyntheticData",
     "ViewCodeSequence",
     "SequenceOfUltrasoundRegions",

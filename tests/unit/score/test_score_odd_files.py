@@ -109,3 +109,10 @@ def test_a_look_leaves_the_instance_as_it_is(predictor: Predictor) -> None:
     look_at(instance, path, predictor.bundle.geometry)
     assert instance == kept
     assert path.read_bytes() == before
+
+
+def test_an_echocardiogram_says_so_in_its_header(predictor: Predictor) -> None:
+    path = next(_data_store().rglob("JPGLosslessP14SV1_1s_1f_8b.dcm"))
+    looked = look_at(*_source(path), predictor.bundle.geometry)
+    assert not looked.candidates
+    assert looked.reasons == ["the header says that it shows no abdomen: CARDIOLOGY"]
