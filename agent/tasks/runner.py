@@ -19,6 +19,8 @@ _LIVE_A_WAKE_UP: Final = 16
 """Steps; a worker that is told to stop must come to an end within seconds."""
 FRESH_SECONDS: Final = 3.0
 """For so long after it closed a study has the processor to itself, but for steps that had begun."""
+BEFORE_SECONDS: Final = 0.5
+"""Nor does a replay begin a step so shortly before a study closes: longer than a step takes on most machines."""
 _LONGEST_YIELD: Final = 5.0
 """A replay waits no longer for its turn, however many studies close one after another."""
 _LOOK_SECONDS: Final = 0.02
@@ -33,7 +35,13 @@ class StepFunction(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """What one queue's process needs to run work items."""
+    """What one queue's process needs to run work items.
+
+    Parameters
+    ----------
+    closes_soon
+        Whether a study closes about now, in so many seconds at most.
+    """
 
     ledger: Ledger
     owner: str
@@ -42,6 +50,7 @@ class Runner:
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
     sleep: Callable[[float], None] = time.sleep
+    closes_soon: Callable[[float, float], bool] = lambda _now, _seconds: False
 
     def run(self, work_item_id: int) -> None:
         """Do every step of a work item that belongs to this queue, then wake the queue of the next one.
@@ -61,14 +70,15 @@ class Runner:
             begun = True
 
     def _its_turn(self, *, besides: int) -> bool:
-        """Wait while a study that has just closed is on its way through any queue: they share the processor.
+        """Wait while a study closes, or one that just has is on its way through any queue: they share the processor.
 
         False where live work of this queue is left.
         """
         asked = self.now()
         while self._live_is_done(besides=besides):
             now = self.now()
-            if now - asked >= _LONGEST_YIELD or not work_items.any_live_since(self.ledger, now - FRESH_SECONDS):
+            expected = work_items.any_live_since(self.ledger, now - FRESH_SECONDS)
+            if now - asked >= _LONGEST_YIELD or not (expected or self.closes_soon(now, BEFORE_SECONDS)):
                 return True
             self.sleep(_LOOK_SECONDS)
         return False

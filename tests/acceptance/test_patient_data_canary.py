@@ -25,7 +25,10 @@ import numpy as np
 import psutil
 import pytest
 import redis
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import ComprehensiveSRStorage
 
@@ -84,12 +87,16 @@ def marks_in(content: bytes) -> set[str]:
 def marked(study: SyntheticStudy, name: str, *, views: int = 1, **elements: Any) -> tuple[str, list[Dataset]]:
     """Give a study its own identity and the marked patient."""
     uid, instances = another(study.instances, name, views=views)
+    raw = elements.pop("raw", {})
     for ds in instances:
         ds.PatientName, ds.PatientID, ds.PatientBirthDate = "QANARY^WRENQX", "QID-7731-Z", "19510913"
         ds.AccessionNumber, ds.ReferringPhysicianName = "QACC4242", "QANARY^REFERRER"
         ds.OtherPatientIDs = "QID7731Z"
         for keyword, value in elements.items():
             setattr(ds, keyword, value)
+        for keyword, value in raw.items():
+            tag = Tag(keyword)
+            ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
     return uid, instances
 
 
@@ -201,8 +208,13 @@ def odd_studies(study: SyntheticStudy) -> dict[str, tuple[str, list[Dataset]]]:
         "held": held,
         "no image": report,
         "impossible values": marked(
-            study, "impossible", PatientBirthDate="19510913 QANARY", PatientSize="QANARY", PatientAge="QANARY",
-            StudyDate="QANARY19510913", PatientSex="QANARY^WRENQX", SpecificCharacterSet="QANARY",
+            study,
+            "impossible",
+            raw={
+                "PatientBirthDate": b"19510913 QANARY", "PatientSize": b"QANARY", "PatientAge": b"QANARY",
+                "PatientSex": b"QANARY^WRENQX ", "StudyDate": b"QANARY19510913", "SpecificCharacterSet": b"QANARY",
+                "PatientName": b"QANARY^WREN\xff\xfeQX ", "InstanceNumber": b"QANARY",
+            },  # fmt: skip
         ),
         "endless name": marked(study, "endless", PatientName="QANARY^WRENQX" * 50, AccessionNumber="QACC4242" * 9),
     }  # fmt: skip

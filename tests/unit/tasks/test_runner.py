@@ -13,7 +13,8 @@ from agent.domain.work_item import State, Step, WorkItem
 from agent.tasks.runner import FRESH_SECONDS, Runner
 from agent.worklist import replay, work_items
 from agent.worklist import tables as t
-from tests.unit.worklist.conftest import BUNDLE, Scene, scene  # noqa: F401 - a fixture
+from agent.worklist.closing import any_closes_soon
+from tests.unit.worklist.conftest import BUNDLE, PATIENCE, Scene, scene  # noqa: F401 - a fixture
 
 ME = "host/x/score-1"
 
@@ -43,7 +44,7 @@ class Steps:
                 connection, item.id, ME, done=item.step, step=following, now=self.scene.now, outcome="done"
             )
 
-    def runner(self) -> Runner:
+    def runner(self, **more: Any) -> Runner:
         return Runner(
             ledger=self.scene.ledger,
             owner=ME,
@@ -52,6 +53,7 @@ class Steps:
             wake=lambda number, step: self.woken.append((number, step)),
             now=lambda: self.scene.now,
             sleep=self.sleep,
+            **more,
         )
 
     def sleep(self, seconds: float) -> None:
@@ -227,3 +229,16 @@ def test_new_studies_without_end_do_not_starve_a_replay(steps: Steps) -> None:
     Runner(**{**vars(steps.runner()), "sleep": another}).run(number)
     assert steps.done == [(2, Step.SCORE), (2, Step.REPORT)]
     assert steps.slept == pytest.approx(10.0, abs=0.2), "5 s before each step"
+
+
+def test_a_replay_begins_no_step_just_before_a_study_closes(steps: Steps) -> None:
+    number, hospital = replayed(steps), steps.scene
+    hospital.arrive(study="1.4")
+    hospital.now += PATIENCE.quiet_seconds - 0.4
+
+    def closes_soon(now: float, seconds: float) -> bool:
+        return any_closes_soon(hospital.ledger, patience=PATIENCE, now=now, seconds=seconds)
+
+    steps.runner(closes_soon=closes_soon).run(number)
+    assert steps.done == [(2, Step.SCORE), (2, Step.REPORT)]
+    assert steps.slept == pytest.approx(0.9, abs=0.05), "until half a second after it should have closed"
