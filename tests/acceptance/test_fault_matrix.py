@@ -8,11 +8,10 @@ stands in `docs/faults.md`.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
-import os
 import shutil
-import signal
 import ssl
 import subprocess
 import time
@@ -152,8 +151,9 @@ def child_killed(role: str, name: str) -> Fault:
 
     def fault(system: System) -> None:
         for child in system.children(role):
-            if name in child.cmdline():
-                os.kill(child.pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.Error):  # it ended by itself
+                if name in child.cmdline():
+                    child.kill()
 
     return fault
 

@@ -256,11 +256,11 @@ def _of_something_else(drawn: Sequence[Dataset], rng: np.random.Generator) -> li
     """Put kidneys, hearts and bladders where the livers were, in single images."""
     made = []
     for ds, kind in zip(drawn[:2], itertools.cycle(("cardiac", "bladder")), strict=False):
-        ds = copy.copy(ds)
+        ds = copy.deepcopy(ds)
         pixels = render_negative(kind, rng, rows=ds.Rows, columns=ds.Columns)
         ds.PixelData, ds.SeriesDescription, ds.BodyPartExamined = pixels.tobytes(), kind, ""
         made.append(ds)
-    return [*made, copy.copy(made[0])]
+    return [*made, copy.deepcopy(made[0])]
 
 
 def main() -> None:
