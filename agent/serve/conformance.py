@@ -129,8 +129,8 @@ def _introduction(settings: Settings) -> Iterator[str]:
     yield "## 3 Introduction"
     yield ""
     yield "For those who connect the product to modalities and archives. It says what the product offers and asks for;"
-    yield "that two products fit together is shown by a test of both (`agent doctor` probes an archive). Revisions stand"
-    yield "in CHANGELOG.md. Terms and abbreviations are those of PS3.1 to PS3.8."
+    yield "that two products fit together is shown by a test of both (`agent doctor` probes an archive). Revisions"
+    yield "stand in CHANGELOG.md. Terms and abbreviations are those of PS3.1 to PS3.8."
 
 
 def _model(settings: Settings) -> Iterator[str]:
