@@ -112,6 +112,9 @@ class Results(_Section):
     rejection_notes: tuple[_AeTitle, ...] = Field(
         (), description="AE titles of destinations that get an IOCM rejection note of what a new result replaces"
     )
+    presentation_states: tuple[_AeTitle, ...] = Field(
+        (), description="AE titles of destinations that get the result as switchable text over the images (CSPS, GSPS)"
+    )
 
 
 class ArchiveSection(_Section):
@@ -199,7 +202,9 @@ class Settings(_Section):
 def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
     """List what is impossible together, each with its remedy."""
     dicom, study, web = s.dicom, s.study, s.web
-    unknown = {*s.results.documents, *s.results.rejection_notes} - {one.ae_title for one in s.results.destinations}
+    results = s.results
+    titles = {*results.documents, *results.rejection_notes, *results.presentation_states}
+    unknown = titles - {one.ae_title for one in results.destinations}
     return (
         (
             not is_loopback(dicom.host) and not dicom.peers,
@@ -220,8 +225,8 @@ def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
         ),
         (
             bool(unknown),
-            f"results.documents and results.rejection_notes name {', '.join(sorted(unknown))}, which is no AE title of "
-            "results.destinations; add the destination or drop the name",
+            f"results.documents, rejection_notes or presentation_states name {', '.join(sorted(unknown))}, which is no "
+            "AE title of results.destinations; add the destination or drop the name",
         ),
         (
             (s.storage.keep_days or s.storage.keep_gb) is not None and s.archive.query is None,

@@ -26,6 +26,7 @@ SERIES_DESCRIPTIONS: Final = {
     "pictures": f"AI hepatic steatosis pictures - {RESEARCH_SUFFIX}",
     "document": f"AI hepatic steatosis document - {RESEARCH_SUFFIX}",
     "rejection": f"AI hepatic steatosis replaced results - {RESEARCH_SUFFIX}",
+    "presentation": f"AI hepatic steatosis text over images - {RESEARCH_SUFFIX}",
 }
 """Of every series that we write."""
 

@@ -25,8 +25,14 @@ def checked_uid(value: str, name: str) -> str:
     """
     if len(value) <= _UID_LENGTH and _UID.fullmatch(value):
         return value
-    shown = ascii(value[:_UID_LENGTH])
-    raise IdentifierError(f"{name} {shown} is not a UID of digits and dots within 64 characters")
+    raise IdentifierError(f"{name} {_shape(value)} is not a UID of digits and dots within 64 characters")
+
+
+def _shape(value: str) -> str:
+    """Tell how a value is written and not what it says: some put a patient's name or number where a UID belongs."""
+    kinds = ((str.isdecimal, "9"), (str.isalpha, "x"))
+    shown = "".join(next((kind for is_kind, kind in kinds if is_kind(sign)), sign) for sign in value[:_UID_LENGTH])
+    return f"written like {shown!a}"
 
 
 def is_uid(value: str) -> bool:

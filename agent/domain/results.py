@@ -16,9 +16,13 @@ class ResultKind(StrEnum):
     HEATMAP = "heatmap"
     DOCUMENT = "document"
     REJECTION_NOTE = "rejection-note"
+    COLOUR_STATE = "colour-state"
+    GREY_STATE = "grey-state"
 
 
-OPTIONAL_KINDS: Final = frozenset({ResultKind.DOCUMENT, ResultKind.REJECTION_NOTE})
+OPTIONAL_KINDS: Final = frozenset(
+    {ResultKind.DOCUMENT, ResultKind.REJECTION_NOTE, ResultKind.COLOUR_STATE, ResultKind.GREY_STATE}
+)
 """Made only where a destination is set to want them, and sent to no other."""
 
 Extras = Mapping[ResultKind, frozenset[str]]

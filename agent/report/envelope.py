@@ -28,7 +28,7 @@ from agent.report.words import plain
 
 IMPLEMENTATION_CLASS_UID: Final = derived_uid(MANUFACTURER_MODEL_NAME, "implementation-class")
 IMPLEMENTATION_VERSION_NAME: Final = "STEATOSIS_AGENT"
-SERIES_NUMBERS: Final = {"report": 9801, "pictures": 9802, "document": 9803, "rejection": 9804}
+SERIES_NUMBERS: Final = {"report": 9801, "pictures": 9802, "document": 9803, "rejection": 9804, "presentation": 9805}
 """High, so that viewers list our series after the source's."""
 _LO: Final = 64
 _SH: Final = 16

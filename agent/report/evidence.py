@@ -55,6 +55,7 @@ _STATED: Final = (
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
     "NumberOfFrames",
+    "PhotometricInterpretation",
     "SeriesNumber",
     "InstanceNumber",
 )
@@ -86,6 +87,8 @@ class SourceHeader:
     rows: int = 0
     columns: int = 0
     frames: int = 1
+    photometric: str = ""
+    """Photometric Interpretation."""
     burned_in: str = ""
     """YES, NO or empty where the source does not say."""
     timezone: str = ""
@@ -163,6 +166,7 @@ def read_header(path: Path) -> SourceHeader:
         rows=rows,
         columns=columns,
         frames=frames,
+        photometric=text["PhotometricInterpretation"],
         burned_in=text["BurnedInAnnotation"],
         timezone=text["TimezoneOffsetFromUTC"],
         lossy=lossy_compression(

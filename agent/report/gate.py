@@ -17,8 +17,10 @@ from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import (
+    ColorSoftcopyPresentationStateStorage,
     Comprehensive3DSRStorage,
     EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
     SecondaryCaptureImageStorage,
 )
@@ -40,6 +42,8 @@ SOP_CLASSES: Final = {
     ResultKind.HEATMAP: SecondaryCaptureImageStorage,
     ResultKind.DOCUMENT: EncapsulatedPDFStorage,
     ResultKind.REJECTION_NOTE: KeyObjectSelectionDocumentStorage,
+    ResultKind.COLOUR_STATE: ColorSoftcopyPresentationStateStorage,
+    ResultKind.GREY_STATE: GrayscaleSoftcopyPresentationStateStorage,
 }
 LONGEST: Final = {"AE": 16, "CS": 16, "DS": 16, "IS": 12, "SH": 16, "LO": 64, "ST": 1024, "UI": 64, "LT": 10240}
 """Characters of one value (PS3.5 Table 6.2-1)."""
@@ -56,6 +60,7 @@ _TEXTS: Final = (
     "DerivationDescription",
     "SeriesDescription",
     "DocumentTitle",
+    "UnformattedTextValue",
 )
 _MARKED: Final = {
     ResultKind.STRUCTURED_REPORT: (),
@@ -63,6 +68,8 @@ _MARKED: Final = {
     ResultKind.SUMMARY: ("ImageComments", "DerivationDescription"),
     ResultKind.HEATMAP: ("ImageComments", "DerivationDescription"),
     ResultKind.DOCUMENT: ("DocumentTitle",),
+    ResultKind.COLOUR_STATE: (),
+    ResultKind.GREY_STATE: (),
 }
 """Attributes that carry the research marking; none: a content item does."""
 _NAMES_PATIENT: Final = frozenset({ResultKind.SUMMARY, ResultKind.DOCUMENT})
@@ -142,7 +149,7 @@ def _research(one: Finished) -> str | None:
         return "Series Description does not end with the marking"
     places = _MARKED[one.made.kind]
     if not places:
-        comments = [text for name, text in _texts(read) if name == "TextValue"]
+        comments = [text for name, text in _texts(read) if name in ("TextValue", "UnformattedTextValue")]
         return None if any(RESEARCH_SUFFIX in text for text in comments) else "no Comment carries the marking"
     missing = [name for name in places if RESEARCH_SUFFIX not in str(read.get(name, ""))]
     return f"{missing[0]} does not carry the marking" if missing else None

@@ -19,6 +19,7 @@ from agent.report.gate import check
 from agent.report.heatmap import HeatmapPage, draw_heatmap
 from agent.report.judgement import used_views
 from agent.report.patient_line import patient_line
+from agent.report.presentation_state import build_presentation_states
 from agent.report.secondary_capture import Capture, Source, build_capture
 from agent.report.structured_report import build_structured_report
 from agent.report.summary import draw_summary
@@ -81,14 +82,16 @@ def build_report(request: ReportRequest) -> tuple[ResultObject, ...]:
     made = (
         build_structured_report(study),
         *_captures(study, summary, request.pictures, sources),
-        *_extras(study, summary, request.extras),
+        *_extras(study, summary, sources, request.extras),
     )
     for one in made:
         check(study, one)
     return made
 
 
-def _extras(study: ReportedStudy, summary: Capture, wanted: frozenset[ResultKind]) -> Iterator[ResultObject]:
+def _extras(
+    study: ReportedStudy, summary: Capture, sources: list[Source], wanted: frozenset[ResultKind]
+) -> Iterator[ResultObject]:
     if ResultKind.DOCUMENT in wanted:
         yield build_document(study, summary.pixels, list(summary.sources))
     here = study.evidence.reference.study_instance_uid
@@ -96,6 +99,8 @@ def _extras(study: ReportedStudy, summary: Capture, wanted: frozenset[ResultKind
     elsewhere = any(one.study_instance_uid != here for one in study.replaced)
     if ResultKind.REJECTION_NOTE in wanted and study.replaced and not elsewhere:
         yield build_rejection_note(study)
+    if wanted & {ResultKind.COLOUR_STATE, ResultKind.GREY_STATE}:
+        yield from (state for state in build_presentation_states(study, sources) if state.kind in wanted)
 
 
 def _captures(

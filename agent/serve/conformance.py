@@ -55,8 +55,9 @@ _CHARACTER_SETS: Final = (
 
 
 def conformance_statement(settings: Settings) -> str:
-    """Write the statement as Markdown, in the order of PS3.2 Annex N."""
-    parts = (_cover, _overview, _model, _services, _configuration, _network, _security, _objects, _character_sets)
+    """Write the statement as Markdown, under the headings of PS3.2 Annex N."""
+    parts = (_cover, _overview, _contents, _introduction, _model, _services, _configuration, _network, _security,
+             _objects, _report_content, _mapping)  # fmt: skip
     return "\n".join(line for part in parts for line in (*part(settings), ""))
 
 
@@ -81,6 +82,13 @@ def _cover(settings: Settings) -> Iterator[str]:
 def _overview(settings: Settings) -> Iterator[str]:
     yield "## 1 Overview"
     yield ""
+    yield "### 1.1 Content and transfer"
+    yield ""
+    yield "Receives and reads ultrasound images (current and retired classes), single and multi-frame; receives and"
+    yield "keeps every other composite object. Creates the objects of Annex A; the report's root template is TID 1500."
+    yield ""
+    yield "### 1.2 DIMSE services"
+    yield ""
     own = [(_name(uid), "yes", "no") for uid in sorted(set(SOP_CLASSES.values()))]
     yield from _table(
         ("Network service", "User (SCU)", "Provider (SCP)"),
@@ -94,11 +102,41 @@ def _overview(settings: Settings) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "No media services. No DICOM Web services."
+    yield "### 1.3 to 1.6"
+    yield ""
+    yield "No DICOM Web services, no media services, no Real-Time Video, no de-identification profile."
+    yield ""
+    yield "### 1.7 Specific Character Sets"
+    yield ""
+    yield _CHARACTER_SETS
+
+
+def _contents(settings: Settings) -> Iterator[str]:
+    yield "## 2 Table of contents"
+    yield ""
+    yield from (
+        f"- {title}"
+        for title in (
+            "1 Overview", "2 Table of contents", "3 Introduction", "4 Implementation model",
+            "5 Service and interoperability description", "6 Configuration",
+            "7 Network and media communication details", "8 Security", "Annex A Information Object Definitions",
+            "Annex B Structured Report content encoding", "Annex D Mapping of attributes",
+        )
+    )  # fmt: skip
+
+
+def _introduction(settings: Settings) -> Iterator[str]:
+    yield "## 3 Introduction"
+    yield ""
+    yield "For those who connect the product to modalities and archives. It says what the product offers and asks for;"
+    yield "that two products fit together is shown by a test of both (`agent doctor` probes an archive). Revisions"
+    yield "stand in CHANGELOG.md. Terms and abbreviations are those of PS3.1 to PS3.8."
 
 
 def _model(settings: Settings) -> Iterator[str]:
-    yield "## 2 Implementation model"
+    yield "## 4 Implementation model"
+    yield ""
+    yield "### 4.1 Application Entity and data flow"
     yield ""
     yield "One application entity. It receives abdominal ultrasound by C-STORE, and once a study is complete grades"
     yield "hepatic steatosis and stores a Structured Report and pictures, or a coded refusal, to every destination. An"
@@ -106,15 +144,25 @@ def _model(settings: Settings) -> Iterator[str]:
 
 
 def _services(settings: Settings) -> Iterator[str]:
-    yield "## 3 Services"
+    yield "## 5 Service and interoperability description"
+    yield ""
+    yield "### 5.1 Mapping of services to Application Entities"
+    yield ""
+    yield "One application entity offers and uses every service below."
+    yield ""
+    yield "### 5.2 DIMSE services"
     yield ""
     yield from _acceptance()
     yield ""
     yield from _initiation()
+    yield ""
+    yield "### 5.7 Specific Character Sets"
+    yield ""
+    yield "As in 1.7, for every service."
 
 
 def _configuration(settings: Settings) -> Iterator[str]:
-    yield "## 4 Configuration"
+    yield "## 6 Configuration"
     yield ""
     dicom, study = settings.dicom, settings.study
     yield from _table(
@@ -133,7 +181,7 @@ def _configuration(settings: Settings) -> Iterator[str]:
 
 def _network(settings: Settings) -> Iterator[str]:
     timeouts = Timeouts()
-    yield "## 5 Network communication"
+    yield "## 7 Network and media communication details"
     yield ""
     yield from _table(
         ("", ""),
@@ -150,7 +198,7 @@ def _network(settings: Settings) -> Iterator[str]:
 
 
 def _acceptance() -> Iterator[str]:
-    yield "### As acceptor"
+    yield "#### As SCP"
     yield ""
     yield "Verification and every SOP class below in any of the transfer syntaxes; what cannot be decoded is stored all"
     yield "the same and reported as not scorable. Storage level 2 (full); elements are never coerced."
@@ -171,7 +219,7 @@ def _acceptance() -> Iterator[str]:
 
 
 def _initiation() -> Iterator[str]:
-    yield "### As requestor"
+    yield "#### As SCU"
     yield ""
     plain = ", ".join(_name(uid) for uid in _NATIVE)
     rows = [(_name(uid), f"`{uid}`", "SCU", _name(ExplicitVRLittleEndian)) for uid in sorted(set(SOP_CLASSES.values()))]
@@ -189,19 +237,17 @@ def _initiation() -> Iterator[str]:
 
 
 def _objects(settings: Settings) -> Iterator[str]:
-    yield "## Annex A: Objects created"
+    yield "## Annex A Information Object Definitions"
     yield ""
     kinds = [(str(kind), _name(uid), f"`{uid}`") for kind, uid in SOP_CLASSES.items()]
     yield from _table(("Object", "SOP class", "UID"), kinds)
     yield ""
     yield "In the study of the sources, in series of their own; derived UIDs (`2.25.` and a hash), so that the same"
-    yield "instances and model make the same objects. The content tree stands in [sr-template.md](sr-template.md)."
+    yield "instances and model make the same objects."
     yield ""
     yield from _table(
         ("Attribute", "Value"),
         [
-            *((_spaced(name), "as the source has it; empty where it does not") for name in IDENTITY_TYPE_2),
-            *((_spaced(name), "as the source has it; else absent") for name in IDENTITY_TYPE_3),
             ("Content Qualification", "RESEARCH"),
             ("Completion, Verification, Preliminary Flag", "COMPLETE, UNVERIFIED, PRELIMINARY"),
             ("Series Number", ", ".join(map(str, envelope.SERIES_NUMBERS.values()))),
@@ -217,17 +263,32 @@ def _objects(settings: Settings) -> Iterator[str]:
     yield ", ".join(f"`{name}`" for name in RULES) + "."
 
 
-def _character_sets(settings: Settings) -> Iterator[str]:
-    yield "## Annex B: Character sets"
+def _report_content(settings: Settings) -> Iterator[str]:
+    yield "## Annex B Structured Report content encoding"
     yield ""
-    yield _CHARACTER_SETS
+    yield "TID 1500 with TID 1600 image library, TID 1501 measurement groups and TID 4019 algorithm identification. The"
+    yield "content tree with every code stands in [sr-template.md](sr-template.md)."
+
+
+def _mapping(settings: Settings) -> Iterator[str]:
+    yield "## Annex D Mapping of attributes"
+    yield ""
+    yield from _table(
+        ("Attribute of a result", "From the images"),
+        [
+            *((_spaced(name), "as the source has it; empty where it does not") for name in IDENTITY_TYPE_2),
+            *((_spaced(name), "as the source has it; else absent") for name in IDENTITY_TYPE_3),
+            ("Specific Character Set", "as the source has it"),
+            ("Timezone Offset From UTC", "as the source has it; else absent, and our times are UTC"),
+        ],
+    )
 
 
 def _security(settings: Settings) -> Iterator[str]:
     dicom = settings.dicom
     state = "on" if dicom.tls_cert else "off"
     peers = "required of peers" if dicom.tls_ca else "not required of peers"
-    yield "## 6 Security"
+    yield "## 8 Security"
     yield ""
     yield "BCP 195 TLS profile (PS3.15 B.12), for listening and calling: TLS 1.2 with ECDHE and AES-GCM, and TLS 1.3."
     yield f"In this configuration TLS is {state}; certificates are {peers}. User identity is not negotiated. Patient"

@@ -107,6 +107,8 @@ def extras_of(settings: Settings) -> Extras:
     wanted = {
         ResultKind.DOCUMENT: settings.results.documents,
         ResultKind.REJECTION_NOTE: settings.results.rejection_notes,
+        ResultKind.COLOUR_STATE: settings.results.presentation_states,
+        ResultKind.GREY_STATE: settings.results.presentation_states,
     }
     return {
         kind: frozenset(str(one) for one in settings.results.destinations if one.ae_title in titles)

@@ -26,6 +26,7 @@ from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
 from agent.worklist import work_items
 from agent.worklist.celery_app import WAKE, make_celery, wake
+from agent.worklist.closing import any_closes_soon
 from agent.worklist.ledger import Ledger
 from agent.worklist.reconciler import TICK_SECONDS, reconcile
 
@@ -44,7 +45,16 @@ def run_worker(settings: Settings, queue: str) -> None:
     app = make_celery(broker_of(settings))
     waker = _waker(app, log)
     steps = _STEPS_OF[queue](settings, ledger, owner, waker)
-    runner = Runner(ledger=ledger, owner=owner, queue=queue, steps=steps, wake=waker, now=time.time)
+    patience = patience_of(settings)
+    runner = Runner(
+        ledger=ledger,
+        owner=owner,
+        queue=queue,
+        steps=steps,
+        wake=waker,
+        now=time.time,
+        closes_soon=lambda now, seconds: any_closes_soon(ledger, patience=patience, now=now, seconds=seconds),
+    )
     digest = bundle_digest_of(settings.model.bundle)
     at_hand = StepsAtHand()
     watch = BrokerWatch(lambda: running_broker(broker_of(settings)), lambda: end_worker(at_hand))
@@ -58,7 +68,7 @@ def run_worker(settings: Settings, queue: str) -> None:
         tick = reconcile(
             ledger,
             owner=owner,
-            patience=patience_of(settings),
+            patience=patience,
             bundle_digest=digest,
             wake=waker,
             now=time.time(),

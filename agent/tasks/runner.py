@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -16,6 +17,13 @@ from agent.worklist.ledger import Ledger
 _RETRY_SECONDS: Final = (1.0, 5.0, 20.0, 60.0)
 _LIVE_A_WAKE_UP: Final = 16
 """Steps; a worker that is told to stop must come to an end within seconds."""
+FRESH_SECONDS: Final = 3.0
+"""For so long after it closed a study has the processor to itself, but for steps that had begun."""
+BEFORE_SECONDS: Final = 0.5
+"""Nor does a replay begin a step so shortly before a study closes: longer than a step takes on most machines."""
+_LONGEST_YIELD: Final = 5.0
+"""A replay waits no longer for its turn, however many studies close one after another."""
+_LOOK_SECONDS: Final = 0.02
 
 
 class StepFunction(Protocol):
@@ -27,7 +35,13 @@ class StepFunction(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """What one queue's process needs to run work items."""
+    """What one queue's process needs to run work items.
+
+    Parameters
+    ----------
+    closes_soon
+        Whether a study closes about now, in so many seconds at most.
+    """
 
     ledger: Ledger
     owner: str
@@ -35,18 +49,39 @@ class Runner:
     steps: Mapping[Step, StepFunction]
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
+    closes_soon: Callable[[float, float], bool] = lambda _now, _seconds: False
 
     def run(self, work_item_id: int) -> None:
         """Do every step of a work item that belongs to this queue, then wake the queue of the next one.
 
         A wake-up is an occasion, not an order: live work that is due goes before a replay or a retry, and between its
-        steps, so that a new study waits for one step of theirs at most.
+        steps, so that a new study waits for one step of theirs at most. What is not done is woken again.
         """
-        if not self._live_is_done(besides=work_item_id):
-            return  # what was named is woken again
-        while (item := self._claimed(work_item_id)) is not None and self._did(item):
-            if item.cause not in LIVE_CAUSES and not self._live_is_done(besides=work_item_id):
+        begun = False
+        while (found := self._found(work_item_id)) is not None:
+            if found.cause not in LIVE_CAUSES:
+                may_begin = self._its_turn(besides=work_item_id)
+            else:
+                may_begin = begun or self._live_is_done(besides=work_item_id)
+            item = self._claimed(work_item_id) if may_begin else None
+            if item is None or not self._did(item):
                 return
+            begun = True
+
+    def _its_turn(self, *, besides: int) -> bool:
+        """Wait while a study closes, or one that just has is on its way through any queue: they share the processor.
+
+        False where live work of this queue is left.
+        """
+        asked = self.now()
+        while self._live_is_done(besides=besides):
+            now = self.now()
+            expected = work_items.any_live_since(self.ledger, now - FRESH_SECONDS)
+            if now - asked >= _LONGEST_YIELD or not (expected or self.closes_soon(now, BEFORE_SECONDS)):
+                return True
+            self.sleep(_LOOK_SECONDS)
+        return False
 
     def _live_is_done(self, *, besides: int) -> bool:
         """Do live work that is due; False where some is left after what one wake-up may do before it ends."""
@@ -76,12 +111,18 @@ class Runner:
         log.info("step done", seconds=round(self.now() - started, 3))
         return True
 
-    def _claimed(self, work_item_id: int) -> WorkItem | None:
+    def _found(self, work_item_id: int) -> WorkItem | None:
+        """Look at a work item; what another queue must do next is woken there."""
         found = work_items.find(self.ledger, work_item_id)
         if found is None or found.state in (State.COMPLETED, State.CANCELED):
             return None
         if QUEUES[found.step] != self.queue:
             self.wake(work_item_id, found.step)
+            return None
+        return found
+
+    def _claimed(self, work_item_id: int) -> WorkItem | None:
+        if self._found(work_item_id) is None:  # others may have moved it while it waited for its turn
             return None
         item = work_items.claim(self.ledger, work_item_id, self.owner, self.now())
         if item is not None and item.step is not Step.DELIVER and item.attempts > work_items.MOST_ATTEMPTS:

@@ -47,6 +47,14 @@ def close_complete_groups(ledger: Ledger, *, patience: Patience, bundle_digest: 
     ]
 
 
+def any_closes_soon(ledger: Ledger, *, patience: Patience, now: float, seconds: float) -> bool:
+    """Whether a group closes by its quiet time within `seconds`, or should have closed that recently."""
+    g, due = t.groups.c, now - patience.quiet_seconds
+    soon = g.receiving & g.quiet_since.between(due - seconds, due + seconds)
+    with ledger.read() as connection:
+        return connection.execute(sa.select(g.id).where(soon).limit(1)).first() is not None
+
+
 def cancel_receiving(
     ledger: Ledger, *, study: str | None, since: float | None, bundle_digest: str, now: float, dry_run: bool
 ) -> list[Closed]:

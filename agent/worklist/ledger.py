@@ -23,6 +23,15 @@ HEAD_REVISION: Final = "0003"
 _MIGRATION_LOCK: Final = 0x57EA7051
 """Key of the advisory lock under which PostgreSQL is migrated."""
 _BUSY_MILLISECONDS: Final = 15_000
+_VANISHED: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""A PostgreSQL whose host is gone without a word is given up after 25 s, where the kernel would take up to two hours
+(libpq's parameter key words; the last in ms). The URL may say otherwise."""
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"})
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -99,7 +108,8 @@ class Ledger:
 
     def _engine(self, begin: str) -> sa.Engine:
         if not self.is_sqlite:
-            return sa.create_engine(self.url, pool_pre_ping=True)
+            patience = {key: value for key, value in _VANISHED.items() if key not in self.url.query}
+            return sa.create_engine(self.url, pool_pre_ping=True, connect_args=patience)
         engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_MILLISECONDS / 1000})
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))

@@ -215,6 +215,15 @@ def next_live(ledger: Ledger, queue: str, now: float) -> int | None:
         return connection.execute(sa.select(w.id).where(which).order_by(w.id).limit(1)).scalar_one_or_none()
 
 
+def any_live_since(ledger: Ledger, since: float) -> bool:
+    """Whether live work that was made since then is unfinished, in whatever step; what is held waits for a person."""
+    w = t.work_items.c
+    held = sa.func.coalesce(w.reason, "").startswith("held:", autoescape=True)
+    live = w.cause.in_(LIVE_CAUSES) & w.state.in_((State.SCHEDULED, State.IN_PROGRESS)) & ~held
+    with ledger.read() as connection:
+        return connection.execute(sa.select(w.id).where(live & (w.created_at >= since)).limit(1)).first() is not None
+
+
 def _waits(now: float) -> sa.ColumnElement[bool]:
     """Whether nobody does it and nobody must decide about it first."""
     w = t.work_items.c

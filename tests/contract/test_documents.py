@@ -29,6 +29,13 @@ def test_the_conformance_statement_is_that_of_the_configuration() -> None:
         assert f"`{uid}`" in said
 
 
+def test_the_conformance_statement_lists_the_headings_that_it_has() -> None:
+    lines = conformance_statement(load_settings(None, {})).splitlines()
+    headings = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    start = lines.index("## 2 Table of contents") + 2
+    assert [line.removeprefix("- ") for line in lines[start : start + len(headings)]] == headings
+
+
 def test_every_setting_has_a_help_text() -> None:
     for section in Settings.model_fields.values():
         for key, field in section.annotation.model_fields.items():  # type: ignore[union-attr]

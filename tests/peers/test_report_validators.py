@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from agent.domain.results import Predecessor, ResultKind, ResultObject
+from agent.domain.results import OPTIONAL_KINDS, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, Refusal
 from agent.report.evidence import IDENTITY_TYPE_2
 from agent.report.report_study import ReportRequest, build_report
+from tests.peers.conftest import Dciodvfy
 from tests.unit.report.report_sources import (
     OTHER_STUDY,
     STUDY,
@@ -141,6 +143,16 @@ CASES: dict[str, Make] = {
 }  # fmt: skip
 
 
+LACKING: dict[str, tuple[str, ...]] = {
+    "nothing optional": OPTIONAL, **{f"without {name}": (name,) for name in OPTIONAL}
+}  # fmt: skip
+SHAPES: dict[str, Sequence[Dataset]] = {
+    "one grey view": [source(1)],
+    "a cine": [source(3, jpeg=True, frames=6)],
+    "two colour views": [source(1, colour=True), source(2, colour=True)],
+}
+
+
 def written(folder: Path, made: Sequence[ResultObject]) -> list[Path]:
     paths = []
     for one in made:
@@ -157,12 +169,22 @@ def told(*command: str | Path) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_dciodvfy_finds_no_error(tmp_path: Path, peer_tool: Tool, case: str) -> None:
-    tool = peer_tool("dciodvfy")
-    for path in written(tmp_path, build_report(CASES[case](tmp_path))):
-        said = told(tool, "-new", path)
-        assert said, "dciodvfy names the IOD it recognised"
-        assert [line for line in said if line.startswith(("Error", "Abort"))] == []
+def test_dciodvfy_finds_no_error(tmp_path: Path, dciodvfy: Dciodvfy, case: str) -> None:
+    dciodvfy.check(build_report(CASES[case](tmp_path)), tmp_path)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("lacking", LACKING)
+def test_lacking_evidence_stops_no_report(tmp_path: Path, dciodvfy: Dciodvfy, lacking: str, shape: str) -> None:
+    def change(ds: Dataset) -> None:
+        for name in LACKING[lacking]:
+            ds.pop(name, None)
+
+    sources = copy.deepcopy(SHAPES[shape])
+    asked = request(tmp_path, sources, change, extras=OPTIONAL_KINDS, predecessor=PREDECESSOR, replaced=REPLACED)
+    refused_too = replace(refusal_request(tmp_path, Refusal.NOT_LIVER, sources), extras=OPTIONAL_KINDS)
+    for one in (asked, refused_too):
+        dciodvfy.check(build_report(one), tmp_path)
 
 
 def test_dcentvfy_finds_sources_and_results_consistent(tmp_path: Path, peer_tool: Tool) -> None:

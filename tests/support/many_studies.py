@@ -27,8 +27,7 @@ def another(instances: Sequence[Dataset], name: str, *, views: int | None = None
     """
     study, made = derived_uid(name, "study"), []
     for number, original in enumerate(instances[:views]):
-        ds = copy.copy(original)
-        ds.file_meta = copy.deepcopy(original.file_meta)
+        ds = copy.deepcopy(original)  # a shallow copy shares its elements, and so the identity, with all others
         ds.StudyInstanceUID, ds.SeriesInstanceUID = study, derived_uid(name, "series")
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = derived_uid(name, "instance", number)
         ds.PatientID, ds.PatientName = name, f"Synthetic^{name}"

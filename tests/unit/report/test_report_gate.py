@@ -18,6 +18,7 @@ from tests.unit.report.report_sources import STUDY, request
 
 REPORT, SUMMARY, HEATMAP = ResultKind.STRUCTURED_REPORT, ResultKind.SUMMARY, ResultKind.HEATMAP
 DOCUMENT, NOTE = ResultKind.DOCUMENT, ResultKind.REJECTION_NOTE
+COLOUR, GREY = ResultKind.COLOUR_STATE, ResultKind.GREY_STATE
 PREDECESSOR = Predecessor(
     study_instance_uid=STUDY, series_instance_uid="2.25.7", sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
     sop_instance_uid="2.25.8",
@@ -73,6 +74,15 @@ def missing_reference(ds: Dataset) -> None:
 
 def other_source(ds: Dataset) -> None:
     ds.SourceInstanceSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+def unmarked_text(ds: Dataset) -> None:
+    for item in ds.GraphicAnnotationSequence:
+        item.TextObjectSequence[0].UnformattedTextValue = "S2"
+
+
+def other_image(ds: Dataset) -> None:
+    ds.ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
 
 
 def other_rejected(ds: Dataset) -> None:
@@ -154,6 +164,9 @@ BREAKS: list[tuple[str, ResultKind, Callable[[Dataset], None]]] = [
     ("references", DOCUMENT, other_source),
     ("references", NOTE, other_rejected),
     ("research-marking", NOTE, undescribed),
+    ("research-marking", COLOUR, unmarked_text),
+    ("references", GREY, other_image),
+    ("iod", COLOUR, drop("ICCProfile")),
 ]
 """Rule, the kind of object that breaks it, and how. The heatmap is that of the lossy cine."""
 

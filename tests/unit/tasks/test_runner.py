@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from agent.domain.errors import ArchiveError, NotFoundError
 from agent.domain.work_item import State, Step, WorkItem
-from agent.tasks.runner import Runner
+from agent.tasks.runner import FRESH_SECONDS, Runner
 from agent.worklist import replay, work_items
 from agent.worklist import tables as t
-from tests.unit.worklist.conftest import BUNDLE, Scene, scene  # noqa: F401 - a fixture
+from agent.worklist.closing import any_closes_soon
+from tests.unit.worklist.conftest import BUNDLE, PATIENCE, Scene, scene  # noqa: F401 - a fixture
 
 ME = "host/x/score-1"
 
@@ -26,6 +27,7 @@ class Steps:
         self.faults: Iterator[Exception | None] = iter(())
         self.done: list[tuple[int, Step]] = []
         self.meanwhile: Callable[[], None] | None = None
+        self.slept = 0.0
 
     def __call__(self, item: WorkItem, _log: Any) -> None:
         self.seen.append(item.step)
@@ -42,7 +44,7 @@ class Steps:
                 connection, item.id, ME, done=item.step, step=following, now=self.scene.now, outcome="done"
             )
 
-    def runner(self) -> Runner:
+    def runner(self, **more: Any) -> Runner:
         return Runner(
             ledger=self.scene.ledger,
             owner=ME,
@@ -50,7 +52,16 @@ class Steps:
             steps={Step.SCORE: self, Step.REPORT: self},
             wake=lambda number, step: self.woken.append((number, step)),
             now=lambda: self.scene.now,
+            sleep=self.sleep,
+            **more,
         )
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.scene.now += seconds
+        if self.meanwhile is not None and self.slept > 1.0:
+            happens, self.meanwhile = self.meanwhile, None
+            happens()
 
 
 @pytest.fixture
@@ -173,3 +184,61 @@ def test_live_work_that_comes_meanwhile_waits_for_one_step(steps: Steps) -> None
     steps.meanwhile = lambda: arrived(steps)
     steps.runner().run(number)
     assert steps.done == [(2, Step.SCORE), (3, Step.SCORE), (3, Step.REPORT), (2, Step.REPORT)]
+
+
+def delivering(steps: Steps, *, elsewhere: bool = True) -> int:
+    """A replay waits while a new study's report is being sent by another queue's process."""
+    number = replayed(steps)
+    arrived(steps)
+    with steps.scene.ledger.write() as connection:
+        moved = sa.update(t.work_items).where(t.work_items.c.id == 3).values(step=Step.DELIVER)
+        connection.execute(moved)
+    if elsewhere:
+        work_items.claim(steps.scene.ledger, 3, "host/x/deliver-1", steps.scene.now)
+    return number
+
+
+def test_a_replay_begins_no_step_while_a_new_study_is_on_its_way(steps: Steps) -> None:
+    number = delivering(steps)
+    steps.meanwhile = lambda: finished(steps, 3)
+    steps.runner().run(number)
+    assert steps.done == [(2, Step.SCORE), (2, Step.REPORT)]
+    assert 1.0 < steps.slept < 1.1, "no longer than the study took"
+
+
+def finished(steps: Steps, number: int) -> None:
+    replay.cancel(steps.scene.ledger, number, reason="canceled-by-operator", now=steps.scene.now)
+
+
+def test_a_study_that_waits_for_its_archive_stops_no_replay_for_long(steps: Steps) -> None:
+    number = delivering(steps)
+    steps.runner().run(number)
+    assert steps.done == [(2, Step.SCORE), (2, Step.REPORT)]
+    assert steps.slept == pytest.approx(FRESH_SECONDS, abs=0.1)
+
+
+def test_new_studies_without_end_do_not_starve_a_replay(steps: Steps) -> None:
+    number = delivering(steps, elsewhere=False)
+
+    def another(seconds: float) -> None:
+        steps.sleep(seconds)
+        with steps.scene.ledger.write() as connection:
+            fresh = sa.update(t.work_items).where(t.work_items.c.id == 3).values(created_at=steps.scene.now)
+            connection.execute(fresh)
+
+    Runner(**{**vars(steps.runner()), "sleep": another}).run(number)
+    assert steps.done == [(2, Step.SCORE), (2, Step.REPORT)]
+    assert steps.slept == pytest.approx(10.0, abs=0.2), "5 s before each step"
+
+
+def test_a_replay_begins_no_step_just_before_a_study_closes(steps: Steps) -> None:
+    number, hospital = replayed(steps), steps.scene
+    hospital.arrive(study="1.4")
+    hospital.now += PATIENCE.quiet_seconds - 0.4
+
+    def closes_soon(now: float, seconds: float) -> bool:
+        return any_closes_soon(hospital.ledger, patience=PATIENCE, now=now, seconds=seconds)
+
+    steps.runner(closes_soon=closes_soon).run(number)
+    assert steps.done == [(2, Step.SCORE), (2, Step.REPORT)]
+    assert steps.slept == pytest.approx(0.9, abs=0.05), "until half a second after it should have closed"
