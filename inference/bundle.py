@@ -98,7 +98,7 @@ class Bundle:
     cut_offs_source: str
     repeatability: float | None
     """Percent points of fat fraction within which two scores of one patient differ in 95 % of cases (2.77 x the
-    within-subject standard deviation over repeated views and frames); None where it was not measured."""
+    within-subject standard deviation over repeated exams, other scanners too); None where it was not measured."""
     tolerance: Mapping[str, float]
     golden: Path
     golden_vectors: bytes

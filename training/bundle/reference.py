@@ -148,6 +148,7 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
             "test": data.test_patients,
         },
         "views_per_patient": 4,
+        "trimmed": data.trimmed,
         "seeds": {"data": data.seed, "fit": fit.seed},
         "folds": fit.folds,
         "fat_fraction_percent": "grades drawn evenly, uniform within a grade, 0.5 to 42",
@@ -155,11 +156,13 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
         "real_frames": {
             "set": "Annotated Ultrasound Liver images (Xu et al. 2023, doi 10.1093/bib/bbac569, CC BY 4.0)",
             "used_for": "both sides of the liver-likeness output (as they are; with hearts carved in or parts changed "
-            "about), grey statistics, and differences between edits of one frame; they have no steatosis labels and "
-            "none was used",
+            "about), grey statistics, differences between edits of one frame, and the order of frames by brightness, "
+            "fall over depth, contrast and spread of the outlined liver; they have no steatosis labels and none was "
+            "used",
             "edits_of_each": data.edits,
+            "order_weight": fit.order_weight,
             "train": len(train.positives),
-            "held_out": f"every {AUL_HELD_OUT}th frame",
+            "held_out": f"every {AUL_HELD_OUT}th frame, and as many to choose the gate's threshold",
         },
         "backbone": {
             "name": "EfficientNet-Lite0 to stride 16",

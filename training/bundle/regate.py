@@ -27,10 +27,20 @@ from training.bundle.configuration import Data
 from training.bundle.evaluate import liver_logits, open_bundle_engine
 from training.bundle.export import write_description
 from training.frames.cuts import cut_out, read_grey, seeded, trimmed
-from training.frames.data import EDITED_ROWS, edits_of, grafts_of, negative_of, prepared, real_frames, real_of, study_of
+from training.frames.data import (
+    EDITED_ROWS,
+    edits_of,
+    grafts_of,
+    negative_of,
+    negative_picture,
+    prepared,
+    real_frames,
+    real_of,
+    study_of,
+)
 from training.frames.grafts import grafted
 from training.members.gate import logistic
-from training.phantom import NEGATIVES, render_negative
+from training.phantom import NEGATIVES
 
 HEAD: Final = "liver.weight", "liver.bias"
 CUTS: Final = 4
@@ -102,7 +112,7 @@ def _carved_cut(data: Data, path: Path) -> list[np.ndarray]:
 
 def _negative_cut(split: str, data: Data, index: int) -> np.ndarray | None:
     rng = np.random.default_rng([data.seed, 20 + len(split), index])
-    return prepared(cut_out(render_negative(tuple(NEGATIVES)[index % len(NEGATIVES)], rng), rng), None, data.size)
+    return prepared(cut_out(negative_picture(tuple(NEGATIVES)[index % len(NEGATIVES)], rng), rng), None, data.size)
 
 
 def pooled(graph: onnx.ModelProto, frames: np.ndarray) -> np.ndarray:
@@ -169,7 +179,8 @@ def regate(
     write_description(
         folder, {key: value for key, value in described.items() if key not in ("format", "views", "grades")}
     )
-    write_card(folder)
+    if f"{described['expected_views']}_views" in described["metrics"]:  # else its figures are still to come
+        write_card(folder)
     return passed
 
 

@@ -129,11 +129,20 @@ def prepared_view(
     raise ValueError(f"No sector is found in {RETAKES} frames of view {view} of {patient} with {scanner}.")
 
 
+def negative_picture(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Render a frame that is no liver, uint8 [rows, columns]; noise at any size, since speckle's grain must not tell."""
+    if kind != "static":
+        return render_negative(kind, rng)
+    scale = float(np.exp(rng.uniform(np.log(0.4), np.log(2.2))))
+    rows, columns = (max(128, round(scale * side)) for side in (480, 640))
+    return render_negative(kind, rng, rows=rows, columns=rows if rng.random() < 0.3 else columns)
+
+
 def negative_of(split: str, seed: int, size: int, index: int) -> np.ndarray | None:
     """Render negative `index` of a split, prepared, float16 [3, size, size]; None where serving finds no sector."""
     rng = np.random.default_rng([seed, 10 + SPLITS.index(split), index])
     kind = tuple(NEGATIVES)[index % len(NEGATIVES)]
-    pixels = render_negative(kind, rng)
+    pixels = negative_picture(kind, rng)
     rows, columns = pixels.shape
     return prepared(*augment(pixels, (0, 0, columns, rows), rng), size)
 

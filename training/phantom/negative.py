@@ -185,11 +185,7 @@ def _noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 
 
 def _static(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Paint noise edge to edge, of any grain and size, as a lost signal or a broken file gives it."""
-    scale = float(np.exp(rng.uniform(np.log(0.4), np.log(2.2))))
-    rows, columns = (max(128, round(scale * side)) for side in (rows, columns))
-    if rng.random() < 0.3:
-        columns = rows
+    """Paint noise edge to edge, of any grain, as a lost signal or a broken file gives it."""
     grain = float(rng.choice((0.0, 0.0, 0.0, 0.6, 1.2, 2.5, 6.0)))
     if rng.random() < 0.2:
         return rng.integers(0, 256, (rows, columns), dtype=np.uint8)
