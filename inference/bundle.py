@@ -43,6 +43,17 @@ class BundleError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How studies of so many views are scaled; a study of few views is wrong in another way than one of many."""
+
+    temperature: float
+    offsets: tuple[float, float, float, float]
+    """Added to the grades' logits after the temperature (vector scaling, Guo et al. 2017)."""
+    grade_threshold: float
+    """A grade belongs to the conformal set if the probability of the others before it stays below this."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What turns a member's raw outputs into honest ones; fitted out of fold."""
 
@@ -56,7 +67,16 @@ class Calibration:
     """The same for studies of that many views, where training measured it: fewer views, a wider interval."""
     grade_coverage: float
     grade_threshold: float
-    """A grade belongs to the conformal set if the probability of the others before it stays below this."""
+    scaling_by_views: Mapping[int, Scaling]
+    """Scaling of studies of that many views, where training fitted it; else temperature and threshold hold for all."""
+
+    def scaling(self, views: int) -> Scaling:
+        """Return the scaling of studies of so many views; more than training knew are scaled as the most it knew."""
+        if not self.scaling_by_views:
+            flat = (0.0, 0.0, 0.0, 0.0)
+            return Scaling(temperature=self.temperature, offsets=flat, grade_threshold=self.grade_threshold)
+        known = self.scaling_by_views
+        return known[max((count for count in known if count <= views), default=min(known))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +98,7 @@ class Bundle:
     cut_offs_source: str
     repeatability: float | None
     """Percent points of fat fraction within which two scores of one patient differ in 95 % of cases (2.77 x the
-    within-subject standard deviation over repeated views and frames); None where it was not measured."""
+    within-subject standard deviation over repeated exams, other scanners too); None where it was not measured."""
     tolerance: Mapping[str, float]
     golden: Path
     golden_vectors: bytes
@@ -229,6 +249,7 @@ def _geometry(values: Mapping[str, Any]) -> InputGeometry:
 def _calibration(values: Mapping[str, Any]) -> Calibration:
     interval, grade = values["fat_fraction_interval"], values["conformal_grade"]
     by_views = interval.get("quantiles_by_views", {})
+    scaling = values.get("scaling_by_views", {})
     return Calibration(
         temperature=_positive("temperature", float(values["temperature"])),
         fat_slope=float(values["fat_fraction"]["slope"]),
@@ -238,6 +259,16 @@ def _calibration(values: Mapping[str, Any]) -> Calibration:
         interval_quantiles_by_views={int(count): _quantiles(pair) for count, pair in by_views.items()},
         grade_coverage=float(grade["coverage"]),
         grade_threshold=float(grade["threshold"]),
+        scaling_by_views={int(count): _scaling(entry) for count, entry in scaling.items()},
+    )
+
+
+def _scaling(values: Mapping[str, Any]) -> Scaling:
+    first, second, third, fourth = (float(value) for value in values["offsets"])
+    return Scaling(
+        temperature=_positive("scaling_by_views temperature", float(values["temperature"])),
+        offsets=(first, second, third, fourth),
+        grade_threshold=float(values["threshold"]),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.backends.interface import BackendError, MemberOutputs
-from inference.bundle import Calibration
+from inference.bundle import Calibration, Scaling
 from inference.contract import (
     GRADES,
     OUTPUT_FAT_FRACTION,
@@ -64,27 +64,28 @@ class StudyPrediction:
 
 
 def combine(outputs: Sequence[MemberOutputs], calibration: Calibration) -> StudyPrediction:
-    """Average the members: probabilities after temperature, the rest as it is.
+    """Average the members: probabilities after scaling by the number of views, the rest as it is.
 
     Raises
     ------
     BackendError
         A member gave a value that is not finite: it would read as S0.
     """
-    by_member = _softmax(_stacked(outputs, OUTPUT_GRADE_LOGITS) / calibration.temperature)
+    weights = _stacked(outputs, OUTPUT_VIEW_WEIGHTS).mean(axis=0)
+    own, alone = calibration.scaling(len(weights)), calibration.scaling(1)
+    by_member = _softmax(_scaled(_stacked(outputs, OUTPUT_GRADE_LOGITS), own))
     probabilities = by_member.mean(axis=0)
     fat = _stacked(outputs, OUTPUT_FAT_FRACTION)[:, 0] * calibration.fat_slope + calibration.fat_intercept
     views = _softmax(_stacked(outputs, OUTPUT_VIEW_LOGITS)).mean(axis=0)
     estimate = float(np.clip(fat.mean(), 0.0, _HIGHEST_FAT_FRACTION))
     shifts = calibration.interval_quantiles_by_views.get(len(views), calibration.interval_quantiles)
     low, high = (float(np.clip(estimate + shift, 0.0, _HIGHEST_FAT_FRACTION)) for shift in shifts)
-    view_grades = _softmax(_stacked(outputs, OUTPUT_VIEW_GRADE_LOGITS) / calibration.temperature).mean(axis=0)
-    weights = _stacked(outputs, OUTPUT_VIEW_WEIGHTS).mean(axis=0)
+    view_grades = _softmax(_scaled(_stacked(outputs, OUTPUT_VIEW_GRADE_LOGITS), alone)).mean(axis=0)
     return StudyPrediction(
         probabilities=probabilities,
         fat_fraction_percent=estimate,
         fat_fraction_interval=(low, high),
-        grade_set=grade_set(probabilities, calibration.grade_threshold),
+        grade_set=grade_set(probabilities, own.grade_threshold),
         member_spread=float(by_member[:, 1:].sum(axis=1).std()),
         fat_fraction_spread=float(fat.std()),
         view_weights=weights / weights.sum(),
@@ -112,6 +113,10 @@ def _stacked(outputs: Sequence[MemberOutputs], name: str) -> NDArray[np.float32]
     if not np.isfinite(values).all():
         raise BackendError(f"a member's {name} is not finite; agent model verify says whether the engine is at fault")
     return values
+
+
+def _scaled(logits: NDArray[np.float32], scaling: Scaling) -> NDArray[np.float32]:
+    return logits / np.float32(scaling.temperature) + np.array(scaling.offsets, np.float32)
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

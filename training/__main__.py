@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from training.bundle.commands import calibrate, evaluate, export, fit, predict, reference, regate
+from training.bundle.commands import calibrate, evaluate, export, fit, gate, predict, reference, regate
 from training.cohort.commands import cohort
-from training.explain.commands import explain, refusals, report, robustness
+from training.explain.commands import cues, explain, refusals, report, robustness
 from training.systems.commands import system, systems_command, table_command
 
 
@@ -19,6 +19,7 @@ for command in (
     fit,
     export,
     calibrate,
+    gate,
     evaluate,
     reference,
     regate,
@@ -30,6 +31,7 @@ for command in (
     report,
     refusals,
     robustness,
+    cues,
     explain,
 ):
     main.add_command(command)

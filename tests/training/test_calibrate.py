@@ -12,9 +12,9 @@ from training.bundle.calibrate import (
     conformal_rank,
     fit_scaling,
     fit_temperature,
-    gate_threshold,
     grade_threshold,
     interval_quantiles,
+    least_liver_logit,
     probabilities,
     youden,
 )
@@ -98,6 +98,6 @@ def test_offsets_mend_what_no_temperature_does():
 
 def test_real_livers_decide_the_gate_where_there_are_any():
     phantoms, real = np.linspace(5, 15, 400), np.linspace(1, 9, 400)
-    assert gate_threshold(phantoms, np.zeros(0)) == 0.0
-    assert gate_threshold(phantoms - 10, np.zeros(0)) < 0
-    assert np.mean(real >= gate_threshold(phantoms, real)) == pytest.approx(LIVER_PASSED, abs=0.003)
+    assert least_liver_logit(phantoms, np.zeros(0)) == 0.0
+    assert least_liver_logit(phantoms - 10, np.zeros(0)) < 0
+    assert np.mean(real >= least_liver_logit(phantoms, real)) == pytest.approx(LIVER_PASSED, abs=0.003)

@@ -27,10 +27,23 @@ def test_real_frames_held_out_are_not_trained_on(tmp_path):
         path = tmp_path / "Normal" / "image" / f"{index}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    train, test = (set(real_frames(tmp_path, split)) for split in ("train", "test"))
-    assert len(train | test) == 20
-    assert not train & test
-    assert not real_frames(tmp_path, "calibration")
+    train, calibration, test = (set(real_frames(tmp_path, split)) for split in ("train", "calibration", "test"))
+    assert len(train) + len(calibration) + len(test) == 20
+    assert len(train | calibration | test) == 20
+    assert len(calibration) == len(test) == 4
+
+
+def test_trimmed_studies_are_the_same_patients_seen_otherwise():
+    (whole, fat), (trimmed, same) = (study_of("train", 1, 64, 3, trimmed=share) for share in (0.0, 1.0))
+    assert fat == same
+    assert np.abs(whole - trimmed).mean(axis=(1, 2, 3)).min() > 0.01
+    assert np.array_equal(trimmed, study_of("train", 1, 64, 3, trimmed=1.0)[0])
+
+
+def test_scanners_of_another_site_show_the_same_patient_otherwise():
+    (home, fat), (foreign, same) = (study_of("test", 1, 64, 3, foreign=away) for away in (False, True))
+    assert fat == same
+    assert not np.array_equal(home, foreign)
 
 
 def test_mirror_takes_the_region_along():
@@ -94,15 +107,22 @@ def test_batches_show_one_to_four_views_of_each_patient():
         edits=1000 + np.arange(5 * 3, dtype=np.float16).reshape(5, 3, 1, 1, 1),
         edit_profiles=1000 + np.arange(5 * 3, dtype=np.float32).reshape(5, 3, 1),
         edit_points=np.arange(5 * 3, dtype=np.float32).reshape(5, 3),
+        ordered=2000 + np.arange(6, dtype=np.float16).reshape(6, 1, 1, 1),
+        order_profiles=2000 + np.arange(6, dtype=np.float32).reshape(6, 1),
+        order=np.arange(6, dtype=np.float32),
     )
     batch = next(batches(features, np.arange(16), 8, np.random.default_rng(0)))
     shown = batch.features[: sum(batch.counts), 0, 0, 0].long()
-    edited = batch.features[len(shown) : len(batch.profiles), 0, 0, 0]
+    edits = len(batch.truth.edit_points)
+    edited = batch.features[len(shown) : len(shown) + edits, 0, 0, 0]
+    ordered = batch.features[len(shown) + edits : len(batch.profiles), 0, 0, 0]
     assert set(batch.counts) <= {1, 2, 3, 4}
     assert torch.equal(shown % 4, batch.truth.view)
     assert len(set((shown // 4).tolist())) == 8
     assert torch.equal(batch.profiles[:, 0], batch.features[: len(batch.profiles), 0, 0, 0])
     assert torch.equal(edited, 1000 + batch.truth.edit_points)
+    assert torch.equal(ordered, 2000 + batch.truth.order)
+    assert len(ordered) == len(edited) == 4
     assert (edited.long() - 1000).reshape(-1, 2).div(3, rounding_mode="floor").diff(dim=1).eq(0).all()  # of one frame
     assert batch.truth.liver.sum() == len(batch.profiles)
     assert len(batch.features) == len(batch.profiles) + 2

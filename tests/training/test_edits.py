@@ -13,7 +13,7 @@ from training.bundle.configuration import Data  # noqa: E402
 from training.frames.data import edits_of, make_split, prepared  # noqa: E402
 from training.frames.edits import edited, liver_of  # noqa: E402
 from training.frames.outlines import read_outline  # noqa: E402
-from training.members.losses import edit_loss  # noqa: E402
+from training.members.losses import edit_loss, order_loss  # noqa: E402
 from training.members.models import Lesson  # noqa: E402
 from training.members.profile import DEPTHS, FIGURES, depth_profile  # noqa: E402
 from training.phantom import Scanner, draw_patient, render_view  # noqa: E402
@@ -83,6 +83,15 @@ def test_edit_loss_knows_differences_only():
     assert wrong > right + 1.0
 
 
+def test_order_loss_knows_the_order_of_the_last_frames_only():
+    order = torch.tensor([2.0, -1.0])
+    right = order_loss(lesson_of([0.0] * 4, [9.0, -9.0, 3.0, -3.0]), order)
+    wrong = order_loss(lesson_of([0.0] * 4, [9.0, -9.0, -3.0, 3.0]), order)
+    other = order_loss(lesson_of([0.0] * 4, [-9.0, 9.0, 3.0, -3.0]), order)
+    torch.testing.assert_close(right, other)
+    assert wrong > right + 1.0
+
+
 @pytest.fixture
 def folder(tmp_path, lean):
     """An AUL-like folder: phantoms in place of real pictures, the liver outlined."""
@@ -113,8 +122,10 @@ def test_a_split_holds_edits_of_training_frames(folder, tmp_path):
         real_frames=str(folder),
     )  # fmt: skip
     split = make_split("train", data, tmp_path, workers=1)
-    assert split.edits.shape == (8, 2, 3, 32, 32)  # every fifth of ten is held out
-    assert split.edit_points.shape == (8, 2)
+    assert split.edits.shape == (6, 2, 3, 32, 32)  # two of every five are held out
+    assert split.edit_points.shape == (6, 2)
+    assert len(split.ordered) == len(split.order) == 12  # whole and trimmed
+    assert np.isfinite(split.order).all()
 
 
 def test_outlines_are_read_or_refused(tmp_path):

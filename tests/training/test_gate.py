@@ -35,6 +35,9 @@ def test_gate_separates_what_can_be_separated():
         edits=np.zeros((0, 0, 40, 8, 8), np.float16),
         edit_profiles=np.zeros((0, 0, 32), np.float32),
         edit_points=np.zeros((0, 0), np.float32),
+        ordered=np.zeros((0, 40, 8, 8), np.float16),
+        order_profiles=np.zeros((0, 32), np.float32),
+        order=np.zeros(0, np.float32),
     )
     fit_gate(member, FIT, features)
     weights = member.liver.weight.clone()
@@ -59,7 +62,7 @@ def test_without_other_frames_it_stays_as_it_was():
     nothing = np.zeros((0, 1, 1, 1), np.float16)
     features = Features(
         views=nothing, profiles=nothing, fat_fraction=nothing, negatives=nothing, positives=nothing, edits=nothing,
-        edit_profiles=nothing, edit_points=nothing,
+        edit_profiles=nothing, edit_points=nothing, ordered=nothing, order_profiles=nothing, order=nothing,
     )  # fmt: skip
     fit_gate(member, FIT, features)
     assert torch.equal(member.liver.weight, before)

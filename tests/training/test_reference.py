@@ -1,5 +1,7 @@
 """The whole way on a few patients: it learns, resumes, exports, calibrates, and serving takes what comes out."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,10 @@ pytest.importorskip("onnx")
 from inference.bundle import Bundle  # noqa: E402
 from inference.predictor import Predictor  # noqa: E402
 from inference.verify import verify  # noqa: E402
-from training.bundle import reference  # noqa: E402
+from training.bundle import reference, regate  # noqa: E402
 from training.bundle.configuration import Bundle as Named  # noqa: E402
 from training.bundle.configuration import Data, Experiment, Fit, read_experiment  # noqa: E402
+from training.bundle.repeatability import measured  # noqa: E402
 from training.members.fit import read_member  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
@@ -38,7 +41,11 @@ def run(tmp_path_factory):
     reference.fit_members(TINY, folder)
     reference.export_bundle(TINY, folder, folder / "bundle")
     reference.calibrate_bundle(TINY, folder, folder / "bundle")
-    return folder, reference.evaluate_bundle(TINY, folder, folder / "bundle")
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(regate, "PHANTOMS", {"train": 4, "calibration": 2, "test": 2})
+        few.setattr(reference, "measured", partial(measured, patients=6))
+        reference.gate_bundle(TINY, folder, folder / "bundle")
+        return folder, reference.evaluate_bundle(TINY, folder, folder / "bundle")
 
 
 def test_it_learns(run):
@@ -55,6 +62,16 @@ def test_serving_takes_the_bundle_and_finds_its_golden_vectors(run):
     prediction = predictor.predict(np.zeros((2, 3, 96, 96), np.float32))
     assert prediction.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
     assert Bundle.load(folder / "bundle").description["research_use_only"] is True
+
+
+def test_each_number_of_views_is_scaled_and_the_trend_can_be_judged(run):
+    folder, metrics = run
+    bundle = Bundle.load(folder / "bundle")
+    assert set(bundle.calibration.scaling_by_views) == {1, 2, 3, 4}
+    assert 0.5 < bundle.repeatability < 60
+    assert bundle.description["repeatability"]["same_scanner_percent"][0] > 0
+    assert metrics["liver_gate"]["others"] > 0
+    assert f"{bundle.repeatability:.1f} points" in (folder / "bundle" / "MODEL_CARD.md").read_text()
 
 
 def test_card_has_the_figures(run):

@@ -34,12 +34,12 @@ def test_what_the_gate_reads_is_what_the_graph_says():
 
 def test_only_the_gate_changes(tmp_path, monkeypatch):
     folder = shutil.copytree(FOLDER, tmp_path / "bundle")
-    monkeypatch.setattr(module, "PHANTOMS", {"train": 2, "test": 2})
+    monkeypatch.setattr(module, "PHANTOMS", {"train": 2, "calibration": 2, "test": 2})
     data = read_experiment("reference").data
     before = json.loads((folder / "bundle.json").read_text())
     views = study_of("test", 99, 160, 0)[0].astype(np.float32)
     old = Predictor.open(folder, "onnxruntime").engine.run(views)
-    passed = module.regate(folder, replace(data, negatives=22), "9.9.9", workers=2)
+    passed = module.regate(folder, replace(data, negatives=24), "9.9.9", workers=2)
     predictor = Predictor.open(folder, "onnxruntime")
     assert verify(predictor).ok, verify(predictor).worst
     new = predictor.engine.run(views)
@@ -57,12 +57,29 @@ def test_only_the_gate_changes(tmp_path, monkeypatch):
 
 def test_a_line_kept_whole_is_the_line_it_was(tmp_path, monkeypatch):
     folder = shutil.copytree(FOLDER, tmp_path / "bundle")
-    monkeypatch.setattr(module, "PHANTOMS", {"train": 1, "test": 1})
+    monkeypatch.setattr(module, "PHANTOMS", {"train": 1, "calibration": 1, "test": 1})
     views = study_of("test", 99, 160, 0)[0].astype(np.float32)
     old = Predictor.open(folder, "onnxruntime").engine.run(views)
-    data = replace(read_experiment("reference").data, negatives=11)
+    data = replace(read_experiment("reference").data, negatives=12)
     module.regate(folder, data, "9.9.9", kept=1.0, threshold=3.0, workers=2)
     new = Predictor.open(folder, "onnxruntime").engine.run(views)
     for one, other in zip(old, new, strict=True):
         np.testing.assert_array_equal(one[OUTPUT_LIVER_LOGIT], other[OUTPUT_LIVER_LOGIT])
     assert json.loads((folder / "bundle.json").read_text())["liver_logit_minimum"] == 3.0
+
+
+def test_the_threshold_tells_apart_what_it_was_not_fitted_to():
+    rng = np.random.default_rng(0)
+    livers, cut, others = [rng.normal(4, 1, 300), rng.normal(5, 1, 200)], rng.normal(3, 1, 900), rng.normal(-3, 1, 400)
+    least = module.gate_threshold(livers, cut, others)
+    assert -2 < least < 2
+    assert np.mean(others < least) > 0.97
+    assert min(np.mean(part >= least) for part in (*livers, cut)) > 0.97
+
+
+def test_the_threshold_loses_few_livers_whatever_it_takes_with_them():
+    livers, others = [np.linspace(-1, 9, 1000), np.zeros(0)], np.linspace(-5, 0, 1000)
+    cut = np.linspace(-9, 3, 500)
+    least = module.gate_threshold(livers, cut, others)
+    assert np.mean(livers[0] >= least) == pytest.approx(1 - module.LOST, abs=0.002)
+    assert module.gate_threshold(livers, cut, np.zeros(0)) == pytest.approx(least)

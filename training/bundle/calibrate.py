@@ -116,7 +116,7 @@ def youden(score: np.ndarray, positive: np.ndarray) -> float:
     return float(candidates[int(np.argmax(gains))])
 
 
-def gate_threshold(phantoms: np.ndarray, real: np.ndarray) -> float:
+def least_liver_logit(phantoms: np.ndarray, real: np.ndarray) -> float:
     """Return the least liver logit of what is taken for liver B-mode.
 
     Real frames lie nearer to what must be refused than phantoms do, so they decide where there are any. Phantoms alone
@@ -125,6 +125,21 @@ def gate_threshold(phantoms: np.ndarray, real: np.ndarray) -> float:
     if len(real):
         return float(np.quantile(real, 1.0 - LIVER_PASSED))
     return min(0.0, float(np.quantile(phantoms, 1.0 - LIVER_PASSED)))
+
+
+def _by_views(scored: Scored, logits: np.ndarray, coverage: float) -> tuple[dict[str, Any], np.ndarray]:
+    """Return scaling and conformal threshold for each number of views, and the probabilities [N, 4] so scaled."""
+    found, probability = {}, np.zeros((len(logits), 4))
+    for count in np.unique(scored.views):
+        own, truth = logits[scored.views == count], scored.grades[scored.views == count]
+        temperature, offsets = fit_scaling(own, truth)
+        probability[scored.views == count] = scaled = probabilities(own, temperature, offsets)
+        found[str(count)] = {
+            "temperature": temperature,
+            "offsets": [float(value) for value in offsets],
+            "threshold": grade_threshold(scaled, truth, coverage),
+        }
+    return found, probability
 
 
 def calibrate(
@@ -145,7 +160,7 @@ def calibrate(
     """
     logits, grades = scored.stacked(OUTPUT_GRADE_LOGITS), scored.grades
     temperature = fit_temperature(logits, grades)
-    probability = probabilities(logits, temperature)
+    by_views, probability = _by_views(scored, logits, coverage)
     raw = scored.stacked(OUTPUT_FAT_FRACTION)[..., 0].mean(axis=1)
     slope, intercept = (float(value) for value in np.polyfit(raw, scored.fat_fraction, 1))
     residual = scored.fat_fraction - np.clip(slope * raw + intercept, 0.0, 100.0)
@@ -165,8 +180,12 @@ def calibrate(
                     for count in np.unique(scored.views)
                 },
             },
-            "conformal_grade": {"coverage": coverage, "threshold": grade_threshold(probability, grades, coverage)},
+            "conformal_grade": {
+                "coverage": coverage,
+                "threshold": grade_threshold(probabilities(logits, temperature), grades, coverage),
+            },
+            "scaling_by_views": by_views,
         },
         "operating_points": {"steatosis": youden(probability[usual, 1:].sum(axis=1), grades[usual] >= 1)},
-        "liver_logit_minimum": gate_threshold(liver, real_livers),
+        "liver_logit_minimum": least_liver_logit(liver, real_livers),
     }

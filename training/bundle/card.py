@@ -39,7 +39,10 @@ def card(description: dict[str, Any]) -> str:
         cuts=_cuts(data["real_frames"].get("cuts_of_each", 0)),
         cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),
         cut_off_source=description["cut_offs"]["source"],
-        temperature=f"{calibration['temperature']:.2f}",
+        trimmed=f"{100 * data.get('trimmed', 0.0):.0f} %",
+        order_weight=f"{data['real_frames'].get('order_weight', 0.0):.1f}",
+        scaling=_scaling(calibration),
+        repeatability=_repeatability(description.get("repeatability")),
         operating_point=f"{description['operating_points']['steatosis']:.2f}",
         liver_minimum=f"{description['liver_logit_minimum']:.2f}",
         limits="{:+.1f} to {:+.1f}".format(*usual["fat_fraction_limits_of_agreement"]),
@@ -75,6 +78,25 @@ def _studies(metrics: dict[str, Any]) -> str:
 
 def _alone(figures: dict[str, Any]) -> str:
     return "\n".join(f"| {view} | {_with_interval(area)} |" for view, area in figures["auroc_s1_or_more"].items())
+
+
+def _scaling(calibration: dict[str, Any]) -> str:
+    by_views = calibration.get("scaling_by_views")
+    if not by_views:
+        return f"Temperature {calibration['temperature']:.2f} for any number of views."
+    told = ", ".join(f"{entry['temperature']:.2f} with {count}" for count, entry in sorted(by_views.items()))
+    return f"Vector scaling (one temperature and an offset a grade) for each number of views; temperatures {told}."
+
+
+def _repeatability(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    low, high = found["fat_fraction_percent_interval"]
+    return (
+        f"Two exams of an unchanged phantom patient differ by less than {found['fat_fraction_percent']:.1f} points "
+        f"({low:.1f}–{high:.1f}) in 95 % of cases when the scanner is another one, and by less than "
+        f"{found['same_scanner_percent'][0]:.1f} on the same with other knobs; reports judge a change by the former. "
+    )
 
 
 def _cuts(count: int) -> str:

@@ -1,4 +1,4 @@
-"""`python -m training fit`, `export`, `calibrate`, `evaluate`, and `reference`, which is all of them."""
+"""`python -m training fit`, `export`, `calibrate`, `gate`, `evaluate`, and `reference`, which is all of them."""
 
 from __future__ import annotations
 
@@ -65,6 +65,15 @@ def calibrate(**options: Any) -> None:
 
 @click.command()
 @_options
+def gate(**options: Any) -> None:
+    """Fit the liver gate of the exported graphs on more frames, and choose its threshold on others."""
+    from training.bundle.reference import gate_bundle
+
+    click.echo(json.dumps(gate_bundle(*_settled(**options)), indent=1))
+
+
+@click.command()
+@_options
 def evaluate(**options: Any) -> None:
     """Evaluate the bundle on held-out patients; writes the figures and the model card."""
     from training.bundle.reference import evaluate_bundle
@@ -76,8 +85,8 @@ def evaluate(**options: Any) -> None:
 @_options
 @click.pass_context
 def reference(context: click.Context, **options: Any) -> None:
-    """Do all of it: fit, export, calibrate, evaluate."""
-    for step in (fit, export, calibrate, evaluate):
+    """Do all of it: fit, export, calibrate, gate, evaluate."""
+    for step in (fit, export, calibrate, gate, evaluate):
         context.invoke(step, **options)
 
 
@@ -91,7 +100,7 @@ def reference(context: click.Context, **options: Any) -> None:
 @click.option(
     "--kept", type=click.FloatRange(0.0, 1.0), default=0.0, show_default=True, help="Share that the old line keeps."
 )
-@click.option("--threshold", type=float, help="Least liver logit that is taken.  [default: by the known livers]")
+@click.option("--threshold", type=float, help="Least liver logit that is taken.  [default: by the calibration frames]")
 def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: float, threshold: float | None) -> None:
     """Fit the liver gate of a finished bundle anew; grades and fat fractions stay as they are."""
     from training.bundle.regate import regate as fit_again
@@ -109,17 +118,35 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
 )
 @click.option("--patients", type=click.IntRange(1), default=600, show_default=True)
 @click.option("--seed", type=int, default=20261200, show_default=True, help="Of no experiment's data.")
+@click.option(
+    "--trimmed", type=click.FloatRange(0.0, 1.0), default=0.5, show_default=True, help="Share not kept whole."
+)
+@click.option("--foreign", is_flag=True, help="Scanners of another site.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("predictions.csv"), show_default=True)
-def predict(bundle: Path, patients: int, seed: int, out: Path) -> None:
-    """Score new phantom patients with a bundle, with one to four views each; writes predictions for `report`."""
+def predict(bundle: Path, patients: int, seed: int, trimmed: float, foreign: bool, workers: int, out: Path) -> None:
+    """Score new phantom patients with a bundle, with one to four views each; writes predictions for `report`.
+
+    What was looked at is kept under runs/fresh, so an interrupted run goes on where it was.
+    """
+    from inference.bundle import Bundle
     from training.bundle.evaluate import fresh_predictions
-    from training.evaluation.figures import answers_of, figures
+    from training.bundle.fresh import looked_at
+    from training.bundle.halves import Halves
+    from training.evaluation.figures import answers_of, calibration_floor, figures
     from training.evaluation.predictions import write_predictions
 
-    found = fresh_predictions(bundle, patients, seed)
+    read = Bundle.load(bundle)
+    halves = Halves(read.members)
+    seen, fat = looked_at(
+        read, halves, patients, seed, ROOT / "runs" / "fresh", workers=workers, trimmed=trimmed, foreign=foreign
+    )
+    found = fresh_predictions(read, halves, seen, fat, seed)
     write_predictions(out, found)
     for system in dict.fromkeys(one.system for one in found):
-        made = figures(answers_of([one for one in found if one.system == system]))
+        answers = answers_of([one for one in found if one.system == system])
+        made = figures(answers)
+        click.echo(f"{system:32} ece by chance      {calibration_floor(answers):.3f}")
         for name in ("auroc", "auroc_s2", "auroc_s3", "ece", "coverage_interval", "coverage_set"):
             value, low, high = made[name]
             click.echo(f"{system:32} {name:18} {value:.3f} ({low:.3f}–{high:.3f})")

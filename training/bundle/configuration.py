@@ -27,6 +27,8 @@ class Data:
     """Folder of the AUL set, or empty; it has no steatosis labels."""
     edits: int = 0
     """Edits of each real frame (`training.frames.edits`)."""
+    trimmed: float = 0.0
+    """Share of the studies, and of the real frames, that are seen trimmed or cut (`training.frames.cuts`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Fit:
     weight_decay: float
     edit_weight: float = 0.0
     """Weight of the loss on differences between edits of real frames."""
+    order_weight: float = 0.0
+    """Weight of the loss on the order of real frames by what an eye reads off them (`training.frames.cues`)."""
     threads: int = 2
 
 

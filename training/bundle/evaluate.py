@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,32 +14,30 @@ from inference.bundle import Bundle
 from inference.contract import OUTPUT_LIVER_LOGIT, VIEWS
 from inference.ensemble import StudyPrediction, combine
 from training.bundle.calibrate import Scored
+from training.bundle.halves import Halves, Seen
 from training.evaluation.predictions import Prediction
-from training.frames.data import Split, study_of
+from training.frames.data import Split
+from training.members.features import flat
 from training.metrics import auroc, bootstrap, calibration_error, quadratic_kappa
 
 VIEW_COUNTS: Final = (1, 2, 3, 4)
 
 
-def score_split(engine: Engine, split: Split, counts: Sequence[int] = VIEW_COUNTS, *, seed: int = 0) -> Scored:
+def score_split(halves: Halves, split: Split, counts: Sequence[int] = VIEW_COUNTS, *, seed: int = 0) -> Scored:
     """Score every patient of a split with so many of the views, drawn by chance, for each of the counts."""
-    return score_studies(engine, split.views, split.fat_fraction, counts, seed=seed)
+    return score_studies(halves, halves.look(flat(split.views)), split.fat_fraction, counts, seed=seed)
 
 
-def score_studies(
-    engine: Engine, shown: Sequence[np.ndarray], fat_fraction: np.ndarray, counts: Sequence[int], *, seed: int
-) -> Scored:
-    """Score patients' prepared views, each [4, 3, H, W], as `score_split` does."""
+def score_studies(halves: Halves, seen: Seen, fat_fraction: np.ndarray, counts: Sequence[int], *, seed: int) -> Scored:
+    """Score patients whose views, four of each one after the other, have been looked at, as `score_split` does."""
     rng = np.random.default_rng(seed)
     outputs, fat, views = [], [], []
     for index, truth in enumerate(fat_fraction):
         for count in counts:
-            chosen = rng.choice(len(VIEWS), count, replace=False)
-            outputs.append(engine.run(shown[index][chosen].astype(np.float32)))
+            chosen = len(VIEWS) * index + rng.choice(len(VIEWS), count, replace=False)
+            outputs.append(halves.study(seen, chosen))
             fat.append(truth)
             views.append(count)
-        if index % 100 == 99:
-            print(f"{index + 1} of {len(fat_fraction)} patients scored", flush=True)
     return Scored(outputs=outputs, fat_fraction=np.array(fat), views=np.array(views))
 
 
@@ -82,39 +78,31 @@ def figures(predictions: Sequence[StudyPrediction], fat_fraction: np.ndarray, gr
 def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, Any], list[Prediction]]:
     """Return a bundle's figures on a held-out split, for one to four views, and its predictions for a report."""
     bundle = Bundle.load(folder)
-    engine = open_engine("onnxruntime", bundle.members)
-    scored = score_split(engine, split, seed=seed)
+    engine, halves = open_engine("onnxruntime", bundle.members), Halves(bundle.members)
+    seen = halves.look(flat(split.views))
+    scored = score_studies(halves, seen, split.fat_fraction, VIEW_COUNTS, seed=seed)
     by_count, kept = {}, []
     for count in VIEW_COUNTS:
         part = scored.with_views(count)
         predictions = [combine(study, bundle.calibration) for study in part.outputs]
         by_count[f"{count}_views"] = figures(predictions, part.fat_fraction, part.grades)
         kept += _kept(f"{bundle.name} {bundle.version}", predictions, part, count, bundle.expected_views)
-    everything = scored.with_views(max(VIEW_COUNTS))
-    whole = [combine(study, bundle.calibration) for study in everything.outputs]
+    places = np.arange(len(split.views) * len(VIEWS)).reshape(-1, len(VIEWS))
+    whole = [combine(halves.study(seen, own), bundle.calibration) for own in places]
     metrics = {
         **by_count,
-        "each_view_alone": _each_view(engine, bundle, split),
+        "each_view_alone": _each_view(whole, split),
         "liver_gate": _gate(engine, bundle, split, whole),
     }
     return metrics, kept
 
 
-def fresh_predictions(folder: Path, patients: int, seed: int, *, workers: int = 2) -> list[Prediction]:
-    """Return a bundle's answers to new phantom patients, each with one to four of the views, for a report.
-
-    Parameters
-    ----------
-    seed
-        Of no experiment's data, or the patients are not new.
-    """
-    bundle = Bundle.load(folder)
-    engine = open_engine("onnxruntime", bundle.members)
-    with ProcessPoolExecutor(workers) as pool:
-        make = partial(study_of, "test", seed, bundle.geometry.height)
-        views, fat = zip(*pool.map(make, range(patients), chunksize=8), strict=True)
-    scored = score_studies(engine, views, np.array(fat, np.float32), VIEW_COUNTS, seed=seed)
-    kept = []
+def fresh_predictions(
+    bundle: Bundle, halves: Halves, seen: Seen, fat_fraction: np.ndarray, seed: int
+) -> list[Prediction]:
+    """Return a bundle's answers to patients looked at before, each with one to four of the views, for a report."""
+    scored = score_studies(halves, seen, fat_fraction, VIEW_COUNTS, seed=seed)
+    kept: list[Prediction] = []
     for count in VIEW_COUNTS:
         part = scored.with_views(count)
         predictions = [combine(study, bundle.calibration) for study in part.outputs]
@@ -146,9 +134,8 @@ def _kept(
     ]
 
 
-def _each_view(engine: Engine, bundle: Bundle, split: Split) -> dict[str, Any]:
-    """Return the area of steatosis for each named view scored alone."""
-    studies = [combine(engine.run(views.astype(np.float32)), bundle.calibration) for views in split.views]
+def _each_view(studies: Sequence[StudyPrediction], split: Split) -> dict[str, Any]:
+    """Return the area of steatosis for each named view scored alone, by studies of all views in their order."""
     alone = np.stack([study.view_probabilities for study in studies])
     named = np.mean([[name == view for name, view in zip(s.view_names, VIEWS, strict=True)] for s in studies])
     areas = {

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from inference.bundle import Bundle
 from training.bundle.calibrate import calibrate
 from training.bundle.card import write_card
 from training.bundle.configuration import Experiment
 from training.bundle.evaluate import evaluate, liver_logits, open_bundle_engine, score_split
 from training.bundle.export import write_description, write_members
+from training.bundle.halves import Halves
+from training.bundle.regate import regate
+from training.bundle.repeatability import measured
 from training.evaluation.predictions import write_predictions
 from training.frames.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
 from training.members.batches import Features
@@ -46,6 +50,7 @@ def fit_members(experiment: Experiment, run: Path) -> None:
             ("negatives", split.negatives),
             ("positives", split.positives),
             ("edits", flat(split.edits)),
+            ("ordered", split.ordered),
         )
     }
     features = Features(
@@ -57,9 +62,16 @@ def fit_members(experiment: Experiment, run: Path) -> None:
         edits=_by(kept["edits"], split.edits),
         edit_profiles=_by(profiles(flat(split.edits)), split.edits),
         edit_points=np.asarray(split.edit_points),
+        ordered=kept["ordered"],
+        order_profiles=profiles(split.ordered),
+        order=_standard(np.asarray(split.order)),
     )
     for index in range(fit.members):
         fit_member(index, fit, trunk, features, run / f"member-{index}.pt")
+
+
+def _standard(scores: np.ndarray) -> np.ndarray:
+    return (scores - scores.mean()) / scores.std() if len(scores) else scores
 
 
 def _by(flattened: np.ndarray, pictures: np.ndarray) -> np.ndarray:
@@ -92,18 +104,34 @@ def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
     """Calibrate the exported graphs and write `bundle.json`, as yet without figures."""
     parts = json.loads((run / "parts.json").read_text())
     engine = open_bundle_engine([folder / entry["file"] for entry in parts["members"]])
-    scored = score_split(engine, split_of(experiment, run, "calibration"))
-    real = liver_logits(engine, split_of(experiment, run, "train").positives)
+    halves = Halves([(folder / entry["file"]).read_bytes() for entry in parts["members"]])
+    split = split_of(experiment, run, "calibration")
+    scored = score_split(halves, split)
+    real = liver_logits(engine, split.positives)
     parts |= calibrate(scored, experiment.bundle.interval_coverage, experiment.bundle.expected_views, real)
     write_description(folder, {**parts, "metrics": {}})
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
 
 
+def gate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, Any]:
+    """Fit the liver gate of the exported graphs on more frames than members see, and choose its threshold."""
+    passed = regate(folder, experiment.data, experiment.bundle.version, workers=experiment.fit.threads)
+    kept = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    parts = {name: value for name, value in kept.items() if name not in ("format", "views", "grades", "metrics")}
+    (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
+    (run / "gate.json").write_text(json.dumps(passed, indent=1) + "\n")
+    return passed
+
+
 def evaluate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, Any]:
     """Evaluate the bundle on the test split; write the figures into `bundle.json` and the model card."""
     parts = json.loads((run / "parts.json").read_text())
+    bundle = Bundle.load(folder)
+    parts["repeatability"] = measured(bundle, Halves(bundle.members), workers=experiment.fit.threads)
     metrics, predictions = evaluate(folder, split_of(experiment, run, "test"))
     write_predictions(run / "predictions.csv", predictions)
+    if (run / "gate.json").exists():
+        metrics["liver_gate"] = json.loads((run / "gate.json").read_text())
     write_description(folder, {**parts, "metrics": metrics})
     write_card(folder)
     return metrics
@@ -120,6 +148,7 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
             "test": data.test_patients,
         },
         "views_per_patient": 4,
+        "trimmed": data.trimmed,
         "seeds": {"data": data.seed, "fit": fit.seed},
         "folds": fit.folds,
         "fat_fraction_percent": "grades drawn evenly, uniform within a grade, 0.5 to 42",
@@ -127,11 +156,13 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
         "real_frames": {
             "set": "Annotated Ultrasound Liver images (Xu et al. 2023, doi 10.1093/bib/bbac569, CC BY 4.0)",
             "used_for": "both sides of the liver-likeness output (as they are; with hearts carved in or parts changed "
-            "about), grey statistics, and differences between edits of one frame; they have no steatosis labels and "
-            "none was used",
+            "about), grey statistics, differences between edits of one frame, and the order of frames by brightness, "
+            "fall over depth, contrast and spread of the outlined liver; they have no steatosis labels and none was "
+            "used",
             "edits_of_each": data.edits,
+            "order_weight": fit.order_weight,
             "train": len(train.positives),
-            "held_out": f"every {AUL_HELD_OUT}th frame",
+            "held_out": f"every {AUL_HELD_OUT}th frame, and as many to choose the gate's threshold",
         },
         "backbone": {
             "name": "EfficientNet-Lite0 to stride 16",

@@ -17,7 +17,7 @@ from inference.preprocess import prepare_view
 from inference.quality import colour_fraction, frame_quality
 from inference.sector import find_sector
 from training.cohort.frames import frame_count, read_frame
-from training.frames.cuts import cut_out, read_grey, seeded
+from training.frames.cuts import cut_out, read_grey, seeded, trimmed
 from training.frames.data import real_frames
 from training.phantom import NEGATIVES, Scanner, draw_patient, render_negative, render_view
 
@@ -26,10 +26,10 @@ LEAST_QUALITY: Final = 0.05
 """As `agent.score.candidates` has them."""
 SEED: Final = 515151
 """Of no experiment's data."""
-NO_LIVER: Final = tuple(kind for kind in NEGATIVES if kind not in ("noise", "photograph", "scene", "page"))
+NO_LIVER: Final = tuple(kind for kind in NEGATIVES if kind not in ("noise", "static", "photograph", "scene", "page"))
 ROWS: Final = 768
-SIDE: Final = 360
-"""Rows and columns of pictures of noise."""
+SIDES: Final = (128, 240, 360, 480, 720, 1080)
+"""Rows of pictures of noise, by turns."""
 
 Frame = tuple[np.ndarray, Box | None]
 
@@ -93,10 +93,13 @@ def counts(predictor: Predictor, aul: Path | None, pictures: Iterable[Path], eac
         yield count(predictor, "liver, AUL held out", whole, liver=True)
         cuts = [(cut_out(pixels, seeded(SEED, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
         yield count(predictor, "liver, the same cut out of their sector", cuts, liver=True)
+        yield count(predictor, "liver, the same trimmed to their field", _trimmed(whole), liver=True)
         flow = [(with_flow(pixels, seeded(SEED, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
         yield count(predictor, "colour Doppler over AUL", flow, liver=False)
     phantoms = list(_phantoms(each))
     yield count(predictor, "liver, phantoms", phantoms, liver=True)
+    yield count(predictor, "liver, phantoms trimmed to their field", _trimmed(phantoms), liver=True)
+    yield count(predictor, "liver, phantoms cut out of their sector", _cut(phantoms), liver=True)
     flow = [(with_flow(pixels, np.random.default_rng([SEED, 7, n])), box) for n, (pixels, box) in enumerate(phantoms)]
     yield count(predictor, "colour Doppler over phantoms", flow, liver=False)
     for kind in NO_LIVER:
@@ -140,6 +143,16 @@ def _phantoms(each: int) -> Iterator[Frame]:
         yield frame.pixels, frame.region
 
 
+def _trimmed(frames: Iterable[Frame]) -> Iterator[Frame]:
+    for index, (pixels, _) in enumerate(frames):
+        yield trimmed(pixels, np.random.default_rng([SEED, 8, index])), None
+
+
+def _cut(frames: Iterable[Frame]) -> Iterator[Frame]:
+    for index, (pixels, _) in enumerate(frames):
+        yield cut_out(pixels, np.random.default_rng([SEED, 9, index])), None
+
+
 def _negatives(kind: str, each: int) -> Iterator[Frame]:
     for index in range(each):
         yield render_negative(kind, np.random.default_rng([SEED, 2, index])), None
@@ -148,7 +161,8 @@ def _negatives(kind: str, each: int) -> Iterator[Frame]:
 def _noise(each: int) -> Iterator[Frame]:
     for index in range(each):
         rng = np.random.default_rng([SEED, 3, index])
-        field = gaussian_filter(rng.standard_normal((SIDE, SIDE)), rng.choice((0.0, 0.8, 2.0, 6.0)))
+        rows = SIDES[index % len(SIDES)]
+        field = gaussian_filter(rng.standard_normal((rows, rows * 4 // 3)), rng.choice((0.0, 0.8, 2.0, 6.0)))
         level = rng.uniform(40, 160) + rng.uniform(10, 60) * field / field.std()
         yield np.clip(level, 0, 255).astype(np.uint8), None
 

@@ -131,6 +131,26 @@ def robustness(bundle: Path, real_frames: Path, every: int) -> None:
 
 
 @click.command()
+@_bundle_option
+@_aul_option
+@click.option("--each", type=click.IntRange(20), default=240, show_default=True, help="Phantoms of each kind.")
+def cues(bundle: Path, real_frames: Path | None, each: int) -> None:
+    """Show how the evidence goes with brightness, its fall and contrast, on real frames and on phantoms."""
+    from training.evaluation.cues import followed
+
+    predictor, _ = _open(bundle)
+    click.echo(
+        "| frames | stored | taken | liver | slope | contrast | spread | line | AUROC | of the line |\n"
+        + "|---" * 10
+        + "|"
+    )
+    for one in followed(predictor, real_frames, each):
+        rho = " | ".join(f"{value:+.2f}" for value in one.rho.values())
+        areas = ("–" if area != area else f"{area:.3f}" for area in (one.area, one.line_area))
+        click.echo(f"| {one.name} ({one.frames}) | {one.way} | {100 * one.taken:.0f} % | {rho} | {' | '.join(areas)} |")
+
+
+@click.command()
 @click.argument("predictions", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
 @click.option("--title", default="Evaluation of hepatic steatosis grading", show_default=True)

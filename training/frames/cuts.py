@@ -10,12 +10,22 @@ import numpy as np
 from PIL import Image
 
 from inference.sector import find_sector
+from training.frames.augment import Region
 
 _SHARES: Final = (0.45, 0.97)
 """Of the sector's height and width, between which a cut's are drawn."""
 _INSIDE: Final = (0.75, 1.0)
 """Share of a cut that must lie inside the sector, drawn: from a tight field with black corners to tissue alone."""
 _TRIES: Final = 200
+_TOP: Final = (0.0, 0.14)
+_BOTTOM: Final = (0.0, 0.2)
+"""Shares of the sector's height that trimming takes off."""
+_ASPECT: Final = (1.0, 1.7)
+"""Columns to rows of a trimmed field; Byra et al. 2018 have 636 to 434."""
+_TRIMMED: Final = 0.6
+"""How often a frame that was not kept whole is trimmed; else it is a cut from anywhere."""
+LEAST_SIDE: Final = 128
+"""Pixels; serving scores nothing smaller."""
 
 
 def cut_out(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -35,6 +45,30 @@ def cut_out(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if inside >= wanted * height * width:
             return pixels[y : y + height, x : x + width]
     return pixels[top : top + tall, left : left + wide]
+
+
+def trimmed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the field of a frame without its edges, uint8 [h, w]; corners of the screen may stay.
+
+    Published sets and screenshots hold frames so. Gives the frame itself where no sector is found.
+    """
+    sector = find_sector(pixels)
+    if not sector.any():
+        return pixels
+    rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
+    tall, wide = len(rows), len(columns)
+    top, bottom = rows[0] + int(rng.uniform(*_TOP) * tall), rows[-1] + 1 - int(rng.uniform(*_BOTTOM) * tall)
+    kept = min(wide, round((bottom - top) * rng.uniform(*_ASPECT)))
+    left = columns[0] + int((wide - kept) * rng.uniform(0.3, 0.7))
+    return pixels[top:bottom, left : left + kept]
+
+
+def stored(pixels: np.ndarray, region: Region, rng: np.random.Generator) -> tuple[np.ndarray, Region]:
+    """Return what is left of a frame where it was not kept whole, and its region: all of it."""
+    part = trimmed(pixels, rng) if rng.random() < _TRIMMED else cut_out(pixels, rng)
+    if min(part.shape) < LEAST_SIDE:
+        return pixels, region
+    return part, (0, 0, part.shape[1], part.shape[0])
 
 
 def seeded(seed: int, path: Path) -> np.random.Generator:

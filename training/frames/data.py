@@ -16,10 +16,14 @@ from PIL import Image
 
 from inference.contract import CHANNELS, VIEWS
 from inference.preprocess import InputGeometry, prepare_view
+from inference.sector import find_sector
 from training.bundle.configuration import Data
 from training.frames.augment import Region, augment
+from training.frames.cues import PHANTOM_CUES, CueLine, cues_of, fit_cue_line, phantom_cues
+from training.frames.cuts import read_grey, seeded, stored
 from training.frames.edits import FAT, LEAN, edited, liver_of
 from training.frames.grafts import WAYS, grafted
+from training.frames.outlines import read_outline
 from training.phantom import NEGATIVES, Patient, Scanner, draw_patient, render_negative, render_view
 from training.phantom.patient import PDFF_CUT_OFFS
 
@@ -31,7 +35,9 @@ RETAKES: Final = 5
 EDITED_ROWS: Final = 480
 """Larger real frames are made smaller before they are edited: members see far fewer rows."""
 AUL_HELD_OUT: Final = 5
-"""Every fifth real frame of the AUL set is never trained on."""
+"""Every fifth real frame of the AUL set is the test's, the next one the calibration's: no member learns from them."""
+
+Keep = Callable[[np.ndarray, Region], tuple[np.ndarray, Region]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,10 @@ class Split:
     """float16 [frames, edits, 3, H, W], real liver B-mode with fat added or taken away."""
     edit_points: np.ndarray
     """float32 [frames, edits], by how many points of fat fraction; only differences within a frame mean anything."""
+    ordered: np.ndarray
+    """float16 [frames, 3, H, W], real liver B-mode whose liver is outlined, whole or trimmed."""
+    order: np.ndarray
+    """float32 [frames], where a straight line through their cues puts them (`training.frames.cues`)."""
 
     @property
     def grades(self) -> np.ndarray:
@@ -73,39 +83,76 @@ def prepared(pixels: np.ndarray, region: Region | None, size: int) -> np.ndarray
     return None if view is None else view.tensor.astype(np.float16)
 
 
-def study_of(split: str, seed: int, size: int, index: int) -> tuple[np.ndarray, float]:
-    """Render patient `index` of a split, prepared views float16 [4, 3, size, size] and the fat fraction."""
+def study_of(
+    split: str, seed: int, size: int, index: int, *, trimmed: float = 0.0, foreign: bool = False
+) -> tuple[np.ndarray, float]:
+    """Render patient `index` of a split, prepared views float16 [4, 3, size, size] and the fat fraction.
+
+    `trimmed` is the share of patients whose frames were not kept whole: all of one, since one archive kept them.
+    `foreign` takes scanners of another site.
+    """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    patient, scanner = draw_patient(rng), Scanner.random(rng)
-    views = [_prepared_view(patient, view, scanner, rng, size) for view in VIEWS]
+    patient, scanner = draw_patient(rng), (Scanner.foreign if foreign else Scanner.random)(rng)
+    shears = np.random.default_rng([seed, 30 + SPLITS.index(split), index])
+    keep = _whole if shears.random() >= trimmed else partial(_stored, rng=shears)
+    views = [prepared_view(patient, view, scanner, rng, size, keep) for view in VIEWS]
     return np.stack(views), patient.fat_fraction_percent
 
 
-def _prepared_view(patient: Patient, view: str, scanner: Scanner, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Render a view until serving would take it: an examiner takes a picture again when nothing is on it."""
+def _whole(pixels: np.ndarray, region: Region) -> tuple[np.ndarray, Region]:
+    return pixels, region
+
+
+def _stored(pixels: np.ndarray, region: Region, *, rng: np.random.Generator) -> tuple[np.ndarray, Region]:
+    return stored(pixels, region, rng)
+
+
+def prepared_view(
+    patient: Patient,
+    view: str,
+    scanner: Scanner,
+    rng: np.random.Generator,
+    size: int,
+    keep: Keep = _whole,
+    *,
+    frame: int = 0,
+) -> np.ndarray:
+    """Render a view until serving would take it: an examiner takes a picture again when nothing is on it.
+
+    `frame` is the number of the first try; exams of one patient begin at others.
+    """
     for attempt in range(RETAKES):
-        frame = render_view(patient, view, scanner, seed=attempt)
-        found = prepared(*augment(frame.pixels, frame.region, rng), size)
+        shot = render_view(patient, view, scanner, seed=frame + attempt)
+        found = prepared(*keep(*augment(shot.pixels, shot.region, rng)), size)
         if found is not None:
             return found
     raise ValueError(f"No sector is found in {RETAKES} frames of view {view} of {patient} with {scanner}.")
+
+
+def negative_picture(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Render a frame that is no liver, uint8 [rows, columns]; noise at any size, since speckle's grain must not tell."""
+    if kind != "static":
+        return render_negative(kind, rng)
+    scale = float(np.exp(rng.uniform(np.log(0.4), np.log(2.2))))
+    rows, columns = (max(128, round(scale * side)) for side in (480, 640))
+    return render_negative(kind, rng, rows=rows, columns=rows if rng.random() < 0.3 else columns)
 
 
 def negative_of(split: str, seed: int, size: int, index: int) -> np.ndarray | None:
     """Render negative `index` of a split, prepared, float16 [3, size, size]; None where serving finds no sector."""
     rng = np.random.default_rng([seed, 10 + SPLITS.index(split), index])
     kind = tuple(NEGATIVES)[index % len(NEGATIVES)]
-    pixels = render_negative(kind, rng)
+    pixels = negative_picture(kind, rng)
     rows, columns = pixels.shape
     return prepared(*augment(pixels, (0, 0, columns, rows), rng), size)
 
 
 def real_frames(folder: Path, split: str) -> list[Path]:
-    """Return the AUL frames of a split; only liver-likeness may be learnt from them, and every fifth is the test's."""
+    """Return the AUL frames of a split, in a fixed order."""
     paths = sorted(folder.glob("*/image/*.jpg"))
     if split == "train":
-        return [path for index, path in enumerate(paths) if index % AUL_HELD_OUT]
-    return paths[::AUL_HELD_OUT] if split == "test" else []
+        return [path for index, path in enumerate(paths) if index % AUL_HELD_OUT > 1]
+    return paths[("test", "calibration").index(split) :: AUL_HELD_OUT]
 
 
 def real_of(size: int, path: Path) -> np.ndarray | None:
@@ -114,10 +161,13 @@ def real_of(size: int, path: Path) -> np.ndarray | None:
         return prepared(np.asarray(picture.convert("L")), None, size)
 
 
-def edits_of(size: int, count: int, seed: int, path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def edits_of(
+    size: int, count: int, seed: int, path: Path, *, trimmed: float = 0.0
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Return edits of one real frame, float16 [count, 3, size, size], and their points, float32 [count].
 
-    None where its liver is not outlined, or serving finds no sector.
+    None where its liver is not outlined, or serving finds no sector. Each edit is seen trimmed by itself: how much of a
+    frame was kept says nothing of its fat.
     """
     with Image.open(path) as picture:
         whole_size = np.asarray(picture.convert("L"))
@@ -131,11 +181,32 @@ def edits_of(size: int, count: int, seed: int, path: Path) -> tuple[np.ndarray, 
     rng = np.random.default_rng([seed, zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode())])
     points = rng.uniform(LEAN, FAT, count).astype(np.float32)
     rows, columns = pixels.shape
-    made = [
-        prepared(*augment(edited(pixels, liver, float(more), rng), (0, 0, columns, rows), rng), size) for more in points
-    ]
+    made = []
+    for more in points:
+        changed = augment(edited(pixels, liver, float(more), rng), (0, 0, columns, rows), rng)
+        made.append(prepared(*(stored(*changed, rng) if rng.random() < trimmed else changed), size))
     whole = [view for view in made if view is not None]
     return (np.stack(whole), points) if len(whole) == count else None
+
+
+def ordered_of(size: int, seed: int, line: CueLine, path: Path) -> list[tuple[np.ndarray, float]]:
+    """Return one real frame whole and one trimmed, each float16 [3, size, size], with where its cues put it."""
+    with Image.open(path) as picture:
+        shape = picture.height, picture.width
+    liver = liver_of(path, shape)
+    if liver is None:
+        return []
+    lump = read_outline(path.parent.parent / "segmentation" / "mass" / f"{path.stem}.json", shape)
+    liver = liver if lump is None else liver & ~lump
+    pixels, rng = read_grey(path, EDITED_ROWS), seeded(seed + 2, path)
+    rows, columns = pixels.shape
+    cues = cues_of(pixels, np.asarray(Image.fromarray(liver).resize((columns, rows))), find_sector(pixels))
+    if cues is None:
+        return []
+    score = float(line(cues[None])[0])
+    kept = (pixels, (0, 0, columns, rows)), stored(pixels, (0, 0, columns, rows), rng)
+    made = (prepared(*augment(*one, rng), size) for one in kept)
+    return [(view, score) for view in made if view is not None]
 
 
 def grafts_of(size: int, seed: int, path: Path) -> list[np.ndarray]:
@@ -156,14 +227,16 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
         target.mkdir(parents=True, exist_ok=True)
         gate = data.negatives if split == "train" else data.negatives // 4
         with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
-            _render(pool, partial(study_of, split, data.seed, data.size), range(counts[split]), target, split)
+            render = partial(study_of, split, data.seed, data.size, trimmed=data.trimmed)
+            _render(pool, render, range(counts[split]), target, split)
             paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
             np.save(target / "negatives.npy", _negatives(pool, data, split, gate, paths))
             positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
             np.save(target / "positives.npy", _stacked(positives, data.size))
             _edit(pool, data, paths, target)
+            _order(pool, data, paths, target)
         (target / "done").touch()
-    names = ("views", "fat_fraction", "negatives", "positives", "edits", "edit_points")
+    names = ("views", "fat_fraction", "negatives", "positives", "edits", "edit_points", "ordered", "order")
     return Split(**{name: np.load(target / f"{name}.npy", mmap_mode="r") for name in names})
 
 
@@ -180,12 +253,24 @@ def _negatives(pool: ProcessPoolExecutor, data: Data, split: str, count: int, pa
 
 
 def _edit(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path) -> None:
-    edit = partial(edits_of, data.size, data.edits, data.seed)
+    edit = partial(edits_of, data.size, data.edits, data.seed, trimmed=data.trimmed)
     made = [found for found in pool.map(edit, paths if data.edits else [], chunksize=8) if found is not None]
     shape = (0, data.edits, len(CHANNELS), data.size, data.size)
     np.save(target / "edits.npy", np.stack([views for views, _ in made]) if made else np.zeros(shape, np.float16))
     points = np.stack([points for _, points in made]) if made else np.zeros((0, data.edits), np.float32)
     np.save(target / "edit_points.npy", points)
+
+
+def _order(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path) -> None:
+    made: list[tuple[np.ndarray, float]] = []
+    if paths and data.edits:
+        parts = pool.map(phantom_cues, [range(start, start + 60) for start in range(0, PHANTOM_CUES, 60)])
+        cues, fat = (np.concatenate(part) for part in zip(*parts, strict=True))
+        line = fit_cue_line(cues, fat)
+        found = pool.map(partial(ordered_of, data.size, data.seed, line), paths, chunksize=8)
+        made = [one for own in found for one in own]
+    np.save(target / "ordered.npy", _stacked([view for view, _ in made], data.size))
+    np.save(target / "order.npy", np.array([score for _, score in made], np.float32))
 
 
 def _render(pool: ProcessPoolExecutor, render: Callable[[int], Any], indices: range, target: Path, split: str) -> None:

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from inference.sector import find_sector
 
-WAYS: Final = ("heart", "turned", "shuffled")
+WAYS: Final = ("heart", "echo", "turned", "shuffled")
 
 
 def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarray:
@@ -24,7 +24,8 @@ def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarra
     pixels
         uint8 [rows, columns], real B-mode with a sector.
     way
-        One of `WAYS`: a heart in place of the organ, the content upside down, or its parts changed about.
+        One of `WAYS`: a heart in place of the organ, the same in a phased array's sector, the content upside down, or
+        its parts changed about.
     """
     sector = find_sector(pixels)
     if not sector.any():
@@ -32,7 +33,9 @@ def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarra
     rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside, content = sector[box], pixels[box].astype(np.float32)
-    changed = {"heart": _heart, "turned": _turned, "shuffled": _shuffled}[way](content, inside, rng)
+    changed = {"heart": _heart, "echo": _heart, "turned": _turned, "shuffled": _shuffled}[way](content, inside, rng)
+    if way == "echo":
+        return _phased(np.clip(np.rint(changed), 0, 255).astype(np.uint8), rng)
     result = pixels.copy()
     result[box] = np.where(inside, np.clip(np.rint(changed), 0, 255), pixels[box])
     return result
@@ -74,6 +77,18 @@ def _heart(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
     flat = _filled(content, inside)
     flat = flat / np.maximum(gaussian_filter(flat, 0.12 * rows), 8.0) * rng.uniform(50.0, 110.0)
     return share * flat + rng.uniform(0.0, 90.0) * wall * share
+
+
+def _phased(content: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Show the content through a phased array: a slice of pie from a point on the skin, on a dark screen."""
+    rows, columns = content.shape
+    wide = round(rows * rng.uniform(1.0, 1.5))
+    y, x = np.mgrid[0:rows, 0:wide].astype(np.float32)
+    reach = np.hypot(x - wide / 2, y + 0.02 * rows) / rows
+    angle = np.arctan2(x - wide / 2, y + 0.02 * rows)
+    inside = (np.abs(angle) < np.deg2rad(rng.uniform(32.0, 46.0))) & (reach < rng.uniform(0.93, 1.0))
+    at = (np.arange(wide) * columns) // wide
+    return np.where(inside, content[:, at], rng.choice((0, 0, 0, 4))).astype(np.uint8)
 
 
 def _turned(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:

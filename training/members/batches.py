@@ -19,6 +19,8 @@ GATE_SHARE: Final = 4
 """One negative for so many studies, and half as many real positives."""
 EDIT_SHARE: Final = 4
 """One pair of edits of a real frame for so many studies."""
+ORDER_SHARE: Final = 4
+"""One pair of real frames in the order of their cues for so many studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,17 @@ class Features:
     """float32 [frames, edits, P]."""
     edit_points: np.ndarray
     """float32 [frames, edits]."""
+    ordered: np.ndarray
+    """float16 [frames, C, h, w]."""
+    order_profiles: np.ndarray
+    """float32 [frames, P]."""
+    order: np.ndarray
+    """float32 [frames]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Front features [N + E + M, C, h, w] of S studies, E edited frames and M others, and what is true of them."""
+    """Front features [N + E + M, C, h, w] of S studies, E edited or ordered frames and M others, with the truth."""
 
     features: Tensor
     profiles: Tensor
@@ -67,12 +75,22 @@ def _batch(features: Features, patients: np.ndarray, rng: np.random.Generator) -
     positives = _some(features.positives, len(patients) // (2 * GATE_SHARE), rng)
     frames, places = _pairs(features.edit_points.shape, len(patients) // EDIT_SHARE, rng)
     edits = features.edits[frames, places]
+    places_in_order = _two_and_two(len(features.order), len(patients) // ORDER_SHARE, rng)
+    ordered = features.ordered[places_in_order]
     fat = features.fat_fraction[patients]
-    real = len(shown) + len(edits)
+    real = len(shown) + len(edits) + len(ordered)
     liver = np.ones(real + len(negatives) + len(positives), dtype=np.float32)
     liver[real : real + len(negatives)] = 0.0
-    stacked = np.concatenate([part for part in (shown, edits, negatives, positives) if len(part)]).astype(np.float32)
-    profiles = np.concatenate([features.profiles[patients[study], view], features.edit_profiles[frames, places]])
+    stacked = np.concatenate([part for part in (shown, edits, ordered, negatives, positives) if len(part)]).astype(
+        np.float32
+    )
+    profiles = np.concatenate(
+        [
+            features.profiles[patients[study], view],
+            features.edit_profiles[frames, places],
+            features.order_profiles[places_in_order],
+        ]
+    )
     return Batch(
         features=torch.from_numpy(stacked).contiguous(memory_format=torch.channels_last),
         profiles=torch.from_numpy(profiles),
@@ -84,6 +102,7 @@ def _batch(features: Features, patients: np.ndarray, rng: np.random.Generator) -
             view=torch.from_numpy(view),
             liver=torch.from_numpy(liver),
             edit_points=torch.from_numpy(features.edit_points[frames, places]),
+            order=torch.from_numpy(features.order[places_in_order]),
         ),
     )
 
@@ -95,6 +114,10 @@ def _pairs(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> tupl
     frames = np.repeat(rng.choice(shape[0], count), 2)
     places = np.concatenate([rng.choice(shape[1], 2, replace=False) for _ in range(count)])
     return frames, places
+
+
+def _two_and_two(size: int, pairs: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, size, 2 * pairs) if size > 1 else np.zeros(0, np.int64)
 
 
 def _some(frames: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -88,7 +88,7 @@ def _epoch(
         optimiser.zero_grad(set_to_none=True)
         trunk_features = member.trunk.back(batch.features, fit.frozen_blocks)
         lesson = member.learn(trunk_features, batch.profiles, batch.counts)
-        loss = member_loss(lesson, batch.truth, fit.edit_weight)
+        loss = member_loss(lesson, batch.truth, fit.edit_weight, fit.order_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(member.parameters(), 2.0)
         optimiser.step()

@@ -36,10 +36,15 @@ class Truth:
     """[N + E + M], 1 where the frame is liver B-mode."""
     edit_points: Tensor
     """[E], fat added to a real frame in percent points; two and two are of one frame."""
+    order: Tensor
+    """[O], where cues put real frames behind the edited ones; two and two are compared."""
 
 
-def member_loss(lesson: Lesson, truth: Truth, edit_weight: float = 0.0) -> Tensor:
-    """Return the loss of one batch; `edit_weight` weighs the differences between edits of real frames."""
+def member_loss(lesson: Lesson, truth: Truth, edit_weight: float = 0.0, order_weight: float = 0.0) -> Tensor:
+    """Return the loss of one batch.
+
+    `edit_weight` weighs the differences between edits of real frames, `order_weight` the order of different ones.
+    """
     study = grade_loss(lesson.grade_logits, truth.grades) + FAT_WEIGHT * fat_loss(
         lesson.fat_fraction, truth.fat_fraction
     )
@@ -52,6 +57,7 @@ def member_loss(lesson: Lesson, truth: Truth, edit_weight: float = 0.0) -> Tenso
         + VIEW_WEIGHT * functional.cross_entropy(lesson.view_logits, truth.view)
         + LIVER_WEIGHT * functional.binary_cross_entropy_with_logits(lesson.liver_logit, truth.liver)
         + (edit_weight * edit_loss(lesson, truth.edit_points) if edit_weight and len(truth.edit_points) else 0.0)
+        + (order_weight * order_loss(lesson, truth.order) if order_weight and len(truth.order) else 0.0)
     )
 
 
@@ -62,12 +68,20 @@ def edit_loss(lesson: Lesson, points: Tensor) -> Tensor:
     the more the further the two are apart.
     """
     apart = points[0::2] - points[1::2]
-    fat = lesson.edit_fat_fraction[0::2] - lesson.edit_fat_fraction[1::2]
-    evidence = steatosis_evidence(lesson.edit_grade_logits)
+    edited = lesson.edit_fat_fraction[: len(points)]
+    fat = edited[0::2] - edited[1::2]
+    evidence = steatosis_evidence(lesson.edit_grade_logits[: len(points)])
     order = functional.softplus(-(evidence[0::2] - evidence[1::2]) * apart.sign()) * (apart.abs() / FAT_UNIT).clamp(
         max=2
     )
     return fat_loss(fat, apart) + order.mean()
+
+
+def order_loss(lesson: Lesson, order: Tensor) -> Tensor:
+    """Return how badly pairs of real frames are in the order of their cues: the logistic loss, the more the further."""
+    evidence = steatosis_evidence(lesson.edit_grade_logits[len(lesson.edit_grade_logits) - len(order) :])
+    apart = order[0::2] - order[1::2]
+    return (functional.softplus(-(evidence[0::2] - evidence[1::2]) * apart.sign()) * apart.abs()).mean()
 
 
 def ranked_probability_score(logits: Tensor, grades: Tensor) -> Tensor:

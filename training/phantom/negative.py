@@ -184,6 +184,19 @@ def _noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     return _sector(rng, rows, columns, ramp + rng.uniform(0.05, 0.2) * field / field.std(), scanner)
 
 
+def _static(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Paint noise edge to edge, of any grain, as a lost signal or a broken file gives it."""
+    grain = float(rng.choice((0.0, 0.0, 0.0, 0.6, 1.2, 2.5, 6.0)))
+    if rng.random() < 0.2:
+        return rng.integers(0, 256, (rows, columns), dtype=np.uint8)
+    field = rng.standard_normal((rows, columns))
+    if rng.random() < 0.3:
+        field = np.hypot(field, rng.standard_normal((rows, columns)))  # an envelope's
+    field = gaussian_filter(field, grain) if grain else field
+    level = rng.uniform(20, 200) + rng.uniform(5, 90) * (field - field.mean()) / field.std()
+    return np.clip(np.rint(level), 0, 255).astype(np.uint8)
+
+
 def _empty(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     """Paint air: reverberation bands under the transducer's face, then nothing."""
     scanner = Scanner.random(rng)
@@ -272,6 +285,7 @@ NEGATIVES: Final[dict[str, _Picture]] = {
     "cardiac": _cardiac,
     "heart": _heart,
     "noise": _noise,
+    "static": _static,
     "empty": _empty,
     "page": _page,
     "photograph": _photograph,

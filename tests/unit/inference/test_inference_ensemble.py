@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.backends.interface import BackendError
+from inference.bundle import Scaling
 from inference.contract import GRADES, VIEWS
 from inference.ensemble import combine, grade_set
 from inference.predictor import Predictor
@@ -36,7 +37,9 @@ def views_of(predictor: Predictor, count: int, seed: int = 0) -> NDArray[np.floa
 
 
 def test_probabilities_are_the_mean_of_the_members_after_temperature(predictor: Predictor) -> None:
-    calibration = replace(predictor.bundle.calibration, temperature=2.0, fat_slope=1.1, fat_intercept=-0.5)
+    calibration = replace(
+        predictor.bundle.calibration, temperature=2.0, fat_slope=1.1, fat_intercept=-0.5, scaling_by_views={}
+    )
     members = [outputs(3, seed) for seed in range(5)]
     prediction = combine(members, calibration)
     logits = np.stack([member["grade_logits"] for member in members]) / 2.0
@@ -81,6 +84,24 @@ def test_fewer_views_use_their_own_interval(predictor: Predictor) -> None:
         prediction = combine([member], calibration)
         estimate = prediction.fat_fraction_percent
         assert prediction.fat_fraction_interval == pytest.approx((estimate + low, estimate + high))
+
+
+def test_each_number_of_views_is_scaled_in_its_own_way(predictor: Predictor) -> None:
+    ways = {
+        1: Scaling(temperature=1.0, offsets=(0.0, 0.0, 0.0, 0.0), grade_threshold=0.9),
+        3: Scaling(temperature=2.0, offsets=(0.0, 1.0, 0.0, -1.0), grade_threshold=0.0),
+    }
+    calibration = replace(predictor.bundle.calibration, scaling_by_views=ways)
+    for count, way in ((1, ways[1]), (2, ways[1]), (3, ways[3]), (8, ways[3])):
+        members = [outputs(count, seed) for seed in range(5)]
+        prediction = combine(members, calibration)
+        logits = np.stack([member["grade_logits"] for member in members]) / way.temperature + np.array(way.offsets)
+        expected = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).mean(axis=0)
+        np.testing.assert_allclose(prediction.probabilities, expected, rtol=1e-5)
+        assert prediction.grade_set == grade_set(prediction.probabilities, way.grade_threshold)
+        alone = np.stack([member["view_grade_logits"] for member in members])
+        expected = (np.exp(alone) / np.exp(alone).sum(axis=-1, keepdims=True)).mean(axis=0)
+        np.testing.assert_allclose(prediction.view_probabilities, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["grade_logits", "fat_fraction", "saliency", "liver_logit"])
