@@ -234,7 +234,7 @@ class Hand:
         """The Status (0000,0900) of the next answer."""
         kind, content = self.answer()
         assert kind == 4, f"PDU type {kind} instead of an answer"
-        at = content.index(struct.pack("<HHL", 0, 0x0900, 2))
+        at = content.rindex(struct.pack("<HHL", 0, 0x0900, 2))  # a Message ID may look like it, before
         return int(struct.unpack_from("<H", content, at + 8)[0])
 
     def _read(self, count: int) -> bytes:
