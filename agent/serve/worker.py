@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from agent.domain.errors import AgentError
@@ -66,6 +66,7 @@ def run_worker(settings: Settings, queue: str) -> None:
         for closed in tick.closed:
             log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
 
+    setup_logging.connect(_logging_is_set_up, weak=False)
     stop = threading.Event()
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
     _every(TICK_SECONDS, look, stop, log)
@@ -82,6 +83,10 @@ def run_worker(settings: Settings, queue: str) -> None:
         ["--quiet", "worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options]
     )
     stop.set()
+
+
+def _logging_is_set_up(**_: Any) -> None:
+    """Keep Celery from setting its own level for every line of this process."""
 
 
 def _waker(app: Celery, log: Any) -> Callable[[int, Step], None]:
