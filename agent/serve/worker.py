@@ -119,15 +119,17 @@ def _score_steps(
     from agent.score.score_study import ScoreLimits
     from agent.tasks.report import ReportStep
     from agent.tasks.score import ScoreStep
+    from agent.tasks.warm_up import warm_up
 
     predictor = predictors_of(settings)
-    predictor(None)  # loaded and warm before the process says that it is ready
+    limits = ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views)
+    warm_up(predictor(None), limits)  # loaded and warm before the process says that it is ready
     layout, destinations, extras = layout_of(settings), settings.results.destinations, extras_of(settings)
     score = ScoreStep(
         ledger=ledger,
         layout=layout,
         owner=owner,
-        limits=ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views),
+        limits=limits,
         destinations=destinations,
         extras=extras,
         predictor=predictor,
