@@ -101,7 +101,7 @@ class Finished:
     @cached_property
     def texts(self) -> list[tuple[str, str]]:
         """Keyword and words of what is there to be read."""
-        return [(element.keyword, str(element.value)) for element in self.own.elements if element.keyword in _TEXTS]
+        return [(name, str(element.value)) for name, element in self.own.elements if name in _TEXTS]
 
 
 Rule = Callable[[Finished], "str | None"]
@@ -307,11 +307,11 @@ def _sizes(one: Finished) -> str | None:
 
 
 def _value_lengths(one: Finished) -> str | None:
-    for element in one.own.elements:
+    for name, element in one.own.elements:
         longest = LONGEST.get(str(element.VR))
         values = element.value if isinstance(element.value, Sequence) and element.VM > 1 else [element.value]
         if longest is not None and any(len(str(value)) > longest for value in values if value is not None):
-            return f"{element.keyword} is longer than {longest} characters"
+            return f"{name} is longer than {longest} characters"
     return None
 
 
@@ -357,8 +357,8 @@ class _Own:
     """What data sets hold at any depth, decoded once; the source's own attributes stay undecoded."""
 
     def __init__(self, sequence: Iterable[Dataset]) -> None:
-        self.elements: list[DataElement] = []
-        """In the order of their bytes."""
+        self.elements: list[tuple[str, DataElement]] = []
+        """By keyword, in the order of their bytes."""
         self.items: list[Item] = []
         """Every data set, an item before those inside it."""
         for item in sequence:
@@ -367,25 +367,26 @@ class _Own:
     def _take(self, read: Dataset) -> None:
         values: dict[str, Any] = {}
         self.items.append(values)
-        for tag in sorted(read.keys()):
+        for tag in sorted(map(int, read.keys())):  # a tag of pydicom's compares in Python
             if tag in _FOREIGN:
                 continue
+            name = _keyword(tag)
             raw: Any = read.get_item(tag)  # as it was read, unless something asked for it before
-            if isinstance(raw, RawDataElement) and _is_code(raw.tag):
+            if name.endswith("CodeSequence") and isinstance(raw, RawDataElement):
                 element, inside = _code(raw)
-                self.elements += [element, *inside.elements]
+                self.elements += [(name, element), *inside.elements]
                 self.items += inside.items
             else:
                 element = read[tag]
-                self.elements.append(element)
+                self.elements.append((name, element))
                 for item in element.value if element.VR == "SQ" else ():
                     self._take(item)
-            values[element.keyword] = element.value
+            values[name] = element.value
 
 
-@lru_cache(maxsize=256)
-def _is_code(tag: int) -> bool:
-    return keyword_for_tag(tag).endswith("CodeSequence")
+@lru_cache(maxsize=512)
+def _keyword(tag: int) -> str:
+    return keyword_for_tag(tag)
 
 
 @lru_cache(maxsize=1024)
