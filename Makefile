@@ -53,7 +53,7 @@ docs-site: setup ## the manual as a site in build/site, strict
 bench-scoring: setup train-setup ## scoring on large members: torch, then every engine here, in one run
 	test -e build/bench/bundle.json || $(TRAIN)/bin/python -m training.bundle.speed build/bench --export
 	$(TRAIN)/bin/python -m training.bundle.speed build/bench
-	$(BIN)/python -m pytest tests/load/test_scoring_bench.py -m bench -s $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/load/test_scoring_bench.py tests/load/test_way_bench.py -m bench -s $(PYTEST_ARGS)
 
 gpu-proof: setup ## on a GPU: build, verify and time every engine in one go
 	$(BIN)/python -m pytest tests/gpu

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,10 +42,13 @@ class Bookkeeper:
         outbox.mark_sent(self.ledger, row.id, self.now())
         self.log.info("object sent", **self._named(row), seconds=self._since(since), answer=answer)
 
-    def proved(self, row: Delivery, proof: Proof, *, since: float) -> None:
-        """Note that the archive is known to have the object."""
-        outbox.mark_proved(self.ledger, row.id, proof, self.now())
-        self.log.info("object proved", **self._named(row), seconds=self._since(since), proof=str(proof))
+    def proved(self, rows: Collection[Delivery], proof: Proof, *, since: float) -> None:
+        """Note that the archive is known to have these objects."""
+        if not rows:
+            return
+        outbox.mark_proved(self.ledger, [row.id for row in rows], proof, self.now())
+        for row in rows:
+            self.log.info("object proved", **self._named(row), seconds=self._since(since), proof=str(proof))
 
     def postpone(self, rows: Iterable[Delivery], error: AgentError) -> None:
         """Put off what may pass: what was sent is looked for later, what was not is sent again."""

@@ -13,6 +13,7 @@ from agent.deliver.backoff import wait_seconds
 from agent.deliver.bookkeeping import Bookkeeper
 from agent.deliver.parking import Parking
 from agent.deliver.proof import Prover, take_report
+from agent.deliver.second_lane import Lanes, SecondLane
 from agent.deliver.storage_scu import PartTenFile, storage_contexts, store
 from agent.deliver.tray import Tray
 from agent.domain.errors import ArchiveError, ArchiveRefusedError
@@ -49,6 +50,7 @@ class Courier:
     age: float
     commitment_seconds: float
     parking: Parking
+    lanes: Lanes
     now: Callable[[], float]
     random: Random
     log: Any
@@ -102,8 +104,10 @@ class Courier:
         with ExitStack() as stack:
             association = stack.enter_context(associate(archive, self.scu, self._contexts(tray), on_report=report))
             prover.look(association, tray)
-            while tray.to_send:
-                self._send_next(association, tray, books)
+            if self.lanes.worth_it(archive, tray.to_send, self.files):
+                with self._second_lane(archive, tray, books):
+                    self._send_all(association, tray, books)
+            self._send_all(association, tray, books)  # what came back from the second lane, too
             transaction = prover.prove(association, tray)
             if transaction is not None:
                 self.log.info("storage commitment awaited", archive=str(archive), transaction=transaction)
@@ -119,10 +123,25 @@ class Courier:
         proof = [FIND_CONTEXT, COMMITMENT_CONTEXT] if self.commitment_seconds > 0 else [FIND_CONTEXT]
         return [*proof, *storage_contexts(files)]
 
-    def _send_next(self, association: OpenAssociation, tray: Tray, books: Bookkeeper) -> None:
-        row = tray.to_send[0]
+    def _second_lane(self, archive: Archive, tray: Tray, books: Bookkeeper) -> SecondLane:
+        def begin() -> float:
+            outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())  # still ours?
+            return self.now()
+
+        def sent(row: Delivery, answer: str, since: float) -> None:
+            books.sent(row, answer, since=since)
+            tray.sent(row)
+
+        return SecondLane(archive, self.scu, tray, self.files, self.lanes, begin=begin, sent=sent, log=self.log)
+
+    def _send_all(self, association: OpenAssociation, tray: Tray, books: Bookkeeper) -> None:
+        while (row := tray.take_first()) is not None:
+            self._send(association, row, tray, books)
+            tray.settle_first()
+
+    def _send(self, association: OpenAssociation, row: Delivery, tray: Tray, books: Bookkeeper) -> None:
         outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())  # still ours?
-        tray.in_flight, started = row, self.now()
+        started = self.now()
         try:
             answer = store(association, self.files[row.sop_instance_uid], message_id=row.id % 0xFFFF + 1)
         except ArchiveRefusedError as error:
@@ -134,5 +153,3 @@ class Courier:
         else:
             books.sent(row, answer, since=started)
             tray.sent(row)
-        tray.in_flight = None
-        tray.to_send.pop(0)

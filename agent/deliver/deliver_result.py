@@ -18,6 +18,7 @@ from agent.deliver.away import left_alone
 from agent.deliver.courier import Courier
 from agent.deliver.kept_objects import KeptBytesError, kept_files
 from agent.deliver.parking import Parking
+from agent.deliver.second_lane import Lanes
 from agent.deliver.storage_scu import ScuConfig
 from agent.domain.errors import LostLeaseError
 from agent.domain.identifiers import Archive
@@ -57,6 +58,7 @@ def deliver_result(
     *,
     commitment_seconds: float = 0.0,
     parking: Parking | None = None,
+    lanes: Lanes | None = None,
 ) -> DeliveryOutcome:
     """Send and prove what is due, then finish the work item or give it back until the next row is due.
 
@@ -68,6 +70,8 @@ def deliver_result(
         How long an archive may take to report on storage commitment; 0: C-FIND alone proves.
     parking
         Where associations stay on which reports are still to come; one a process.
+    lanes
+        Which archives take no second association; one a process.
 
     Raises
     ------
@@ -94,6 +98,7 @@ def deliver_result(
                 age=age,
                 commitment_seconds=commitment_seconds,
                 parking=parking or Parking(),
+                lanes=lanes or Lanes(),
                 now=now,
                 random=random,
                 log=log,

@@ -29,7 +29,7 @@ _NOT_LISTED_AFTER_ALL: Final = "the archive committed to store the object, but d
 _NO_WAY: Final = "no report of storage commitment within {seconds:g} s, and the archive accepts no C-FIND"
 _AT_ONCE_SECONDS: Final = 0.5
 """Most archives report within this; the step waits for it, and leaves a later report to the next step."""
-_LOOK_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.004
 
 
 def listed(association: OpenAssociation, rows: Iterable[Delivery]) -> set[int]:
@@ -95,13 +95,10 @@ class Prover:
             return
         there = listed(association, rows)
         tray.to_send = [*(row for row in rows if row.id not in there), *tray.to_send]
-        for row in rows:
-            if row.id not in there:
-                continue
-            if self._offered(association) and row.transaction_uid is None:
-                tray.to_prove.append(row)
-            else:
-                self.books.proved(row, Proof.C_FIND, since=started)
+        found = [row for row in rows if row.id in there]
+        to_ask = [row for row in found if self._offered(association) and row.transaction_uid is None]
+        tray.to_prove += to_ask
+        self.books.proved([row for row in found if row not in to_ask], Proof.C_FIND, since=started)
         tray.to_look = []
 
     def prove(self, association: OpenAssociation, tray: Tray) -> str | None:
@@ -136,10 +133,9 @@ class Prover:
     def _find(self, association: OpenAssociation, tray: Tray, started: float) -> None:
         """Let C-FIND alone decide."""
         there = listed(association, tray.to_prove)
+        self.books.proved([row for row in tray.to_prove if row.id in there], Proof.C_FIND, since=started)
         for row in tray.to_prove:
-            if row.id in there:
-                self.books.proved(row, Proof.C_FIND, since=started)
-            else:
+            if row.id not in there:
                 self.books.look_again(row, ArchiveError(_NOT_LISTED))
         tray.to_prove = []
 
@@ -170,15 +166,14 @@ class Prover:
         """Settle the rows that the archive reported on; returns those that something else must decide."""
         committed = [row for row in rows if row.committed]
         there = self._uncontradicted(association, committed) if committed else set()
+        self.books.proved([row for row in committed if row.id in there], Proof.STORAGE_COMMITMENT, since=started)
         open_ones = []
         for row in rows:
             if row.commitment_status is None:
                 open_ones.append(row)
             elif not row.committed:
                 open_ones += self._denied(row)
-            elif row.id in there:
-                self.books.proved(row, Proof.STORAGE_COMMITMENT, since=started)
-            else:
+            elif row.id not in there:
                 self.books.look_again(row, ArchiveError(_NOT_LISTED_AFTER_ALL), ask_again=True)
         return open_ones
 

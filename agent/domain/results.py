@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 
@@ -41,6 +43,11 @@ class ResultObject:
     series_instance_uid: str
     study_instance_uid: str
     encoded: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of `encoded`, in hexadecimal digits."""
+        return hashlib.sha256(self.encoded).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

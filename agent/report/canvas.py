@@ -38,6 +38,8 @@ BANNER_FILL: Final[Colour] = (56, 42, 8)
 """Dark: a bright bar would blind a reader in a dark room to the tissue below it."""
 """Every pair with BACKGROUND has a contrast of at least 4.5:1; a test computes it."""
 
+_WORDS_KEPT: Final = 128
+"""Lines of one size; some 20 kB each."""
 _NO_GLYPH: Final = "\U0010ffff"
 ELLIPSIS: Final = "…"
 
@@ -45,6 +47,8 @@ ELLIPSIS: Final = "…"
 @lru_cache(maxsize=32)
 def font(pixels: int) -> ImageFont.FreeTypeFont:
     """Return the font that Pillow carries (Aileron, CC0): Latin letters only.
+
+    It remembers what it drew: most words of a page stand on every page.
 
     Raises
     ------
@@ -54,6 +58,9 @@ def font(pixels: int) -> ImageFont.FreeTypeFont:
     loaded = ImageFont.load_default(pixels)
     if not isinstance(loaded, ImageFont.FreeTypeFont):
         raise RuntimeError("Pillow was built without FreeType; install the wheel from PyPI")  # noqa: TRY004
+    # Pillow draws with what these give and changes nothing of it
+    loaded.getmask2 = lru_cache(_WORDS_KEPT)(loaded.getmask2)  # type: ignore[method-assign,assignment]
+    loaded.getlength = lru_cache(_WORDS_KEPT)(loaded.getlength)  # type: ignore[method-assign,assignment]
     return loaded
 
 
@@ -64,6 +71,7 @@ def has_glyph(sign: str) -> bool:
     return sign.isspace() or bytes(face.getmask(sign)) != bytes(face.getmask(_NO_GLYPH))
 
 
+@lru_cache(maxsize=512)
 def drawable(text: str) -> str:
     """Spell in ASCII what has no glyph: other people's words must not turn into boxes either."""
     return "".join(sign if has_glyph(sign) and sign.isprintable() else spelt(sign) for sign in text)

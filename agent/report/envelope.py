@@ -8,12 +8,15 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import dcmwrite, write_sequence
+from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -32,6 +35,7 @@ SERIES_NUMBERS: Final = {"report": 9801, "pictures": 9802, "document": 9803, "re
 """High, so that viewers list our series after the source's."""
 _LO: Final = 64
 _SH: Final = 16
+_CODE: Final = ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +180,42 @@ def _encoded(made: Dataset) -> bytes:
     buffer = io.BytesIO()
     with quiet_pydicom():  # a source's unknown character set is kept; our own text is ASCII
         # pydicom writes raw elements as they are only where data set and file have the same encoding and character set
-        made.set_original_encoding(False, True, made._character_set)
+        _settle(made)
         dcmwrite(buffer, made, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _settle(made: Dataset) -> None:
+    """Say of every data set inside that nothing of it need be converted, and put in codes as the bytes that they are.
+
+    Else pydicom looks through all that lies below each level once more, and encodes a report's codes, of which there
+    are a few in hundreds of places, one by one.
+    """
+    made.set_original_encoding(False, True, made._character_set)
+    for element in list(made.elements()):
+        if element.VR != "SQ" or isinstance(element, RawDataElement):
+            continue
+        if (code := _code_of(element)) is not None:
+            value = _encoded_code(code)
+            made[element.tag] = RawDataElement(element.tag, "SQ", len(value), value, 0, False, True)
+            continue
+        for item in element.value:
+            _settle(item)
+
+
+def _code_of(sequence: DataElement) -> tuple[str, str, str] | None:
+    """Value, scheme and meaning, where the sequence holds one code of these three in ASCII and nothing else."""
+    if len(sequence.value) != 1 or [element.keyword for element in sequence.value[0].elements()] != _CODE:
+        return None
+    value, scheme, meaning = (str(element.value) for element in sequence.value[0].elements())
+    return (value, scheme, meaning) if (value + scheme + meaning).isascii() else None
+
+
+@lru_cache(maxsize=512)
+def _encoded_code(code: tuple[str, str, str]) -> bytes:
+    """Encode the sequence of one code as pydicom does."""
+    holder, buffer = Dataset(), DicomBytesIO()
+    holder.ConceptNameCodeSequence = [codes.code_item(Code(*code))]
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_sequence(buffer, holder["ConceptNameCodeSequence"], ["iso8859"])
     return buffer.getvalue()

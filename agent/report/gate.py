@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property, lru_cache
+from typing import Any, Final
 
 from pydicom import Dataset, dcmread
-from pydicom.datadict import keyword_for_tag
-from pydicom.dataelem import DataElement
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
 from pydicom.uid import (
     ColorSoftcopyPresentationStateStorage,
     Comprehensive3DSRStorage,
@@ -72,6 +72,8 @@ _MARKED: Final = {
     ResultKind.GREY_STATE: (),
 }
 """Attributes that carry the research marking; none: a content item does."""
+Item = Mapping[str, Any]
+"""Values of a data set by keyword."""
 _NAMES_PATIENT: Final = frozenset({ResultKind.SUMMARY, ResultKind.DOCUMENT})
 
 
@@ -92,6 +94,21 @@ class Finished:
     def is_picture(self) -> bool:
         """Whether it has pixels."""
         return self.made.kind in (ResultKind.SUMMARY, ResultKind.HEATMAP)
+
+    @cached_property
+    def own(self) -> _Own:
+        """Everything of ours in it, gone through once for all rules."""
+        return _Own((self.read,))
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """Items of its sequences, at any depth."""
+        return self.own.items[1:]
+
+    @cached_property
+    def texts(self) -> list[tuple[str, str]]:
+        """Keyword and words of what is there to be read."""
+        return [(name, str(element.value)) for name, element in self.own.elements if name in _TEXTS]
 
 
 Rule = Callable[[Finished], "str | None"]
@@ -149,7 +166,7 @@ def _research(one: Finished) -> str | None:
         return "Series Description does not end with the marking"
     places = _MARKED[one.made.kind]
     if not places:
-        comments = [text for name, text in _texts(read) if name in ("TextValue", "UnformattedTextValue")]
+        comments = [text for name, text in one.texts if name in ("TextValue", "UnformattedTextValue")]
         return None if any(RESEARCH_SUFFIX in text for text in comments) else "no Comment carries the marking"
     missing = [name for name in places if RESEARCH_SUFFIX not in str(read.get(name, ""))]
     return f"{missing[0]} does not carry the marking" if missing else None
@@ -168,11 +185,11 @@ def _flags(one: Finished) -> str | None:
 
 
 def _known_codes(one: Finished) -> str | None:
-    for item in _items(one.read):
+    for item in one.items:
         if "CodeValue" not in item:
             continue
-        key = (str(item.CodeValue), str(item.CodingSchemeDesignator))
-        if codes.DECLARED.get(key) != item.CodeMeaning:
+        key = (str(item["CodeValue"]), str(item.get("CodingSchemeDesignator")))
+        if codes.DECLARED.get(key) != item.get("CodeMeaning"):
             return f"code ({key[0]}, {key[1]}) is not in our tables under its meaning"
     schemes = [item.CodingSchemeDesignator for item in one.read.CodingSchemeIdentificationSequence]
     return None if schemes == [codes.SCHEME] else "the private coding scheme is not declared"
@@ -187,13 +204,13 @@ def _purposes(one: Finished) -> str | None:
         for item in one.read.get(sequence, ()):
             if not _has_purpose(item, code.value):
                 return f"{sequence} has another purpose than {code.value}"
-    for item in _items(Dataset(), one.read.get("PredecessorDocumentsSequence", ())):
+    for item in _Own(one.read.get("PredecessorDocumentsSequence", ())).items:
         if "ReferencedSOPInstanceUID" in item and not _has_purpose(item, codes.REPLACED_REPORT.value):
             return f"a replaced document has another purpose than {codes.REPLACED_REPORT.value}"
     return None
 
 
-def _has_purpose(item: Dataset, value: str) -> bool:
+def _has_purpose(item: Dataset | Item, value: str) -> bool:
     purposes = item.get("PurposeOfReferenceCodeSequence", ())
     return len(purposes) == 1 and purposes[0].CodeValue == value
 
@@ -201,11 +218,7 @@ def _has_purpose(item: Dataset, value: str) -> bool:
 def _predecessor(one: Finished) -> str | None:
     if not one.is_report:
         return None
-    named = [
-        item.ReferencedSOPInstanceUID
-        for item in _items(Dataset(), one.read.get("PredecessorDocumentsSequence", ()))
-        if "ReferencedSOPInstanceUID" in item
-    ]
+    named = _named(one.read.get("PredecessorDocumentsSequence", ()))
     replaced = one.study.predecessor
     expected = [] if replaced is None else [replaced.sop_instance_uid]
     return None if named == expected else "the replaced report is not named"
@@ -223,8 +236,8 @@ def _algorithm(one: Finished) -> str | None:
         return None
     expected = {"111001": {name}, "111003": {version}, "121012": {device}, "121015": {name}}
     found: dict[str, set[str]] = {value: set() for value in expected}
-    for item in _items(one.read):
-        concept = item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else ""
+    for item in one.items:
+        concept = item["ConceptNameCodeSequence"][0].CodeValue if "ConceptNameCodeSequence" in item else ""
         if concept in found:
             found[concept].add(str(item.get("TextValue") or item.get("UID")))
     return None if found == expected else "algorithm and device observer are not the contributing equipment"
@@ -248,13 +261,14 @@ def _references(one: Finished) -> str | None:
     """
     rejecting = one.made.kind is ResultKind.REJECTION_NOTE
     replaced = {(was.sop_class_uid, was.sop_instance_uid) for was in one.study.replaced if rejecting}
-    for item in _items(one.read):
+    for item in one.items:
         if "ReferencedSOPInstanceUID" not in item or _has_purpose(item, codes.REPLACED_REPORT.value):
             continue
-        if (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID) in replaced:
+        sop_class, uid = item.get("ReferencedSOPClassUID"), item["ReferencedSOPInstanceUID"]
+        if (sop_class, uid) in replaced:
             continue
-        header = one.study.evidence.find(item.ReferencedSOPInstanceUID)
-        if header is None or header.sop_class_uid != item.ReferencedSOPClassUID:
+        header = one.study.evidence.find(uid)
+        if header is None or header.sop_class_uid != sop_class:
             return "a referenced instance is not among the evidence"
         frames = _values(item, "ReferencedFrameNumber")
         if any(not 1 <= int(frame) <= header.frames for frame in frames):
@@ -267,10 +281,9 @@ def _all_evidence(one: Finished) -> str | None:
     if not one.is_report:
         return None
     named = [
-        item.ReferencedSOPInstanceUID
+        uid
         for sequence in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
-        for item in _items(Dataset(), one.read.get(sequence, ()))
-        if "ReferencedSOPInstanceUID" in item
+        for uid in _named(one.read.get(sequence, ()))
     ]
     expected = sorted(header.sop_instance_uid for header in one.study.evidence.headers)
     return None if sorted(named) == expected else "the evidence sequences do not name every instance once"
@@ -301,22 +314,22 @@ def _sizes(one: Finished) -> str | None:
 
 
 def _value_lengths(one: Finished) -> str | None:
-    for element in _own_elements(one.read):
+    for name, element in one.own.elements:
         longest = LONGEST.get(str(element.VR))
         values = element.value if isinstance(element.value, Sequence) and element.VM > 1 else [element.value]
         if longest is not None and any(len(str(value)) > longest for value in values if value is not None):
-            return f"{element.keyword} is longer than {longest} characters"
+            return f"{name} is longer than {longest} characters"
     return None
 
 
 def _words(one: Finished) -> str | None:
-    for name, text in _texts(one.read):
+    for name, text in one.texts:
         if not text.isascii():
             return f"{name} is not ASCII and may read otherwise in the source's character set"
         if found := _FORBIDDEN.search(text):
             return f"{name} says {found.group(0)!r}"
     refused = one.is_report and one.study.outcome.refusal is not None
-    said = any(NO_SCORE in text for name, text in _texts(one.read) if name == "TextValue")
+    said = any(NO_SCORE in text for name, text in one.texts if name == "TextValue")
     return "a refusal does not say that it is not a negative result" if refused and not said else None
 
 
@@ -342,38 +355,61 @@ RULES: Final[dict[str, Rule]] = {
 }
 """Name → rule, in the order they are held against an object."""
 
-_FOREIGN: Final = frozenset({*IDENTITY_TYPE_2, *IDENTITY_TYPE_3, "SpecificCharacterSet", "PixelData"})
+_FOREIGN: Final = frozenset(
+    tag_for_keyword(name) for name in (*IDENTITY_TYPE_2, *IDENTITY_TYPE_3, "SpecificCharacterSet", "PixelData")
+)
 
 
-def _items(top: Dataset, sequence: Sequence[Dataset] = ()) -> Iterator[Dataset]:
-    """Every data set inside, at any depth; the source's own attributes stay undecoded."""
-    yield from sequence
-    for inner in (*sequence, top):
-        for element in _own_elements(inner, deep=False):
-            if element.VR == "SQ":
-                for item in element.value:
-                    yield item
-                    yield from _items(item)
+class _Own:
+    """What data sets hold at any depth, decoded once; the source's own attributes stay undecoded."""
+
+    def __init__(self, sequence: Iterable[Dataset]) -> None:
+        self.elements: list[tuple[str, DataElement]] = []
+        """By keyword, in the order of their bytes."""
+        self.items: list[Item] = []
+        """Every data set, an item before those inside it."""
+        for item in sequence:
+            self._take(item)
+
+    def _take(self, read: Dataset) -> None:
+        values: dict[str, Any] = {}
+        self.items.append(values)
+        for tag in sorted(map(int, read.keys())):  # a tag of pydicom's compares in Python
+            if tag in _FOREIGN:
+                continue
+            name = _keyword(tag)
+            raw: Any = read.get_item(tag)  # as it was read, unless something asked for it before
+            if name.endswith("CodeSequence") and isinstance(raw, RawDataElement):
+                element, inside = _code(raw)
+                self.elements += [(name, element), *inside.elements]
+                self.items += inside.items
+            else:
+                element = read[tag]
+                self.elements.append((name, element))
+                for item in element.value if element.VR == "SQ" else ():
+                    self._take(item)
+            values[name] = element.value
 
 
-def _own_elements(read: Dataset, *, deep: bool = True) -> Iterator[DataElement]:
-    for tag in sorted(read.keys()):
-        if keyword_for_tag(BaseTag(tag)) in _FOREIGN:
-            continue
-        element = read[tag]
-        yield element
-        if deep and element.VR == "SQ":
-            for item in element.value:
-                yield from _own_elements(item)
+@lru_cache(maxsize=512)
+def _keyword(tag: int) -> str:
+    return keyword_for_tag(tag)
 
 
-def _texts(read: Dataset) -> Iterator[tuple[str, str]]:
-    for element in _own_elements(read):
-        if element.keyword in _TEXTS:
-            yield element.keyword, str(element.value)
+@lru_cache(maxsize=1024)
+def _code(raw: RawDataElement) -> tuple[DataElement, _Own]:
+    """Decode a sequence of codes; a report holds the same few hundreds of times, and the same bytes read the same."""
+    element = convert_raw_data_element(raw)
+    return element, _Own(element.value if element.VR == "SQ" else ())
 
 
-def _values(item: Dataset, name: str) -> list[str]:
+def _named(sequence: Iterable[Dataset]) -> list[str]:
+    """SOP Instance UIDs that a sequence refers to, at any depth."""
+    items = _Own(sequence).items
+    return [str(item["ReferencedSOPInstanceUID"]) for item in items if "ReferencedSOPInstanceUID" in item]
+
+
+def _values(item: Dataset | Item, name: str) -> list[str]:
     value = item.get(name)
     if value is None or value == "":
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -80,16 +81,38 @@ def draw_heatmap(page: HeatmapPage) -> NDArray[np.uint8]:
 
 def overlaid(picture: ViewPicture) -> NDArray[np.uint8]:
     """Blend the saliency over the source inside the sector; elsewhere the source stays as it is."""
-    source = as_rgb(picture.source)
+    source = picture.source
     saliency = _shown(picture)
+    levels = np.rint(saliency * 255).astype(np.uint8)
+    if np.array_equal(levels.astype(np.float32) / np.float32(255), saliency):  # as pictures are kept
+        places = levels.astype(np.uint16) << 8
+        channels = range(3) if source.ndim == 3 else (0, 0, 0)
+        grey = source.reshape(*source.shape[:2], -1)
+        result = np.empty((*saliency.shape, 3), np.uint8)
+        for colour, channel in enumerate(channels):
+            result[..., colour] = np.take(_blends()[colour], places | grey[..., channel])
+    else:
+        result = _blended(as_rgb(source), saliency)
+    result[_outline(saliency, picture.sector)] = _CONTOUR_COLOUR
+    return result
+
+
+def _blended(source: NDArray[np.uint8], saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Blend colours over [..., 3] by saliency [...]."""
     share = np.clip((saliency - FLOOR) / (1 - FLOOR), 0, 1)
     opacity = np.where(share > 0, OPACITY * (0.45 + 0.55 * share), 0.0)[..., None]
     # a step at the floor would draw an edge that is not in the map: fade in over the first tenth
     opacity *= np.clip(share * 10, 0, 1)[..., None]
-    blended = source * (1 - opacity) + coloured(share) * opacity
-    result: NDArray[np.uint8] = np.round(blended).astype(np.uint8)
-    result[_outline(saliency, picture.sector)] = _CONTOUR_COLOUR
-    return result
+    blended: NDArray[np.uint8] = np.round(source * (1 - opacity) + coloured(share) * opacity).astype(np.uint8)
+    return blended
+
+
+@lru_cache(maxsize=1)
+def _blends() -> NDArray[np.uint8]:
+    """Return [3, 65536]: each channel blended, by 256 times the saliency's level plus the source's."""
+    levels, greys = np.divmod(np.arange(1 << 16), 256)
+    source = np.repeat(greys.astype(np.uint8)[:, None], 3, axis=1)
+    return np.ascontiguousarray(_blended(source, levels.astype(np.float32) / np.float32(255)).T)
 
 
 def _shown(picture: ViewPicture) -> NDArray[np.float32]:

@@ -61,7 +61,8 @@ def spelt(sign: str) -> str:
 
 def plain(text: str, limit: int | None = None) -> str:
     """Write `text` in printable ASCII without backslash and tilde, at most `limit` characters."""
-    spoken = "".join(" " if sign.isspace() else spelt(sign) for sign in text)
+    usual = text.isascii() and text.isprintable() and not _SIGNS.keys() & set(text)
+    spoken = text if usual else "".join(" " if sign.isspace() else spelt(sign) for sign in text)
     safe = " ".join(spoken.split())
     if limit is None or len(safe) <= limit:
         return safe

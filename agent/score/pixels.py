@@ -142,7 +142,9 @@ def _video_frames(image: ImageFile, last: int) -> Iterator[tuple[int, Any]]:
             raise NotScorableError(f"a video of more than {_LARGEST_VIDEO >> 20} MiB")
         file.seek(0)
         with quiet_pydicom():
-            stream = b"".join(generate_fragments(dcmread(file, specific_tags=["PixelData"]).PixelData))
+            items = io.BytesIO(dcmread(file, specific_tags=["PixelData"]).PixelData)
+            parse_basic_offsets(items)  # the table is no part of the stream; some write one for the only "frame"
+            stream = b"".join(generate_fragments(items))
     rows, columns = int(image.header.Rows), int(image.header.Columns)
     with av.open(io.BytesIO(stream), mode="r") as container:
         for index, frame in enumerate(container.decode(video=0)):

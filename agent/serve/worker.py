@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from agent.domain.errors import AgentError
@@ -76,6 +76,7 @@ def run_worker(settings: Settings, queue: str) -> None:
         for closed in tick.closed:
             log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
 
+    setup_logging.connect(_logging_is_set_up, weak=False)
     stop = threading.Event()
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
     _every(TICK_SECONDS, look, stop, log)
@@ -92,6 +93,10 @@ def run_worker(settings: Settings, queue: str) -> None:
         ["--quiet", "worker", f"--queues={queue}", "--loglevel=WARNING", f"--hostname={queue}@%h", *options]
     )
     stop.set()
+
+
+def _logging_is_set_up(**_: Any) -> None:
+    """Keep Celery from setting its own level for every line of this process."""
 
 
 def _waker(app: Celery, log: Any) -> Callable[[int, Step], None]:
@@ -124,15 +129,17 @@ def _score_steps(
     from agent.score.score_study import ScoreLimits
     from agent.tasks.report import ReportStep
     from agent.tasks.score import ScoreStep
+    from agent.tasks.warm_up import warm_up
 
     predictor = predictors_of(settings)
-    predictor(None)  # loaded and warm before the process says that it is ready
+    limits = ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views)
+    warm_up(predictor(None), limits)  # loaded and warm before the process says that it is ready
     layout, destinations, extras = layout_of(settings), settings.results.destinations, extras_of(settings)
     score = ScoreStep(
         ledger=ledger,
         layout=layout,
         owner=owner,
-        limits=ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views),
+        limits=limits,
         destinations=destinations,
         extras=extras,
         predictor=predictor,

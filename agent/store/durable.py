@@ -82,6 +82,22 @@ def write_file(final: Path, content: bytes) -> None:
     OSError
         The disk is full or broken; nothing is left under either name.
     """
+    temporary = stage(final, content)
+    try:
+        publish(temporary, final)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def stage(final: Path, content: bytes) -> Path:
+    """Write `content` beside its final place, durably but for its name; returns where it lies, to be published.
+
+    Raises
+    ------
+    OSError
+        The disk is full or broken; nothing is left.
+    """
     make_directory(final.parent)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -91,10 +107,10 @@ def write_file(final: Path, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        publish(temporary, final)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+    return temporary
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

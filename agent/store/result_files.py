@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.store.durable import write_file
+from agent.store.durable import publish_together, stage, write_file
 from agent.store.layout import Layout
 
 _PICTURES = "views.npz"
@@ -69,6 +69,34 @@ def _picture(arrays: Any, index: int) -> ViewPicture:
 def write_object(layout: Layout, result_key: str, sop_instance_uid: str, encoded: bytes) -> None:
     """Keep one result object's bytes, durably."""
     write_file(object_path(layout, result_key, sop_instance_uid), encoded)
+
+
+class ObjectFiles:
+    """The objects of a result on their way to their names: all of them get one, or none does.
+
+    They are written while others are still being made, from whichever thread makes them.
+    """
+
+    def __init__(self, layout: Layout, result_key: str) -> None:
+        self._layout = layout
+        self._result_key = result_key
+        self._staged: list[tuple[Path, Path]] = []
+
+    def add(self, sop_instance_uid: str, encoded: bytes) -> None:
+        """Write one object's bytes; raises OSError where the disk is full or broken."""
+        final = object_path(self._layout, self._result_key, sop_instance_uid)
+        self._staged.append((stage(final, encoded), final))
+
+    def __enter__(self) -> ObjectFiles:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        failed = [] if kind is not None else publish_together(self._staged)
+        if kind is not None or any(failed):
+            for temporary, _final in self._staged:
+                temporary.unlink(missing_ok=True)
+        for error in filter(None, failed):
+            raise error
 
 
 def quarantine(layout: Layout, sop_instance_uid: str, encoded: bytes, reason: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from agent.deliver.deliver_result import deliver_result
 from agent.deliver.kept_objects import KeptBytesError
 from agent.deliver.parking import Parking
+from agent.deliver.second_lane import Lanes
 from agent.domain.work_item import Step, WorkItem
 from agent.scu.config import ScuConfig
 from agent.store.layout import Layout
@@ -29,6 +30,7 @@ class DeliverStep:
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
     parking: Parking = field(default_factory=Parking)
+    lanes: Lanes = field(default_factory=Lanes)
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Send and prove what is due of the work item."""
@@ -44,6 +46,7 @@ class DeliverStep:
                 log,
                 commitment_seconds=self.commitment_seconds,
                 parking=self.parking,
+                lanes=self.lanes,
             )
         except KeptBytesError as error:
             log.warning("kept objects are not whole: built again", cause=error.cause)

@@ -14,7 +14,7 @@ from agent.domain.work_item import Step, WorkItem
 from agent.report.errors import GateError
 from agent.report.report_study import ReportRequest, build_report
 from agent.store.layout import Layout
-from agent.store.result_files import quarantine, read_view_pictures, write_object
+from agent.store.result_files import ObjectFiles, quarantine, read_view_pictures
 from agent.tasks.sources import existing
 from agent.worklist import results
 from agent.worklist.ledger import Ledger
@@ -50,18 +50,22 @@ class ReportStep:
             replaced=results.replaced_objects(self.ledger, kept.replaces_key),
             station_name=self.station_name,
         )
-        objects = self._passed(request)
-        for made in objects:
-            write_object(self.layout, item.result_key, made.sop_instance_uid, made.encoded)
+        with ObjectFiles(self.layout, item.result_key) as files:
+            objects = self._passed(request, files)
         destinations = tuple(map(str, self.destinations))
         results.keep_objects(self.ledger, item, self.owner, objects, destinations, self.now(), self.extras)
         log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
         self.wake(item.id, Step.DELIVER)
 
-    def _passed(self, request: ReportRequest) -> tuple[ResultObject, ...]:
+    def _passed(self, request: ReportRequest, files: ObjectFiles) -> tuple[ResultObject, ...]:
         """Build the objects; one that breaks a rule goes to the quarantine, and none of them is sent."""
+
+        def keep(made: ResultObject) -> None:
+            files.add(made.sop_instance_uid, made.encoded)
+            _ = made.sha256  # while other threads draw; the ledger asks for it under its lock
+
         try:
-            return build_report(request)
+            return build_report(request, keep)
         except GateError as error:
             quarantine(self.layout, error.made.sop_instance_uid, error.made.encoded, str(error))
             raise

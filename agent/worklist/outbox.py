@@ -50,10 +50,11 @@ def mark_sent(ledger: Ledger, delivery_id: int, now: float) -> None:
     _change(ledger, delivery_id, values | {"attempts": t.outbox.c.attempts + 1})
 
 
-def mark_proved(ledger: Ledger, delivery_id: int, proof: Proof, now: float) -> None:
-    """Record that the archive is known to hold the object."""
+def mark_proved(ledger: Ledger, delivery_ids: Iterable[int], proof: Proof, now: float) -> None:
+    """Record that the archive is known to hold these objects."""
     values = {"state": DeliveryState.PROVED, "proof": proof, "proved_at": now, "last_error": None}
-    _change(ledger, delivery_id, values)
+    with ledger.write() as connection:
+        connection.execute(sa.update(t.outbox).where(t.outbox.c.id.in_(list(delivery_ids))).values(values))
 
 
 def mark_retry(ledger: Ledger, delivery_id: int, *, error: str, not_before: float) -> None:
@@ -127,6 +128,7 @@ def fill(
     order = sa.case(_ORDER, value=t.result_objects.c.kind, else_=len(_ORDER))
     made = list(connection.execute(objects.order_by(order, t.result_objects.c.position)))
     kept = {"state": DeliveryState.KEPT, "proof": Proof.KEPT}
+    rows: list[dict[str, Any]] = []
     for destination in destinations or (None,):
         for uid, kind in made:
             if kind in OPTIONAL_KINDS and destination not in extras.get(kind, frozenset()):
@@ -140,7 +142,9 @@ def fill(
                 "not_before": 0.0,
                 "look_first": look_first,
             }
-            connection.execute(sa.insert(t.outbox).values(values | (kept if destination is None else {})))
+            rows.append(values | (kept if destination is None else {}))
+    if rows:
+        connection.execute(sa.insert(t.outbox), rows)
 
 
 def is_open(delivery: Delivery) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,13 +79,14 @@ def keep_objects(
     extras: Extras = outbox.NO_EXTRAS,
 ) -> None:
     """Record result objects whose bytes already lie in the store, fill the outbox and move on to delivery."""
+    rows = {made.sop_instance_uid: _object_row(item.result_key, made) for made in objects}
     with ledger.write() as connection:
         done = f"{len(objects)} objects"
         work_items.advance(connection, item.id, owner, done=Step.REPORT, step=Step.DELIVER, now=now, outcome=done)
         known = set(_object_uids(connection, item.result_key))
-        for made in objects:
-            if made.sop_instance_uid not in known:
-                connection.execute(sa.insert(t.result_objects).values(_object_row(item.result_key, made)))
+        new = [row for uid, row in rows.items() if uid not in known]
+        if new:
+            connection.execute(sa.insert(t.result_objects), new)
         outbox.fill(connection, item.id, item.result_key, destinations, look_first=bool(known), extras=extras)
 
 
@@ -221,6 +221,6 @@ def _object_row(result_key: str, made: ResultObject) -> dict[str, object]:
         "sop_class_uid": made.sop_class_uid,
         "series_instance_uid": made.series_instance_uid,
         "study_instance_uid": made.study_instance_uid,
-        "sha256": hashlib.sha256(made.encoded).hexdigest(),
+        "sha256": made.sha256,
         "bytes": len(made.encoded),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 import time
@@ -56,6 +57,8 @@ def test_the_whole_way(
     assert sorted(ds.SOPClassUID for ds in one.values()) == [SC_CLASS] * 3 + [SR_CLASS]
     assert {ds.StudyInstanceUID for ds in one.values()} == {uid}
     assert shown["score"]["quality"] == "limited", "two of three views"
+    told = {json.loads(line).get("event") for line in agent.log.read_text().splitlines() if line.startswith("{")}
+    assert {"scored", "reported", "object sent", "object proved", "delivered"} <= told, "workers tell what they do"
     push(storescu, hospital, first)
     time.sleep(3)
     assert set(results_of(hospital)) == set(one)

@@ -1,4 +1,4 @@
-"""How long a study takes: the arithmetic on every engine here, and the way from claimed work item to proved results.
+"""How long the arithmetic of a study takes on every engine here, and what comes before it.
 
 `make bench-scoring` first exports a bundle of five EfficientNet-B3 members and times torch on it, in the same run.
 """
@@ -10,17 +10,13 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.uid import JPEGBaseline8Bit
 
-from agent.domain.study import Instance
 from agent.score.candidates import look_at
 from agent.score.score_study import ScoreLimits, score_study
 from inference.backends.interface import BackendError, Graphs
@@ -29,14 +25,13 @@ from inference.bundle import Bundle
 from inference.ensemble import combine
 from inference.predictor import Predictor
 from inference.verify import verify
-from tests.support.ultrasound import image, jpeg, phantom, saved
+from tests.load.way import jpeg_instance
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "inference" / "bundles" / "reference"
 B3 = ROOT / "build" / "bench"
 RUNS = int(os.environ.get("BENCH_RUNS", "9"))
-STUDIES = int(os.environ.get("BENCH_STUDIES", "20"))
 
 
 class Opened:
@@ -65,16 +60,6 @@ def folders() -> Iterator[Path]:
     yield SHIPPED
     if (B3 / "bundle.json").exists():
         yield B3
-
-
-def jpeg_instance(number: int, frames: int, folder: Path) -> tuple[Instance, Path]:
-    pixels = [phantom(seed=number + 10 * other).pixels for other in range(min(frames, 4))]
-    ds = image(number, pixels[0])
-    if frames > 1:
-        ds.NumberOfFrames = frames
-    ds.PixelData = jpeg([pixels[frame % len(pixels)] for frame in range(frames)])
-    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
-    return saved(ds, folder, JPEGBaseline8Bit)
 
 
 @pytest.mark.parametrize("folder", [*folders()], ids=lambda folder: folder.name)
@@ -136,78 +121,3 @@ def test_a_long_cine_costs_the_frames_it_uses(tmp_path: Path, frames: int) -> No
     grown = (psutil.Process().memory_info().rss - before) / 2**20
     size = path.stat().st_size / 2**20
     print(f"\n{frames} frames, {size:.1f} MiB: {cost}, memory grew {grown:.0f} MiB")
-
-
-@pytest.mark.peers
-def test_from_claimed_to_proved(tmp_path: Path, free_port: Callable[[], int], peer_tool: Callable[[str], Path]) -> None:
-    """Studies into a local Orthanc: first one at a time, for the stages; then a queue, for the studies an hour."""
-    from tests.peers.orthanc import Orthanc
-    from tests.support.agent_process import AgentProcess
-
-    peer_tool("Orthanc")
-    port = free_port()
-    with Orthanc(tmp_path, {"STEATOSIS": ("127.0.0.1", port)}) as orthanc:
-        settings = {
-            "AGENT_RESULTS__DESTINATIONS": json.dumps([orthanc.archive]),
-            "AGENT_STUDY__QUIET_SECONDS": "1",
-            "AGENT_MODEL__BACKEND": "auto",
-        }
-        agent = AgentProcess(tmp_path / "agent", dicom_port=port, web_port=free_port(), settings=settings)
-        agent.start()
-        try:
-            alone = [agent.await_state(_sent(number, port, tmp_path)) for number in range(max(5, STUDIES // 4))]
-            told("one at a time", alone)
-            queued = [_sent(1000 + number, port, tmp_path) for number in range(STUDIES)]
-            busy_from = psutil.cpu_times()
-            told("queue", [agent.await_state(uid, seconds=600) for uid in queued])
-            print(f"cores busy while the queue was worked on: {busy(busy_from):.0f} %")
-        finally:
-            agent.kill()
-
-
-def busy(since: Any) -> float:
-    """Share of the machine's time that was not idle, percent, whoever used it."""
-    now = psutil.cpu_times()
-    idle = now.idle + now.iowait - since.idle - since.iowait
-    return 100 * (1 - idle / (sum(now) - sum(since)))
-
-
-def _sent(number: int, port: int, folder: Path) -> str:
-    """Send a study of three JPEG views; returns its UID."""
-    from pydicom import dcmread
-    from pynetdicom import AE
-
-    study = f"2.25.7{number}"
-    sets: list[Dataset] = []
-    for view in range(1, 4):
-        ds = dcmread(jpeg_instance(view, 1, folder)[1])
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = study, f"{study}.1", f"{study}.1.{view}"
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-        sets.append(ds)
-    ae = AE(ae_title="BENCH")
-    ae.add_requested_context(sets[0].SOPClassUID, JPEGBaseline8Bit)
-    association = ae.associate("127.0.0.1", port, ae_title="STEATOSIS")
-    assert association.is_established
-    assert [association.send_c_store(ds).Status for ds in sets] == [0, 0, 0]
-    association.release()
-    return study
-
-
-def told(what: str, shown: list[dict[str, Any]]) -> None:
-    """Print each stage's time from the ledger's own records, and the whole from the first claim to the last proof."""
-    stages: dict[str, list[float]] = {}
-    spans = []
-    for study in shown:
-        steps = study["times"]["steps"]
-        starts = [datetime.fromisoformat(step["started"]).astimezone(UTC).timestamp() for step in steps]
-        for step in steps:
-            stages.setdefault(step["step"], []).append(1e3 * float(step["seconds"]))
-        span = min(starts), max(at + float(step["seconds"]) for at, step in zip(starts, steps, strict=True))
-        stages.setdefault("claimed to proved", []).append(1e3 * (span[1] - span[0]))
-        spans.append(span)
-    print(f"\n{what}, {shown[0]['model']['backend']} {shown[0]['model']['precision']}")
-    for name, took in stages.items():
-        p50, p95 = np.percentile(took, (50, 95))
-        print(f"{name}: p50 {p50:.0f} ms, p95 {p95:.0f} ms, n {len(took)}")
-    wall = max(end for _, end in spans) - min(start for start, _ in spans)
-    print(f"{len(shown)} studies in {wall:.1f} s: {3600 * len(shown) / wall:.0f} an hour")

@@ -45,6 +45,10 @@ class Manners:
     hang_seconds: float = 0.0
     """Before it answers a C-STORE."""
     hang_association: float = 0.0
+    hang_second_association: float = 0.0
+    """Before it answers an association that is requested while another is open."""
+    most_associations: int | None = None
+    """Open at once; one more is rejected for the moment."""
     lies: bool = False
     """It answers Success and keeps nothing."""
     refuses: tuple[str, ...] = ()
@@ -158,8 +162,13 @@ class WaywardArchive:
             context for context in acceptor.supported_contexts if context.abstract_syntax not in self.manners.refuses
         ]
         time.sleep(self.manners.hang_association)
-        if self.manners.reject is not None:
-            event.assoc.acse.send_reject(*self.manners.reject)
+        others = sum(one.is_established for one in self.open)
+        if others:
+            time.sleep(self.manners.hang_second_association)
+        is_full = self.manners.most_associations is not None and others >= self.manners.most_associations
+        reject = (2, 3, 2) if is_full else self.manners.reject  # transient, local limit exceeded
+        if reject is not None:
+            event.assoc.acse.send_reject(*reject)
             event.assoc.is_rejected = True
             # pynetdicom would close the socket before its other thread has sent the PDU
             end = time.monotonic() + 5

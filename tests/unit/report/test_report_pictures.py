@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from agent.domain.score import Refusal
-from agent.report import canvas
+from agent.report import canvas, heatmap
 from agent.report.canvas import AMBER, BACKGROUND, BANNER_FILL, MUTED, SMALL, TEXT, Canvas, drawable, font, is_drawable
 from agent.report.colour_map import colour_table
 from agent.report.heatmap import CONTOUR, FLOOR, OPACITY, HeatmapPage, draw_heatmap, overlaid
@@ -76,6 +76,19 @@ def test_the_overlay_is_at_most_half_opaque() -> None:
     dark, bright = (overlaid(replace(flat, source=one)).astype(int) for one in sources)
     line = (dark == 255).all(axis=2)
     assert (bright - dark)[~line].min() >= 255 * (1 - OPACITY) - 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_kept_pictures_blend_as_any_other(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    shown = picture("1.2.3", 1, seed=3)
+    levels = np.random.default_rng(0).integers(0, 256, shown.saliency.shape)
+    colours = np.random.default_rng(1).integers(0, 256, (*shown.saliency.shape, channels)).astype(np.uint8)
+    kept = replace(
+        shown, saliency=levels.astype(np.float32) / 255, source=colours[..., 0] if channels == 1 else colours
+    )
+    fast = overlaid(kept)
+    monkeypatch.setattr(heatmap.np, "array_equal", lambda *_: False)
+    np.testing.assert_array_equal(fast, overlaid(kept))
 
 
 def test_a_line_carries_the_place_without_colour() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from agent.domain.result_uids import derived_uid
 from agent.domain.results import OPTIONAL_KINDS, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, Refusal
+from agent.report import envelope
 from agent.report.errors import EvidenceError, ReportRequestError
 from agent.report.report_study import build_report
 from agent.report.words import NO_SCORE, RESEARCH_STATEMENT
@@ -360,3 +362,17 @@ def test_the_change_since_the_earlier_result_is_coded(tmp_path: Path) -> None:
     assert change.MeasuredValueSequence[0].NumericValue == pytest.approx(5.4)
     assert [item.ConceptCodeSequence[0].CodeValue for item in named(report, "CHANGE")] == ["CHANGE-BEYOND"]
     assert any("change +5.4 points, beyond measurement variation (4.5 points)" in text for text in comments(report))
+
+
+def test_what_is_kept_on_the_way_is_what_comes_out(tmp_path: Path) -> None:
+    kept: dict[str, bytes] = {}
+    made = build_report(request(tmp_path), lambda one: kept.__setitem__(one.sop_instance_uid, one.encoded))
+    assert kept == {one.sop_instance_uid: one.encoded for one in made}
+    assert all(one.sha256 == hashlib.sha256(one.encoded).hexdigest() for one in made)
+
+
+def test_codes_put_in_as_bytes_are_what_pydicom_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request(tmp_path)
+    made = build_report(asked)
+    monkeypatch.setattr(envelope, "_code_of", lambda _: None)
+    assert [one.encoded for one in build_report(asked)] == [one.encoded for one in made]

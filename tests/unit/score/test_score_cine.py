@@ -6,11 +6,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.uid import MPEG4HP41, JPEGBaseline8Bit
 
 from agent.score import pixels as pixels_module
 from agent.score.parallel import FRAMES, in_order
@@ -73,6 +74,29 @@ def test_a_cine_whose_items_are_not_its_frames_is_left_to_pydicom(tmp_path: Path
     found = read_image(saved(ds, tmp_path, JPEGBaseline8Bit)[1])
     assert pixels_module._frame_offsets(found) is None
     assert all(isinstance(frame, np.ndarray) for _, frame in read_frames(found, [0, 1]))
+
+
+@pytest.mark.parametrize("has_bot", [True, False])
+def test_a_video_is_read_with_and_without_an_offset_table(tmp_path: Path, has_bot: bool) -> None:
+    drawn = phantom().pixels[:384, :512]
+    shape = drawn.shape[0] // 2 * 2, drawn.shape[1] // 2 * 2
+    frames = [np.roll(drawn[: shape[0], : shape[1]], 5 * number, axis=1) for number in range(8)]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = shape[1], shape[0], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    ds = image(1, np.repeat(frames[0][..., None], 3, axis=2), PhotometricInterpretation="YBR_PARTIAL_420")
+    ds.NumberOfFrames = len(frames)
+    ds.PixelData = encapsulate([buffer.getvalue()], has_bot=has_bot)
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    read = dict(read_frames(read_image(saved(ds, tmp_path, MPEG4HP41)[1]), [1, 6]))
+    for number, decoded in read.items():
+        assert isinstance(decoded, np.ndarray), decoded
+        shown = decoded if decoded.ndim == 2 else decoded[..., 0]
+        assert np.abs(shown.astype(np.float32) - frames[number]).mean() < 4
 
 
 def test_results_come_in_the_order_of_what_was_asked() -> None:

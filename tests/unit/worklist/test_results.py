@@ -63,7 +63,7 @@ def deliver(scene: Scene, number: int) -> None:
     for row in outbox.deliveries(scene.ledger, number):
         if row.destination is not None:
             outbox.mark_sent(scene.ledger, row.id, scene.now)
-            outbox.mark_proved(scene.ledger, row.id, Proof.C_FIND, scene.now)
+            outbox.mark_proved(scene.ledger, [row.id], Proof.C_FIND, scene.now)
     results.finish_delivery(scene.ledger, item, ME, failed_because=None, now=scene.now)
 
 
