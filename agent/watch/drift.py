@@ -21,7 +21,7 @@ from agent.watch.observations import UNIT_KINDS, Observation, UnitKind
 from agent.watch.observing import FIGURES
 from agent.watch.statistics import Stability, discoveries, psi, stability
 from agent.worklist.ledger import Ledger
-from inference.reference import Histogram, Reference, Value
+from inference.reference import MOST_BINS, Histogram, Reference, Value
 
 DAY: Final = 86400.0
 LEAST_STUDIES: Final = 20
@@ -74,6 +74,8 @@ class Comparison:
     now: tuple[float, ...] = ()
     """Shares by bin."""
     bins: tuple[str, ...] = ()
+    band: tuple[float, float] | None = None
+    """Between its 10th and 90th percentile lie four of five of the reference's values; None for words."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -182,6 +184,7 @@ def _compared(
     verdict: Verdict = "gathering" if then is None else "few" if len(values) < LEAST_STUDIES else "steady"
     found: Stability | None = None
     shares: dict[str, Any] = {}
+    band = None if then is None else _band(then)
     if then is not None and values:
         then = then.coarser(len(values))
         before, now = np.array(then.counts, np.int64), then.count(values)
@@ -202,8 +205,13 @@ def _compared(
         psi=None if found is None else round(found.psi, 4),
         chance=None if found is None or found.chance is None else round(found.chance, 4),
         p=None if found is None else found.p,
+        band=band,
         **shares,
     )
+
+
+def _band(then: Histogram) -> tuple[float, float] | None:
+    return (then.edges[0], then.edges[-1]) if then.edges and len(then.counts) == MOST_BINS else None
 
 
 def _tested(before: Any, now: Any) -> Stability:
