@@ -15,6 +15,7 @@ from tests.unit.watch.conftest import DAY, Observe
 from tests.unit.worklist.conftest import BUNDLE, Scene
 
 NOW = 200 * DAY
+OF_THIS = f'{{"format": 1, "bundle": "{BUNDLE}", "figures": '
 WINDOW = Window(days=14, reference_studies=60)
 
 
@@ -131,9 +132,9 @@ def test_the_reference_file_is_of_its_bundle_only(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"format": 9}',
-        '{"format": 1, "bundle": "%s", "figures": {"x": {"edges": [2, 1], "counts": [1, 1, 1]}}}' % BUNDLE,
-        '{"format": 1, "bundle": "%s", "figures": {"x": {"names": ["a"], "counts": [1]}}}' % BUNDLE,
-        '{"format": 1, "bundle": "%s", "figures": 3}' % BUNDLE,
+        OF_THIS + '{"x": {"edges": [2, 1], "counts": [1, 1, 1]}}}',
+        OF_THIS + '{"x": {"names": ["a"], "counts": [1]}}}',
+        OF_THIS + "3}",
     ],
 )
 def test_a_broken_reference_file_is_none(tmp_path: Path, text: str) -> None:
