@@ -6,6 +6,8 @@ preparation, so that a difference lies in the pictures.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -14,9 +16,13 @@ from numpy.typing import NDArray
 from inference.contract import CHANNELS
 from inference.geometry import InputGeometry
 from inference.quality import frame_quality
+from inference.reference import Value
 
 _GREY: Final = CHANNELS.index("grey")
 _SECTOR: Final = CHANNELS.index("sector")
+MEANS: Final = ("brightness", "contrast", "depth_ratio", "quality", "liver_logit")
+"""Figures of a view: `view_figures`, and the model's `liver_logit`."""
+_MOST_VIEWS: Final = 8
 _INSIDE: Final = 0.5
 """Share of a pixel that must lie in the sector: resampling softens its border."""
 
@@ -56,6 +62,16 @@ def view_figures(tensor: NDArray[np.float32], geometry: InputGeometry) -> dict[s
         "depth_ratio": round(ratio, 4),
         "quality": round(frame_quality(grey, sector), 4),
     }
+
+
+def study_figures(views: Sequence[Mapping[str, float]]) -> dict[str, Value]:
+    """Figures of a study: means of those of its used views (`MEANS`), and how many views they are."""
+    found: dict[str, Value] = {"views": str(min(len(views), _MOST_VIEWS))}
+    for name in MEANS:
+        values = [view[name] for view in views if name in view]
+        if values:
+            found[name] = round(fmean(values), 4)
+    return found
 
 
 def _plain(tensor: NDArray[np.float32], channel: int, geometry: InputGeometry) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Final, Literal
 
 import sqlalchemy as sa
@@ -23,6 +22,7 @@ from agent.domain.work_item import WorkItem
 from agent.store.header import read_header
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
+from inference.figures import study_figures
 from inference.reference import Value
 
 SiteBy = Literal["calling-ae", "institution", "institution-hash"]
@@ -31,11 +31,9 @@ INPUTS: Final = ("brightness", "contrast", "depth_ratio", "quality", "liver_logi
 OUTPUTS: Final = ("grade", "fat_fraction", "member_spread")
 FIGURES: Final = (*INPUTS, *OUTPUTS)
 """By these the model is watched."""
-_MEANS: Final = ("brightness", "contrast", "depth_ratio", "quality", "liver_logit")
 _UNKNOWN: Final = "unknown"
 _RETRIEVED: Final = "from the archive"
 _LONGEST: Final = 64
-_MOST_VIEWS: Final = 8
 
 
 def figures_of(outcome: ScoreOutcome) -> dict[str, Value]:
@@ -55,16 +53,6 @@ def figures_of(outcome: ScoreOutcome) -> dict[str, Value]:
         "fat_fraction": score.fat_fraction_percent,
         "member_spread": score.member_spread,
     }
-
-
-def study_figures(views: Sequence[dict[str, float]]) -> dict[str, Value]:
-    """Figures of a study from those of its used views."""
-    found: dict[str, Value] = {"views": str(min(len(views), _MOST_VIEWS))}
-    for name in _MEANS:
-        values = [view[name] for view in views if name in view]
-        if values:
-            found[name] = round(fmean(values), 4)
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)
