@@ -104,10 +104,9 @@ def test_an_agent_is_watched(agent: AgentProcess) -> None:
     assert len(shown["work_items"]) == 1
 
     # a reader's report is taken back, a device's is not
-    send_study([reader_report(studies[0], reports.MILD)], host="127.0.0.1", port=agent.dicom_port)
-    send_study(
-        [reader_report(studies[1], reports.MILD, observer=reports.DEVICE)], host="127.0.0.1", port=agent.dicom_port
-    )
+    for study, observer in zip(studies, (reports.PERSON, reports.DEVICE), strict=True):
+        sent = reader_report(study, reports.MILD, observer=observer)
+        send_study([sent], host="127.0.0.1", port=agent.dicom_port)
     wait_until(lambda: told(agent, "readers")["grades"], 30, "the report's grade", every=1.0)
 
     # a reader's grade from the page
