@@ -158,11 +158,13 @@ def _unit(
     for figure in FIGURES:
         then = _values(first, figure)
         own = Histogram.of(then) if complete and then else None
-        found.append(_compared(kind, name, figure, OWN, own, _values(later, figure), gathered))
+        one = _compared(kind, name, figure, OWN, own, _values(later, figure), gathered)
+        found.append(replace(one, band=_middle(then) if own is not None else None))
         of_bundle = None if bundle is None else bundle.figures.get(figure)
         if of_bundle is not None:
             values = _values(latest, figure)
-            found.append(_compared(kind, name, figure, BUNDLE, of_bundle, values, of_bundle.total))
+            one = _compared(kind, name, figure, BUNDLE, of_bundle, values, of_bundle.total)
+            found.append(replace(one, band=_band(of_bundle)))
     return UnitDrift(
         kind=kind,
         unit=name,
@@ -184,7 +186,6 @@ def _compared(
     verdict: Verdict = "gathering" if then is None else "few" if len(values) < LEAST_STUDIES else "steady"
     found: Stability | None = None
     shares: dict[str, Any] = {}
-    band = None if then is None else _band(then)
     if then is not None and values:
         then = then.coarser(len(values))
         before, now = np.array(then.counts, np.int64), then.count(values)
@@ -205,13 +206,21 @@ def _compared(
         psi=None if found is None else round(found.psi, 4),
         chance=None if found is None or found.chance is None else round(found.chance, 4),
         p=None if found is None else found.p,
-        band=band,
         **shares,
     )
 
 
 def _band(then: Histogram) -> tuple[float, float] | None:
     return (then.edges[0], then.edges[-1]) if then.edges and len(then.counts) == MOST_BINS else None
+
+
+def _middle(values: list[Value]) -> tuple[float, float] | None:
+    """Say between what the middle 80 % of numbers lie."""
+    numbers = [value for value in values if not isinstance(value, str)]
+    if not numbers:
+        return None
+    low, high = np.quantile(numbers, (0.1, 0.9))
+    return float(low), float(high)
 
 
 def _tested(before: Any, now: Any) -> Stability:

@@ -1,4 +1,4 @@
-"""A real agent that is watched: a shadow bundle beside it, a reader's report and a reader's click, drift, and the audit."""
+"""A real agent that is watched: a shadow bundle, a reader's report and click, drift, and what the audit says of it."""
 
 from __future__ import annotations
 
