@@ -26,6 +26,8 @@ from inference.reference import MOST_BINS, Histogram, Reference, Value
 DAY: Final = 86400.0
 LEAST_STUDIES: Final = 20
 """In the window: the test holds for fewer, too, but would miss almost everything."""
+SHOWN_DAYS: Final = 60
+"""Days that are drawn, so that people see since when something has moved."""
 MOST_UNITS: Final = 50
 """Scanners, and sites, that are told apart: those with most studies. Labels of metrics stay bounded."""
 WORTH_A_WORD: Final = 0.1
@@ -94,7 +96,7 @@ class UnitDrift:
     """Accepted studies of its own reference so far."""
     comparisons: tuple[Comparison, ...]
     days: Mapping[str, Sequence[tuple[float, float]]]
-    """Median of each numeric figure by day (its beginning), over the window and its reference."""
+    """Median of each numeric figure by day (its beginning), over `SHOWN_DAYS` at least."""
 
     def worst(self, reference: str = OWN) -> Verdict:
         """Return the gravest verdict of its comparisons with a reference."""
@@ -129,15 +131,16 @@ def look(
     bundle, told
         The bundle's reference if it has one, and what is to be said of it.
     """
-    latest = observations.since(ledger, bundle_digest, now - window.days * DAY)
+    start = now - window.days * DAY
+    shown = observations.since(ledger, bundle_digest, min(start, now - SHOWN_DAYS * DAY))
     units: list[UnitDrift] = []
     for kind in UNIT_KINDS:
         first = observations.first_of_each(ledger, bundle_digest, kind, window.reference_studies)
         by_unit: dict[str, list[Observation]] = defaultdict(list)
-        for one in latest:
+        for one in shown:
             by_unit[one.unit(kind)].append(one)
         names = sorted(first, key=lambda name: (-len(by_unit[name]), -len(first[name]), name))[:MOST_UNITS]
-        units += [_unit(kind, name, first[name], by_unit[name], bundle, window) for name in names]
+        units += [_unit(kind, name, first[name], by_unit[name], start, bundle, window) for name in names]
     judged = iter(_judged([c for unit in units for c in unit.comparisons]))
     told_units = tuple(replace(unit, comparisons=tuple(next(judged) for _ in unit.comparisons)) for unit in units)
     return DriftReport(bundle_digest=bundle_digest, bundle_reference=told, window=window, units=told_units)
@@ -147,10 +150,12 @@ def _unit(
     kind: UnitKind,
     name: str,
     first: list[Observation],
-    latest: list[Observation],
+    shown: list[Observation],
+    start: float,
     bundle: Reference | None,
     window: Window,
 ) -> UnitDrift:
+    latest = [one for one in shown if one.at >= start]
     gathered = sum(1 for one in first if one.accepted)
     complete = gathered >= window.reference_studies
     later = [one for one in latest if one.at > first[-1].at] if complete else []
@@ -171,7 +176,7 @@ def _unit(
         studies=len(latest),
         gathered=gathered,
         comparisons=tuple(found),
-        days=_by_day([*(one for one in first if not latest or one.at < latest[0].at), *latest]),
+        days=_by_day(shown),
     )
 
 

@@ -15,7 +15,7 @@ from agent.watch.readers import ReadersReport, readers_report
 from agent.worklist.ledger import Ledger
 from inference.reference import Reference
 
-KEPT_SECONDS: Final = 60.0
+KEPT_SECONDS: Final = 300.0
 _Made = TypeVar("_Made")
 
 

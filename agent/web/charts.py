@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from agent.watch.agreement import Agreement, Pair
 
-_LINE: Final = (320.0, 96.0, 44.0)
+_LINE: Final = (320.0, 96.0, 52.0)
 _SCATTER: Final = (640.0, 260.0, 46.0)
 _MONTHS: Final = (640.0, 200.0, 46.0)
 """Width, height, and the margin on the left that labels need."""
 _TOP, _BOTTOM, _RIGHT = 10.0, 22.0, 12.0
-_BAR: Final = (320.0, 18.0, 84.0)
+_BAR: Final = (320.0, 18.0, 100.0)
 """Width, height of a row, and room for its name."""
 _MOST_POINTS: Final = 600
 _LEAST_KAPPA: Final = -0.2

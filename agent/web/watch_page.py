@@ -23,7 +23,7 @@ FIGURE_WORDS: Final = {
     "depth_ratio": "Deep over shallow half",
     "quality": "Image quality, 0 to 1",
     "liver_logit": "Likeness to liver B-mode, logit",
-    "views": "Views used of a study",
+    "views": "Views used",
     "frames": "Frames looked at",
     "outcome": "Scored or refused",
     "grade": "Grade",

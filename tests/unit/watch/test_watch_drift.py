@@ -53,7 +53,7 @@ def test_a_changed_preset_drifts_and_the_rest_stays_steady(scene: Scene, observe
     (scanner, _site) = report.units
     assert scanner.studies == 40
     assert scanner.worst() == "drifted"
-    assert len(scanner.days["brightness"]) == 42
+    assert len(scanner.days["brightness"]) == 12
     assert of(report, "brightness").band is not None
 
 
