@@ -12,12 +12,11 @@ import sqlalchemy as sa
 from agent.deliver.probe import probe_archive
 from agent.domain.errors import AgentError
 from agent.serve.auditing import verify_trail
-from agent.serve.bundles import bundle_of
+from agent.serve.bundles import bundle_of, shadow_of
 from agent.serve.comparison import compared
 from agent.serve.context import GIGABYTE, broker_of, layout_of, ledger_of
 from agent.serve.dicom import files_of, scu_of
 from agent.serve.models import verify_bundle
-from agent.serve.watching import shadow_of
 from agent.settings import Settings
 from agent.worklist import reading
 from agent.worklist import tables as t

@@ -13,12 +13,11 @@ import structlog
 from agent.domain.errors import LedgerError, SettingsError
 from agent.observe.audit.messages import START, STOP
 from agent.serve.auditing import note_activity
-from agent.serve.bundles import bundle_digest_of
+from agent.serve.bundles import bundle_digest_of, shadow_of
 from agent.serve.children import children_of
 from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
 from agent.serve.housekeeping import collect_temporaries
 from agent.serve.supervisor import Supervisor, lock_folder
-from agent.serve.watching import shadow_of
 from agent.settings import Settings
 from agent.worklist import arrivals, work_items
 from agent.worklist.ledger import Ledger

@@ -22,8 +22,8 @@ from agent.serve.broker_watch import WATCH_SECONDS, BrokerWatch, StepsAtHand, en
 from agent.serve.bundles import bundle_digest_of, predictors_of
 from agent.serve.context import broker_of, extras_of, layout_of, ledger_of, owner_of, patience_of
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
+from agent.serve.observing import READER_REPORTS_SECONDS, look_for_grades, observer_of
 from agent.serve.readiness import say_ready
-from agent.serve.watching import READER_REPORTS_SECONDS, look_for_grades, observer_of
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
 from agent.worklist import work_items

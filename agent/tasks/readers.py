@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from agent.domain.eligibility import OWN_RESULT
 from agent.domain.score import GRADES
 from agent.store.layout import Layout
-from agent.watch import readers
+from agent.watch import reader_grades
+from agent.watch.reader_grades import BY_REPORT, ReaderGrade, reader_hash
 from agent.watch.reader_reports import REPORT_CLASSES, UNKNOWN_STUDY, Reading, read_report
-from agent.watch.readers import BY_REPORT, ReaderGrade, reader_hash
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -53,13 +53,13 @@ class ReaderReports:
     def _settled(self, row: Any, reading: Reading, now: float) -> bool:
         """Keep the grade and the look as one, so that no crash keeps it twice."""
         with self.ledger.write() as connection:
-            study = next((uid for uid in reading.studies if readers.is_known(connection, uid)), None)
+            study = next((uid for uid in reading.studies if reader_grades.is_known(connection, uid)), None)
             graded = reading.outcome in GRADES and study is not None
             outcome = reading.outcome if graded or reading.outcome not in GRADES else UNKNOWN_STUDY
             values = {"instance_id": row.id, "looked_at": now, "outcome": outcome}
             connection.execute(sa.insert(t.reader_reports).values(values))
             if graded and study is not None:
-                readers.keep_in(connection, self._grade(study, reading, row.received_at or now), now)
+                reader_grades.keep_in(connection, self._grade(study, reading, row.received_at or now), now)
         self.log.info("report looked at for a reader's grade", outcome=outcome, study=study)
         return graded
 

@@ -8,16 +8,19 @@ ours come back in a workstation's copy.
 
 from __future__ import annotations
 
+import io
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from agent.domain.eligibility import is_own_result
 from agent.domain.errors import RequestorError
@@ -37,6 +40,8 @@ AMBIGUOUS: Final = "more than one grade"
 UNREADABLE: Final = "cannot be read"
 UNKNOWN_STUDY: Final = "of no study here"
 _LARGEST: Final = 8 << 20
+_EXPLICIT_LITTLE: Final = b"\0" * 128 + b"DICM\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\0"
+"""Preamble, prefix and Transfer Syntax UID (0002,0010) of what a deflated data set is once inflated."""
 _MOST_ITEMS: Final = 20_000
 _FINDING: Final = ("121071", "DCM")
 _STEATOSIS: Final = ("197321007", "SCT")
@@ -62,6 +67,7 @@ _FAULTS: Final = (
     TypeError,
     RecursionError,
     NotImplementedError,
+    zlib.error,
 )
 
 
@@ -85,14 +91,26 @@ def read_report(path: Path) -> Reading:
         if path.stat().st_size > _LARGEST:
             return Reading(outcome=UNREADABLE)
         with path.open("rb") as file:
-            header = read_header(file)[0]
-        if is_own_result(header):
-            return Reading(outcome=OURS)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values are the sender's, and a warning would quote them
-            return _reading(dcmread(path, stop_before_pixels=True))
+            header, syntax, offset = read_header(file)
+            source = file if syntax != DeflatedExplicitVRLittleEndian else _inflated(file, offset)
+            if is_own_result(header):
+                return Reading(outcome=OURS)
+            source.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # odd values are the sender's, and a warning would quote them
+                return _reading(dcmread(source, stop_before_pixels=True))
     except (*_FAULTS, RequestorError):
         return Reading(outcome=UNREADABLE)
+
+
+def _inflated(file: BinaryIO, offset: int) -> BinaryIO:
+    """Inflate a data set (PS3.5 A.5) no further than a report is long; pydicom would inflate a bomb whole."""
+    file.seek(offset)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflater.decompress(file.read(), _LARGEST)
+    if inflater.unconsumed_tail:
+        raise ValueError("it inflates to more than a report is long")
+    return io.BytesIO(_EXPLICIT_LITTLE + content)
 
 
 def _reading(ds: Dataset) -> Reading:

@@ -14,8 +14,8 @@ from starlette.templating import Jinja2Templates
 from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import is_uid
 from agent.domain.score import GRADES
-from agent.watch import readers
-from agent.watch.readers import BY_PAGE, ReaderGrade, reader_hash
+from agent.watch import reader_grades
+from agent.watch.reader_grades import BY_PAGE, ReaderGrade, reader_hash
 from agent.web.actions import Note
 from agent.web.session import Session, form_of
 from agent.worklist import reading
@@ -76,7 +76,7 @@ class Grading:
 
     def _keep(self, request: Request, uid: str, given: dict[str, Any]) -> None:
         now, reader = time.time(), reader_hash(self._secret, given["reader"])
-        readers.keep(
+        reader_grades.keep(
             self._ledger,
             ReaderGrade(
                 study_instance_uid=uid,

@@ -22,10 +22,10 @@ from agent.cli import cli
 from agent.observe.metrics import LedgerCollector
 from agent.settings import Settings
 from agent.store.layout import Layout
-from agent.watch import readers
+from agent.watch import reader_grades
 from agent.watch.drift import Window
 from agent.watch.gauges import WatchCollector
-from agent.watch.readers import ReaderGrade
+from agent.watch.reader_grades import ReaderGrade
 from agent.watch.watching import Live, Watching
 from agent.worklist import tables as t
 from tests.unit.watch.conftest import DAY, Observe, observe  # noqa: F401 - a fixture
@@ -88,7 +88,7 @@ def _watched(scene: Scene, key: str, observe: Observe) -> None:  # noqa: F811
         connection.execute(sa.insert(t.shadow_scores), rows)
     for reader, grade in (("R-1", "S1"), ("R-2", "S2")):
         given = ReaderGrade(study_instance_uid="1.2", reader=reader, grade=grade, source="page", graded_at=scene.now)
-        readers.keep(scene.ledger, given, scene.now)
+        reader_grades.keep(scene.ledger, given, scene.now)
 
 
 def test_alerts_and_panels_ask_for_metrics_that_exist(exported: dict[str, set[str]]) -> None:

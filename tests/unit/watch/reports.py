@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 STUDY = "1.2.3"
 PERSON, DEVICE = ("121006", "DCM", "Person"), ("121007", "DCM", "Device")
@@ -66,9 +66,9 @@ def report(*groups: Dataset, observer: Code | None = PERSON, reader: str = "Read
     return ds
 
 
-def saved(ds: Dataset, path: Path) -> Path:
+def saved(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
     return path

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from agent.domain.errors import NotFoundError
 from agent.domain.score import ModelIdentity, Refusal, ScoreOutcome
 from agent.domain.work_item import State, Step
-from agent.watch import readers, shadow
-from agent.watch.readers import ReaderGrade
+from agent.watch import reader_grades, readers, shadow
+from agent.watch.reader_grades import ReaderGrade
 from agent.worklist import tables as t
 from tests.unit.watch.conftest import DAY
 from tests.unit.worklist.conftest import BUNDLE, Scene
@@ -42,7 +42,7 @@ def grade(scene: Scene, study: str, said: str, reader: str = "R-1", at: float | 
     given = ReaderGrade(
         study_instance_uid=study, reader=reader, grade=said, source="page", graded_at=at or scene.now, **more
     )
-    readers.keep(scene.ledger, given, scene.now)
+    reader_grades.keep(scene.ledger, given, scene.now)
 
 
 def test_readers_by_month_and_apart(scene: Scene) -> None:

@@ -7,8 +7,8 @@ import re
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from agent.watch import readers
-from agent.watch.readers import ReaderGrade
+from agent.watch import reader_grades, readers
+from agent.watch.reader_grades import ReaderGrade
 from agent.worklist import tables as t
 from tests.unit.watch.conftest import DAY, Observe, observe  # noqa: F401 - a fixture
 from tests.unit.web.conftest import Acts, MakeClient
@@ -68,7 +68,7 @@ def test_shadow_and_readers_are_shown(client: MakeClient, scene: Scene) -> None:
         given = ReaderGrade(
             study_instance_uid=f"1.2.{number + 1}", reader="R-1", grade=grade, source="page", graded_at=scene.now
         )
-        readers.keep(scene.ledger, given, scene.now)
+        reader_grades.keep(scene.ledger, given, scene.now)
     text = client(shadow=(SHADOW, "candidate 2")).get("/watch").text
     assert "candidate 2 beside the live bundle: 5 studies compared" in text
     assert "+1.0" in text
@@ -97,10 +97,10 @@ def test_a_grade_is_asked_shown_again_and_kept(client: MakeClient, scene: Scene,
     given = {"form_token": form_token, "grade": "S2", "reader": "A. Reader ", "before": "yes"}
     again = web.post("/studies/1.2/grade", data=given)
     assert "Keep this grade?" in again.text
-    assert readers.of_study(scene.ledger, "1.2") == [], "shown again, not kept"
+    assert reader_grades.of_study(scene.ledger, "1.2") == [], "shown again, not kept"
     done = web.post("/studies/1.2/grade", data=given | {"confirmed": "yes"})
     assert (done.status_code, done.headers["location"]) == (303, "/studies/1.2")
-    (kept,) = readers.of_study(scene.ledger, "1.2")
+    (kept,) = reader_grades.of_study(scene.ledger, "1.2")
     assert (kept["grade"], kept["source"], kept["before_result"]) == ("S2", "page", True)
     assert kept["reader"].startswith("R-")
     assert "Reader" not in web.get("/studies/1.2").text.replace("Reader's", "").replace("Readers", "")
@@ -123,4 +123,4 @@ def test_a_grade_is_taken_from_our_own_form_only(client: MakeClient, scene: Scen
         assert 'role="alert"' in answer.text
     assert web.get("/studies/9.9/grade").status_code == 404
     assert web.get("/studies/abc/grade").status_code == 404
-    assert readers.of_study(scene.ledger, "1.2") == []
+    assert reader_grades.of_study(scene.ledger, "1.2") == []
