@@ -286,6 +286,63 @@ def reconcile(since: datetime | None, every: bool, as_json: bool, config: Path |
     return 1 if missed else 0
 
 
+@cli.command("drift")
+@click.option("--all", "every", is_flag=True, help="Print every figure, not only those that have moved.")
+@json_option
+@config_option
+def drift_command(every: bool, as_json: bool, config: Path | None) -> int:
+    """Compare the latest days of each scanner and site with the bundle's reference and with their own first studies.
+
+    The exit status is 1 where a figure has drifted from its own beginning: run it once a day.
+    """
+    from agent.serve.watching import drift_entries, drift_told
+
+    settings = _settings(config)
+    _quiet_logs(settings)
+    report, entries = drift_entries(settings)
+    shown = entries if every or as_json else [one for one in entries if one["verdict"] in ("moved", "drifted")]
+    columns = ("kind", "unit", "figure", "reference", "studies", "psi", "chance", "p", "verdict")
+    for line in drift_told(report):
+        _progress(line)
+    _print(shown, as_json, columns, digits=3)
+    return 1 if report.drifted else 0
+
+
+@cli.group("shadow")
+def shadow_group() -> None:
+    """Look at the bundle that scores beside the live one (`model.shadow_bundle`)."""
+
+
+@shadow_group.command("report")
+@json_option
+@config_option
+def shadow_report_command(as_json: bool, config: Path | None) -> int:
+    """Say how the shadow bundle agrees with the live one: grades, fat fractions, and the studies where they differ."""
+    from agent.serve.agreement_told import shadow_told
+    from agent.serve.watching import shadow_report
+
+    settings = _settings(config)
+    _quiet_logs(settings)
+    report = shadow_report(settings)
+    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else shadow_told(report))
+    return 0
+
+
+@cli.command("readers")
+@json_option
+@config_option
+def readers_command(as_json: bool, config: Path | None) -> int:
+    """Say how readers' grades agree with the reported ones: over all, by month and by reader."""
+    from agent.serve.agreement_told import readers_told
+    from agent.serve.watching import readers_report_of
+
+    settings = _settings(config)
+    _quiet_logs(settings)
+    report = readers_report_of(settings)
+    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else readers_told(report))
+    return 0
+
+
 @cli.command()
 @config_option
 def migrate(config: Path | None) -> int:
@@ -401,20 +458,20 @@ def _progress(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _print(entries: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:
+def _print(entries: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...], digits: int = 1) -> None:
     if as_json:
         click.echo(json.dumps(entries, indent=2))
         return
-    rows = [[_cell(entry.get(column)) for column in columns] for entry in entries]
+    rows = [[_cell(entry.get(column), digits) for column in columns] for entry in entries]
     widths = [max(len(text) for text in column) for column in zip(columns, *rows, strict=True)]
     for row in [list(columns), *rows]:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
 def _told(shown: dict[str, Any]) -> str:

@@ -131,6 +131,28 @@ class Model(_Section):
         "auto",
         description="inference engine; `auto` takes the fastest here that gives back the bundle's golden vectors",
     )
+    shadow_bundle: _Path | None = Field(
+        None,
+        description="folder of a bundle that scores beside the live one while nothing live waits; its answers are "
+        "compared and never sent",
+    )
+
+
+class Watch(_Section):
+    """By what the model is watched: drift, a shadow bundle (`model.shadow_bundle`) and readers' grades."""
+
+    window_days: float = Field(14, gt=0, le=366, description="latest days that are compared with a reference (d)")
+    reference_studies: int = Field(
+        100,
+        ge=20,
+        le=10_000,
+        description="first accepted studies of a scanner or site that are its own reference, for each bundle",
+    )
+    site: Literal["calling-ae", "institution", "institution-hash"] = Field(
+        "calling-ae",
+        description="what tells sites apart: the calling AE title, or Institution Name (0008,0080), plain or as a "
+        "keyed hash",
+    )
 
 
 class Broker(_Section):
@@ -185,6 +207,7 @@ class Settings(_Section):
     results: Results = Results()
     archive: ArchiveSection = ArchiveSection()
     model: Model = Model()
+    watch: Watch = Watch()
     broker: Broker = Broker()
     database: Database = Database()
     web: Web = Web()

@@ -160,6 +160,12 @@ def read_digest(folder: Path) -> str:
     return canonical_digest(_description(folder))
 
 
+def read_name(folder: Path) -> str:
+    """Name and version of a bundle by its description alone; raises BundleError as `read_digest` does."""
+    description = _description(folder)
+    return f"{description.get('name', 'unnamed')} {description.get('version', '')}".strip()
+
+
 def canonical_digest(description: Mapping[str, Any]) -> str:
     """Digest of a bundle by its description."""
     return hashlib.sha256(_canonical(description)).hexdigest()

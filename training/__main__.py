@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from training.bundle.commands import calibrate, evaluate, export, fit, gate, predict, reference, regate
+from training.bundle.commands import (
+    calibrate,
+    drift_reference,
+    evaluate,
+    export,
+    fit,
+    gate,
+    predict,
+    reference,
+    regate,
+)
 from training.cohort.commands import cohort
 from training.explain.commands import cues, explain, refusals, report, robustness
 from training.systems.commands import system, systems_command, table_command
@@ -24,6 +34,7 @@ for command in (
     reference,
     regate,
     predict,
+    drift_reference,
     cohort,
     system,
     systems_command,

@@ -55,6 +55,9 @@ class ViewUse:
     """0 (useless) to 1."""
     probabilities: dict[str, float] | None = None
     """Grade probabilities of this view scored alone."""
+    figures: dict[str, float] | None = None
+    """What the model is watched by: `inference.figures` of the picture, and `liver_logit`, how much like the liver
+    B-mode of training it looks."""
 
 
 @dataclass(frozen=True, kw_only=True)

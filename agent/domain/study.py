@@ -20,6 +20,8 @@ class InstanceHeader:
     image_type: tuple[str, ...] = ()
     manufacturer: str = ""
     manufacturer_model_name: str = ""
+    station_name: str = ""
+    institution_name: str = ""
     device_uid: str = ""
     series_description: str = ""
     content_qualification: str = ""

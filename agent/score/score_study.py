@@ -17,6 +17,8 @@ from agent.score.parallel import INSTANCES, in_order
 from agent.store.result_files import ViewPicture
 from inference.contract import GRADES
 from inference.ensemble import StudyPrediction
+from inference.figures import view_figures
+from inference.geometry import InputGeometry
 from inference.predictor import Predictor
 from inference.preprocess import saliency_on_crop
 
@@ -74,7 +76,7 @@ def score_study(
     outcome = ScoreOutcome(
         score=None if prediction is None else _score(chosen, prediction, predictor),
         refusal=refusal,
-        views=_uses(looked, chosen, prediction, choice.reasons),
+        views=_uses(looked, chosen, prediction, choice.reasons, predictor.bundle.geometry),
         model=_model(predictor),
         expected_views=predictor.bundle.expected_views,
         detail="" if refusal is None else _detail(looked, chosen, limits),
@@ -122,7 +124,11 @@ def _detail(looked: list[Looked], chosen: list[Named], limits: ScoreLimits) -> s
 
 
 def _uses(
-    looked: list[Looked], chosen: list[Named], prediction: StudyPrediction | None, reasons: Mapping[Key, str]
+    looked: list[Looked],
+    chosen: list[Named],
+    prediction: StudyPrediction | None,
+    reasons: Mapping[Key, str],
+    geometry: InputGeometry,
 ) -> tuple[ViewUse, ...]:
     """List every frame looked at: the used ones with weight and view, the others with their reason."""
     places = {one.candidate.key: index for index, one in enumerate(chosen)}
@@ -130,13 +136,15 @@ def _uses(
     for view in (view for one in looked for view in one.views):
         key = (view.sop_instance_uid, view.frame or 0)
         if view.reason is None and key in places:
-            uses.append(_used(view, chosen[places[key]], prediction, places[key]))
+            uses.append(_used(view, chosen[places[key]], prediction, places[key], geometry))
         else:
             uses.append(replace(view, reason=view.reason or reasons.get(key, BETTER)))
     return tuple(uses)
 
 
-def _used(view: ViewUse, named: Named, prediction: StudyPrediction | None, index: int) -> ViewUse:
+def _used(
+    view: ViewUse, named: Named, prediction: StudyPrediction | None, index: int, geometry: InputGeometry
+) -> ViewUse:
     if prediction is None:
         return replace(view, view=named.view, reason=_MORE_REQUIRED)
     alone = prediction.view_probabilities[index]
@@ -148,6 +156,10 @@ def _used(view: ViewUse, named: Named, prediction: StudyPrediction | None, index
         view_probability=round(float(prediction.view_name_probabilities[index]), 4) if by_model else None,
         weight=round(float(prediction.view_weights[index]), 6),
         probabilities=_by_grade(alone),
+        figures={
+            **view_figures(named.candidate.prepared.tensor, geometry),
+            "liver_logit": round(float(prediction.liver_logits[index]), 4),
+        },
     )
 
 

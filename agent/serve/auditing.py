@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import sqlalchemy as sa
 import structlog
 
 from agent.observe.audit import messages as m
@@ -20,6 +21,7 @@ from agent.scu.tls import client_context
 from agent.serve.context import layout_of, ledger_of
 from agent.settings import Settings
 from agent.worklist import leases
+from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
 AUDIT_SECONDS: Final = 2.0
@@ -62,6 +64,24 @@ def note_activity(settings: Settings, ledger: Ledger, kind: m.Code) -> None:
     scribe = scribe_of(settings, ledger)
     try:
         scribe.trail.append([m.xml_of(scribe.activity(kind, time.time()))])
+    except OSError as error:
+        _warn(error)
+
+
+def note_operator(
+    settings: Settings, ledger: Ledger, action: str, study: str, host: str, details: Mapping[str, str]
+) -> None:
+    """Write what somebody did on the page into the log and the trail; a trail that cannot be written stops nothing."""
+    structlog.get_logger("audit").info("operator action", action=action, study=study, peer=host, **details)
+    if not settings.audit.enabled:
+        return
+    query = sa.select(t.studies).where(t.studies.c.study_instance_uid == study)
+    with ledger.read() as connection:
+        row = connection.execute(query).first()
+    known = {"study_instance_uid": study, "accession_number": "", "patient_id": ""} if row is None else row._mapping
+    scribe = scribe_of(settings, ledger)
+    try:
+        scribe.trail.append([m.xml_of(scribe.operator_acted(action, known, host, time.time(), **details))])
     except OSError as error:
         _warn(error)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.domain.errors import SettingsError
 from agent.serve.context import layout_of
 from agent.settings import Settings
-from inference.bundle import Bundle, BundleError, read_digest
+from inference.bundle import Bundle, BundleError, read_digest, read_name
 
 if TYPE_CHECKING:  # it loads an inference engine, which most processes never need
     from inference.predictor import Predictor
@@ -42,6 +42,25 @@ def bundle_digest_of(folder: Path) -> str:
         return read_digest(folder)
     except BundleError as error:
         raise _unusable(folder, error) from error
+
+
+def shadow_of(settings: Settings) -> tuple[str, str] | None:
+    """Digest and name of the shadow bundle; None where none is set.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be read, or it is the live bundle itself.
+    """
+    folder = settings.model.shadow_bundle
+    if folder is None:
+        return None
+    digest = bundle_digest_of(folder)
+    if digest == bundle_digest_of(settings.model.bundle):
+        raise SettingsError(
+            f"model.shadow_bundle = {folder} is the live bundle itself", remedy="set another bundle, or none"
+        )
+    return digest, read_name(folder)
 
 
 def predictors_of(settings: Settings) -> Callable[[str | None], Predictor]:

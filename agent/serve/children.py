@@ -19,6 +19,7 @@ from agent.settings import Settings, load_settings
 
 ROLES: Final = ("all", "listener", "worker", "web")
 _QUEUES: Final = ("score", "deliver", "retrieve")
+_SHADOW: Final = "shadow"
 
 
 def children_of(settings: Settings, role: str, config: Path | None) -> list[ChildSpec]:
@@ -35,7 +36,8 @@ def children_of(settings: Settings, role: str, config: Path | None) -> list[Chil
             remedy="set broker.url to a Redis or Valkey, or run `agent serve` with every role",
         )
     listeners = [f"listener-{number}" for number in range(1, settings.dicom.listeners + 1)]
-    names = {"listener": listeners, "worker": list(_QUEUES), "web": ["web"]}
+    workers = [*_QUEUES, *([_SHADOW] if settings.model.shadow_bundle is not None else [])]
+    names = {"listener": listeners, "worker": workers, "web": ["web"]}
     wanted = [name for of_role, some in names.items() if role in ("all", of_role) for name in some]
     shared = {"AGENT_BROKER__URL": broker_of(settings)}
     arguments = [] if config is None else [str(config)]
@@ -83,6 +85,10 @@ def _run(settings: Settings, name: str) -> None:
         _run_listener(settings, name)
     elif name == "web":
         _run_web(settings)
+    elif name == _SHADOW:
+        from agent.serve.shadowing import run_shadow
+
+        run_shadow(settings, _stopped_by_sigterm())
     else:
         from agent.serve.worker import run_worker
 

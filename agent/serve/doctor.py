@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from agent.deliver.probe import probe_archive
 from agent.domain.errors import AgentError
 from agent.serve.auditing import verify_trail
-from agent.serve.bundles import bundle_of
+from agent.serve.bundles import bundle_of, shadow_of
 from agent.serve.comparison import compared
 from agent.serve.context import GIGABYTE, broker_of, layout_of, ledger_of
 from agent.serve.dicom import files_of, scu_of
@@ -20,13 +20,22 @@ from agent.serve.models import verify_bundle
 from agent.settings import Settings
 from agent.worklist import reading
 from agent.worklist import tables as t
+from inference.reference import read_reference
 
 Finding = dict[str, Any]
 
 
 def examine(settings: Settings, *, deep: bool) -> list[Finding]:
     """Run every check; one that fails never hides another."""
-    checks: list[Callable[[Settings], Iterator[Finding]]] = [_disk, _ledger, _broker, _model, _worklist, _archives]
+    checks: list[Callable[[Settings], Iterator[Finding]]] = [
+        _disk,
+        _ledger,
+        _broker,
+        _model,
+        _watch,
+        _worklist,
+        _archives,
+    ]
     if deep:
         checks.append(_files)
     return [finding for check in checks for finding in _safely(check, settings)]
@@ -83,6 +92,17 @@ def _model(settings: Settings) -> Iterator[Finding]:
     yield _finding("model", entry["ok"], message, "reinstall the bundle")
     others = "; ".join(entry["tried"]) or "no other engine was asked for"
     yield _finding("engine", True, f"{entry['backend']} {entry['precision']}, of {others}")
+
+
+def _watch(settings: Settings) -> Iterator[Finding]:
+    _reference, told = read_reference(settings.model.bundle, bundle_of(settings.model.bundle).digest)
+    yield _finding("drift reference", True, told)
+    if settings.model.shadow_bundle is not None:
+        shadow_of(settings)
+        bundle = bundle_of(settings.model.shadow_bundle)
+        yield _finding(
+            "shadow", True, f"{bundle.name} {bundle.version} scores beside the live bundle, and sends nothing"
+        )
 
 
 def _worklist(settings: Settings) -> Iterator[Finding]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import structlog
 import uvicorn
 
 from agent import __version__
 from agent.serve.acting import act
+from agent.serve.auditing import note_operator
 from agent.serve.context import GIGABYTE, layout_of, ledger_of
 from agent.serve.readiness import readiness
+from agent.serve.watching import watching_of
 from agent.settings import Settings
 from agent.web.app import WebContext, make_app
 
@@ -28,6 +31,8 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
         ready=lambda: readiness(settings, ledger),
         act=lambda action, study, dry_run: act(settings, action, study, dry_run=dry_run),
+        watching=watching_of(settings, ledger),
+        note=partial(note_operator, settings, ledger),
     )
     config = uvicorn.Config(
         make_app(context),

@@ -13,7 +13,7 @@ import structlog
 from agent.domain.errors import LedgerError, SettingsError
 from agent.observe.audit.messages import START, STOP
 from agent.serve.auditing import note_activity
-from agent.serve.bundles import bundle_digest_of
+from agent.serve.bundles import bundle_digest_of, shadow_of
 from agent.serve.children import children_of
 from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
 from agent.serve.housekeeping import collect_temporaries
@@ -38,6 +38,7 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
     specs = children_of(settings, role, config)
     check_tls(settings)
     bundle_digest_of(settings.model.bundle)
+    shadow_of(settings)
     layout = layout_of(settings)
     lock = lock_folder(layout.lock, alone=role == "all")
     if role in ("all", "listener"):

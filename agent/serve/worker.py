@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -21,6 +22,7 @@ from agent.serve.broker_watch import WATCH_SECONDS, BrokerWatch, StepsAtHand, en
 from agent.serve.bundles import bundle_digest_of, predictors_of
 from agent.serve.context import broker_of, extras_of, layout_of, ledger_of, owner_of, patience_of
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
+from agent.serve.observing import READER_REPORTS_SECONDS, look_for_grades, observer_of
 from agent.serve.readiness import say_ready
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
@@ -87,6 +89,7 @@ def run_worker(settings: Settings, queue: str) -> None:
     _every(AUDIT_SECONDS, auditor.tick, stop, log)
     if queue == "retrieve":
         _every(RETENTION_SECONDS, lambda: make_room(settings, ledger, owner), stop, log)
+        _every(READER_REPORTS_SECONDS, partial(look_for_grades, settings, ledger, owner), stop, log)
     log.info("worker ready", owner=owner)
     options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(
@@ -109,7 +112,7 @@ def _waker(app: Celery, log: Any) -> Callable[[int, Step], None]:
     return send
 
 
-def _every(seconds: float, action: Callable[[], None], stop: threading.Event, log: Any) -> None:
+def _every(seconds: float, action: Callable[[], object], stop: threading.Event, log: Any) -> None:
     """Do something again and again in a thread; a ledger that is away is waited for."""
 
     def loop() -> None:
@@ -143,6 +146,7 @@ def _score_steps(
         destinations=destinations,
         extras=extras,
         predictor=predictor,
+        observer=observer_of(settings, ledger),
         wake=waker,
         now=time.time,
     )

@@ -14,6 +14,7 @@ from agent.score.score_study import ScoreLimits, score_study
 from agent.store.layout import Layout
 from agent.store.result_files import object_path, write_view_pictures
 from agent.tasks.sources import existing
+from agent.watch.observing import Observer
 from agent.worklist import replay, results
 from agent.worklist.ledger import Ledger
 from inference.predictor import Predictor
@@ -31,6 +32,7 @@ class ScoreStep:
     extras: Extras
     predictor: Callable[[str | None], Predictor]
     """Loads a bundle by its folder, once a process; None is the configured one."""
+    observer: Observer
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
 
@@ -47,6 +49,7 @@ class ScoreStep:
         sources = tuple((instance, existing(self.layout, instance)) for instance in instances)
         outcome, pictures = score_study(sources, predictor, self.limits)
         write_view_pictures(self.layout, item.result_key, pictures)
+        self.observer.keep(item, outcome, sources, self.now())
         results.keep_score(self.ledger, item, self.owner, outcome, self.now())
         if predictor.fault is not None:
             log.warning("an engine failed, another stands in", cause=predictor.fault, engine=outcome.model.backend)

@@ -1,1 +1,4 @@
-"""The worklist page, the study page, the JSON API, health and metrics. Nothing here changes anything."""
+"""The worklist page, the study page, the JSON API, health and metrics.
+
+Nothing here changes anything but by a confirmed form: work items through the commands, and readers' grades.
+"""

@@ -1,11 +1,10 @@
-"""Replay, retry and cancel from the study page: asked twice, sent by our own form only, and written to the log."""
+"""Replay, retry and cancel from the study page: asked twice, sent by our own form only, and audited."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -17,6 +16,8 @@ from agent.web.session import Session, form_of
 
 Act = Callable[[str, str, bool], list[dict[str, Any]]]
 """(action, Study Instance UID, only say what would be done) to an entry for each work item it touches."""
+Note = Callable[[str, str, str, Mapping[str, str]], None]
+"""Writes (action, Study Instance UID, caller's address, details) into log and audit trail."""
 ACTIONS: Final = {
     "replay": ("Replay", "Scores the study again. The same images and model make no new object."),
     "retry": ("Retry", "Makes a new work item for one that failed, was canceled or is held."),
@@ -29,8 +30,8 @@ _STATUS_OF: Final = {3: 404}
 class Actions:
     """Answers `/studies/{uid}/{action}`: GET asks, POST does."""
 
-    def __init__(self, act: Act, session: Session, templates: Jinja2Templates) -> None:
-        self._act, self._session, self._templates = act, session, templates
+    def __init__(self, act: Act, session: Session, templates: Jinja2Templates, note: Note) -> None:
+        self._act, self._session, self._templates, self._note = act, session, templates, note
 
     async def answer(self, request: Request) -> Response:
         """Ask for confirmation, or do what was confirmed."""
@@ -52,8 +53,8 @@ class Actions:
         if asking:
             return self._asked(request, action, uid, entries, None, 200)
         peer = request.client.host if request.client else ""
-        made = [entry["work_item"] for entry in entries]
-        structlog.get_logger("audit").info("operator action", action=action, study=uid, work_items=made, peer=peer)
+        items = [str(entry["work_item"]) for entry in entries if entry["work_item"] is not None]
+        self._note(action, uid, peer, {"work_items": " ".join(items)})
         return RedirectResponse(f"/studies/{uid}", status_code=303)
 
     def _asked(

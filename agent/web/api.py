@@ -13,6 +13,8 @@ from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import is_uid
 from agent.observe.metrics import LedgerCollector
 from agent.store.layout import Layout
+from agent.watch.gauges import WatchCollector
+from agent.watch.watching import Watching
 from agent.worklist import reading
 from agent.worklist.ledger import Ledger
 
@@ -23,11 +25,17 @@ class Api:
     """Answers of `/api`, `/healthz`, `/readyz` and `/metrics`."""
 
     def __init__(
-        self, ledger: Ledger, layout: Layout, ready: Callable[[], tuple[bool, dict[str, Any]]], least_free_bytes: float
+        self,
+        ledger: Ledger,
+        layout: Layout,
+        ready: Callable[[], tuple[bool, dict[str, Any]]],
+        least_free_bytes: float,
+        watching: Watching,
     ) -> None:
         self._ledger, self._ready = ledger, ready
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(LedgerCollector(ledger, layout, least_free_bytes, ready))
+        self._registry.register(WatchCollector(watching))
 
     def worklist(self, request: Request) -> Response:
         """List work items, `?state=` and `?limit=` as on the command line."""

@@ -18,12 +18,15 @@ from starlette.templating import Jinja2Templates
 
 from agent.store.layout import Layout
 from agent.store.secret import installation_secret
-from agent.web.actions import Act, Actions
+from agent.watch.watching import Watching
+from agent.web.actions import Act, Actions, Note
 from agent.web.api import Api
+from agent.web.grading import Grading
 from agent.web.patients import Patients, PatientShown
 from agent.web.session import Session, form_of
 from agent.web.study_page import StudyPage
 from agent.web.view_pictures import ViewPictures
+from agent.web.watch_page import WatchPage
 from agent.web.words import clock
 from agent.web.worklist_page import WorklistPage
 from agent.worklist.ledger import Ledger
@@ -60,6 +63,10 @@ class WebContext:
         Whether a study could be scored at once, and what is wrong if not.
     act
         Replays, retries and cancels.
+    watching
+        What `/watch` and the metrics say of the model.
+    note
+        Writes what somebody did here into log and audit trail.
     """
 
     ledger: Ledger
@@ -71,6 +78,8 @@ class WebContext:
     least_free_bytes: float
     ready: Callable[[], tuple[bool, dict[str, Any]]]
     act: Act
+    watching: Watching
+    note: Note
 
 
 def make_app(context: WebContext) -> Starlette:
@@ -84,8 +93,10 @@ def make_app(context: WebContext) -> Starlette:
     worklist = WorklistPage(context.ledger, patients, templates, context.quiet_seconds)
     study = StudyPage(context.ledger, patients, session, templates, context.quiet_seconds)
     pictures = ViewPictures(context.ledger, context.layout)
-    actions = Actions(context.act, session, templates)
-    api = Api(context.ledger, context.layout, context.ready, context.least_free_bytes)
+    actions = Actions(context.act, session, templates, context.note)
+    grading = Grading(context.ledger, session, templates, secret, context.note, context.watching.forget)
+    watch = WatchPage(context.watching, templates)
+    api = Api(context.ledger, context.layout, context.ready, context.least_free_bytes, context.watching)
 
     async def guard(request: Request, call_next: Next) -> Response:
         response = session.refused(request) or await call_next(request)
@@ -110,7 +121,9 @@ def make_app(context: WebContext) -> Starlette:
             Route("/studies/{uid}/summary.png", pictures.summary),
             Route("/studies/{uid}/views/{number:int}/source.png", pictures.source),
             Route("/studies/{uid}/views/{number:int}/overlay.png", pictures.overlay),
+            Route("/studies/{uid}/grade", grading.answer, methods=["GET", "POST"]),
             Route("/studies/{uid}/{action}", actions.answer, methods=["GET", "POST"]),
+            Route("/watch", watch.answer),
             Route("/api/worklist", api.worklist),
             Route("/api/studies/{uid}", api.study),
             Route("/healthz", api.health),

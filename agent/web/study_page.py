@@ -14,6 +14,7 @@ from starlette.templating import Jinja2Templates
 from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import is_uid
 from agent.domain.score import REFUSAL_MEANINGS, Refusal
+from agent.watch import reader_grades
 from agent.web.actions import ACTIONS
 from agent.web.patients import Patients
 from agent.web.session import Session
@@ -82,6 +83,7 @@ class StudyPage:
             "timeline": _timeline(shown),
             "actions": [(name, ACTIONS[name][0]) for name in _OFFERED[row.status]] if self._session.may_act else [],
             "may_act": self._session.may_act,
+            "readers": reader_grades.of_study(self._ledger, uid),
         }
         return self._templates.TemplateResponse(request, "study.html", context)
 

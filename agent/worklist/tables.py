@@ -199,6 +199,60 @@ outbox = sa.Table(
     sa.UniqueConstraint("work_item_id", "sop_instance_uid", "destination"),
 )
 
+observations = sa.Table(  # what the model is watched by: a row for a study and a bundle, of its newest score
+    "observations",
+    metadata,
+    sa.Column("group_id", sa.String(128), primary_key=True),
+    sa.Column("bundle_digest", _SHA256, primary_key=True),
+    sa.Column("study_instance_uid", _UID, nullable=False),
+    sa.Column("result_key", _SHA256, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),  # when the study came
+    sa.Column("scanner", sa.String(64), nullable=False),
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("accepted", sa.Boolean, nullable=False),  # scored, not refused
+    sa.Column("figures", sa.Text, nullable=False),  # JSON: a number or a word by name
+    sa.Index("ix_observations_bundle_digest", "bundle_digest", "at"),
+)
+
+shadow_scores = sa.Table(  # what a shadow bundle said of a result key; nothing is ever built or sent from it
+    "shadow_scores",
+    metadata,
+    sa.Column("result_key", _SHA256, primary_key=True),  # of the live score
+    sa.Column("bundle_digest", _SHA256, primary_key=True),  # of the shadow bundle
+    sa.Column("study_instance_uid", _UID, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # started, done, failed
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float),
+    sa.Column("grade", sa.String(2)),
+    sa.Column("fat_fraction_percent", sa.Float),
+    sa.Column("refusal", sa.String(32)),
+    sa.Column("reason", sa.String(256)),  # why it failed
+    sa.Index("ix_shadow_scores_bundle_digest", "bundle_digest", "state"),
+)
+
+reader_grades = sa.Table(  # what people said of studies; the newest of a reader and study counts
+    "reader_grades",
+    metadata,
+    _row_id(),
+    sa.Column("study_instance_uid", _UID, nullable=False, index=True),
+    sa.Column("reader", sa.String(16), nullable=False),  # a keyed hash of the name
+    sa.Column("grade", sa.String(2), nullable=False),
+    sa.Column("source", sa.String(8), nullable=False),  # sr, page
+    sa.Column("sop_instance_uid", _UID),  # of the report
+    sa.Column("graded_at", sa.Float, nullable=False),  # as the report says, else as it came
+    sa.Column("kept_at", sa.Float, nullable=False),
+    sa.Column("before_result", sa.Boolean),  # graded without knowing the result; NULL: nobody said
+)
+
+reader_reports = sa.Table(  # which received reports were looked at for a reader's grade
+    "reader_reports",
+    metadata,
+    sa.Column("instance_id", sa.ForeignKey("instances.id"), primary_key=True),
+    sa.Column("looked_at", sa.Float, nullable=False),
+    sa.Column("outcome", sa.String(64), nullable=False),
+)
+
 leases = sa.Table(
     "leases",
     metadata,

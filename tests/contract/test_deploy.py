@@ -22,7 +22,13 @@ from agent.cli import cli
 from agent.observe.metrics import LedgerCollector
 from agent.settings import Settings
 from agent.store.layout import Layout
+from agent.watch import reader_grades
+from agent.watch.drift import Window
+from agent.watch.gauges import WatchCollector
+from agent.watch.reader_grades import ReaderGrade
+from agent.watch.watching import Live, Watching
 from agent.worklist import tables as t
+from tests.unit.watch.conftest import DAY, Observe, observe  # noqa: F401 - a fixture
 from tests.unit.web.test_pages import scored
 from tests.unit.worklist.conftest import Scene, scene  # noqa: F401 - a fixture
 
@@ -43,7 +49,7 @@ def dashboard() -> dict[str, Any]:
 
 
 @pytest.fixture
-def exported(scene: Scene, tmp_path: Path) -> dict[str, set[str]]:  # noqa: F811
+def exported(scene: Scene, tmp_path: Path, observe: Observe) -> dict[str, set[str]]:  # noqa: F811
     """Every sample name that a working agent exports, with the labels it has."""
     scene.now = time.time() - 100
     scored(scene, "1.2", 9.5, "S1")
@@ -57,13 +63,32 @@ def exported(scene: Scene, tmp_path: Path) -> dict[str, set[str]]:  # noqa: F811
         connection.execute(sa.insert(t.outbox).values(sent))
         step = {"work_item_id": 1, "step": "score", "started_at": scene.now, "ended_at": scene.now + 2}
         connection.execute(sa.insert(t.steps).values(step))
+    _watched(scene, key, observe)
     registry = CollectorRegistry()
     registry.register(LedgerCollector(scene.ledger, Layout(tmp_path), 2e9, lambda: (True, {})))
+    window, live = Window(days=14, reference_studies=60), Live(digest="d" * 64)
+    registry.register(
+        WatchCollector(Watching(ledger=scene.ledger, window=window, live=lambda: live, shadow=lambda: ("s", "shadow")))
+    )
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
+
+
+def _watched(scene: Scene, key: str, observe: Observe) -> None:  # noqa: F811
+    """A scanner with a reference and later studies, a shadow's answer, and readers who know two grades."""
+    observe(60, first=scene.now - 90 * DAY, days=30, digest="d" * 64)
+    observe(30, first=scene.now - 10 * DAY, days=9, digest="d" * 64, seed=1)
+    said = {"bundle_digest": "s", "state": "done", "attempts": 1, "at": 0, "fat_fraction_percent": 12.0}
+    answers = [(key, "1.2", "S2"), (scored(scene, "1.3", 20.0, "S2"), "1.3", "S1")]
+    rows = [said | {"result_key": of, "study_instance_uid": study, "grade": grade} for of, study, grade in answers]
+    with scene.ledger.write() as connection:
+        connection.execute(sa.insert(t.shadow_scores), rows)
+    for reader, grade in (("R-1", "S1"), ("R-2", "S2")):
+        given = ReaderGrade(study_instance_uid="1.2", reader=reader, grade=grade, source="page", graded_at=scene.now)
+        reader_grades.keep(scene.ledger, given, scene.now)
 
 
 def test_alerts_and_panels_ask_for_metrics_that_exist(exported: dict[str, set[str]]) -> None:

@@ -96,10 +96,11 @@ def _shot(page: Any, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["worklist", "study", "confirm", "login"])
+@pytest.mark.parametrize("which", ["worklist", "study", "confirm", "login", "watch", "grade"])
 def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, which: str) -> None:
     study = f"/studies/{browser.studies[1]}"
-    path = {"worklist": "/", "study": study, "confirm": f"{study}/replay", "login": "/login"}[which]
+    paths = {"worklist": "/", "study": study, "confirm": f"{study}/replay", "login": "/login"}
+    path = (paths | {"watch": "/watch", "grade": f"{study}/grade"})[which]
     page = browser.page(path, scheme=scheme)
     for image in page.locator("img").all():
         image.scroll_into_view_if_needed()
@@ -179,6 +180,26 @@ def test_replay_is_asked_and_done_and_seen_without_a_reload(browser: Browser) ->
     items = browser.agent.get(f"/api/studies/{uid}")["work_items"]
     assert [item["cause"] for item in items] == ["replay", "new"]
     assert '"audit"' in browser.agent.log.read_text() or "operator action" in browser.agent.log.read_text()
+    assert page.faults == []
+
+
+def test_a_reader_grades_a_study_and_sees_it_watched(browser: Browser, tmp_path: Path) -> None:
+    uid = browser.studies[0]
+    page = browser.page(f"/studies/{uid}")
+    page.get_by_role("link", name="Add a reader's grade").click()
+    page.get_by_role("radio", name="S2").check()
+    page.get_by_label("Your initials or id").fill("AR")
+    page.get_by_label("I graded before").check()
+    page.get_by_role("button", name="Go on").click()
+    assert "Keep this grade?" in page.inner_text("h1")
+    _shot(page, tmp_path, "grade-confirm")
+    page.get_by_role("button", name="Keep").click()
+    page.wait_for_url(f"**/studies/{uid}")
+    assert "without knowing the result" in page.inner_text("section[aria-labelledby=readers]")
+    page.get_by_role("link", name="Watching the model").click()
+    page.wait_for_url("**/watch")
+    assert "Given without the result" in page.inner_text("section[aria-labelledby=readers]")
+    _shot(page, tmp_path, "watch-small")
     assert page.faults == []
 
 

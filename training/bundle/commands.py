@@ -109,6 +109,22 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
     click.echo(json.dumps(fit_again(bundle, data, version, kept=kept, threshold=threshold), indent=1))
 
 
+@click.command("drift-reference")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=SHIPPED,
+    help="Finished; reference.json is written into it.  [default: the one that ships]",
+)
+@click.option("--patients", type=click.IntRange(1), default=400, show_default=True)
+@click.option("--seed", type=int, default=20261201, show_default=True, help="Of no experiment's data.")
+def drift_reference(bundle: Path, patients: int, seed: int) -> None:
+    """Write how figures and answers are distributed over new phantom patients, for serving to compare with."""
+    from training.bundle.drift_reference import fresh_drift_reference
+
+    click.echo(fresh_drift_reference(bundle, patients, seed))
+
+
 @click.command()
 @click.option(
     "--bundle",

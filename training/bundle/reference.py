@@ -13,6 +13,7 @@ from inference.bundle import Bundle
 from training.bundle.calibrate import calibrate
 from training.bundle.card import write_card
 from training.bundle.configuration import Experiment
+from training.bundle.drift_reference import write_drift_reference
 from training.bundle.evaluate import evaluate, liver_logits, open_bundle_engine, score_split
 from training.bundle.export import write_description, write_members
 from training.bundle.halves import Halves
@@ -134,6 +135,8 @@ def evaluate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str
         metrics["liver_gate"] = json.loads((run / "gate.json").read_text())
     write_description(folder, {**parts, "metrics": metrics})
     write_card(folder)
+    test = split_of(experiment, run, "test")
+    write_drift_reference(folder, test.views, f"{len(test.views)} phantom patients of the test split")
     return metrics
 
 

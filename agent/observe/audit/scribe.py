@@ -22,6 +22,9 @@ from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
 _BATCH: Final = 200
+_SCHEME: Final = "99STEATOSIS"
+_ACTION_CODES: Final = {"replay": "C", "retry": "C", "cancel": "U", "grade": "C"}
+"""Event Action Code by the page's button: a new work item or grade is created, a canceled one is updated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,21 @@ class Scribe:
         """Make the message of a study whose files retention removes here (PS3.15 section A.5.3.5)."""
         entities = self._subjects(study, {}, instances=str(instances), reason="retention: the archive holds them")
         return self._event(id=m.STUDY_DELETED, action="D", at=now, participants=(self._us(),), entities=entities)
+
+    def operator_acted(self, action: str, study: Mapping[Any, Any], host: str, now: float, **details: str) -> m.Event:
+        """Make the message of what somebody did to a study on the page (PS3.15 section A.5.3, Procedure Record).
+
+        Who it was is the address: the page knows that the token was known, and no names.
+        """
+        operator = m.Participant(user_id="operator", host=host, is_requestor=True)
+        return self._event(
+            id=m.PROCEDURE_RECORD,
+            type=(action, _SCHEME, f"{action} from the page"),
+            action=_ACTION_CODES.get(action, "U"),
+            at=now,
+            participants=(operator, self._us()),
+            entities=self._subjects(study, {}, **details),
+        )
 
     def _write(self, table: sa.Table, ended: sa.Column[Any], messages_of: Any, now: float) -> int:
         query = sa.select(table).where(ended.is_not(None), table.c.audited_at.is_(None)).order_by(ended).limit(_BATCH)

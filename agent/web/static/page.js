@@ -19,7 +19,7 @@ function busyIn(part) {
 }
 
 async function renew() {
-  if (document.hidden) return;
+  if (document.hidden || !document.querySelector("[data-live]")) return;
   let answer;
   try {
     answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" });

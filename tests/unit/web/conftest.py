@@ -11,9 +11,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from agent.store.layout import Layout
+from agent.watch.drift import Window
+from agent.watch.watching import Live, Watching
 from agent.web.app import WebContext, make_app
 from agent.web.patients import PatientShown
-from tests.unit.worklist.conftest import Scene, scene  # noqa: F401 - a fixture
+from tests.unit.worklist.conftest import BUNDLE, Scene, scene  # noqa: F401 - a fixture
 
 MakeClient = Callable[..., TestClient]
 
@@ -23,6 +25,8 @@ class Acts:
     """Stands where `agent.serve.acting` does."""
 
     done: list[tuple[str, str]] = field(default_factory=list)
+    noted: list[tuple[str, str, str, dict[str, str]]] = field(default_factory=list)
+    """What went into the audit trail."""
 
     def __call__(self, action: str, study: str, dry_run: bool) -> list[dict[str, Any]]:
         if not dry_run:
@@ -37,7 +41,9 @@ def acts() -> Acts:
 
 @pytest.fixture
 def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F811
-    def make(token: str | None = None, ready: bool = True, patient: PatientShown = "hash") -> TestClient:
+    def make(
+        token: str | None = None, ready: bool = True, patient: PatientShown = "hash", shadow: Any = None
+    ) -> TestClient:
         context = WebContext(
             ledger=scene.ledger,
             layout=Layout(tmp_path),
@@ -48,6 +54,15 @@ def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F81
             least_free_bytes=2e9,
             ready=lambda: (ready, {"ready": ready, "faults": [] if ready else ["no worker has the model loaded"]}),
             act=acts,
+            watching=Watching(
+                ledger=scene.ledger,
+                window=Window(days=14, reference_studies=60),
+                live=lambda: Live(digest=BUNDLE),
+                shadow=lambda: shadow,
+                now=lambda: scene.now,
+                kept_seconds=0,
+            ),
+            note=lambda action, study, host, details: acts.noted.append((action, study, host, dict(details))),
         )
         return TestClient(make_app(context), follow_redirects=False, base_url="http://127.0.0.1:8080")
 

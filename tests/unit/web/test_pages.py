@@ -195,3 +195,4 @@ def test_a_click_is_asked_about_and_taken_from_our_own_form_only(client: MakeCli
     done = web.post("/studies/1.2/replay", data={"form_token": form_token})
     assert (done.status_code, done.headers["location"]) == (303, "/studies/1.2")
     assert acts.done == [("replay", "1.2")]
+    assert acts.noted == [("replay", "1.2", "testclient", {"work_items": "7"})]
