@@ -22,9 +22,9 @@ from agent.deliver.storage_scu import ScuConfig
 from agent.domain.errors import LostLeaseError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery, DeliveryState
-from agent.domain.work_item import State, WorkItem
+from agent.domain.work_item import WITHHELD, State, WorkItem
 from agent.store.layout import Layout
-from agent.worklist import commitments, outbox, results, work_items
+from agent.worklist import blinding, commitments, outbox, results, work_items
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -39,7 +39,7 @@ class DeliveryOutcome:
     """What a delivery step came to. All None: the work item was no longer ours, and nothing was recorded."""
 
     state: State | None = None
-    """The final state, where every row is proved or failed."""
+    """The final state, where every row is proved or failed; SCHEDULED where what remains is withheld."""
     reason: str | None = None
     retry_at: float | None = None
     """Seconds since 1970, where rows remain open."""
@@ -128,7 +128,13 @@ def _settle(
         if earliest <= now():  # nothing was left alone
             commitments.hasten(ledger, item.id, now())
         return DeliveryOutcome(retry_at=retry_at)
-    state, reason = results.finish_delivery(ledger, item, owner, failed_because=_failure(rows), now=now())
+    failure = _failure(rows)
+    if failure is None and any(row.state is DeliveryState.WITHHELD for row in rows):
+        if blinding.withhold(ledger, item, owner, now()):
+            return DeliveryOutcome(state=State.SCHEDULED, reason=WITHHELD)
+        work_items.give_back(ledger, item.id, owner, now=now(), not_before=now(), error=None)
+        return DeliveryOutcome(retry_at=now())
+    state, reason = results.finish_delivery(ledger, item, owner, failed_because=failure, now=now())
     return DeliveryOutcome(state=state, reason=reason)
 
 

@@ -58,6 +58,8 @@ class DeliveryState(StrEnum):
     PROVED = "proved"
     FAILED = "failed"
     KEPT = "kept"
+    WITHHELD = "withheld"
+    """Blinded: nothing leaves before `agent release`."""
 
 
 class Proof(StrEnum):

@@ -11,6 +11,7 @@ from agent import __version__
 from agent.serve.acting import act
 from agent.serve.context import GIGABYTE, layout_of, ledger_of
 from agent.serve.readiness import readiness
+from agent.serve.releasing import SEEN, note
 from agent.settings import Settings
 from agent.web.app import WebContext, make_app
 
@@ -27,6 +28,8 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         quiet_seconds=settings.study.quiet_seconds,
         least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
         ready=lambda: readiness(settings, ledger),
+        unblinded_token=settings.web.unblinded_token,
+        on_unblinded=lambda study, peer: note(settings, ledger, study, by=f"page, {peer}", what=SEEN),
         act=lambda action, study, dry_run: act(settings, action, study, dry_run=dry_run),
     )
     config = uvicorn.Config(

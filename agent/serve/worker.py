@@ -19,7 +19,16 @@ from agent.domain.work_item import Step
 from agent.serve.auditing import AUDIT_SECONDS, Auditor
 from agent.serve.broker_watch import WATCH_SECONDS, BrokerWatch, StepsAtHand, end_worker, running_broker
 from agent.serve.bundles import bundle_digest_of, predictors_of
-from agent.serve.context import broker_of, extras_of, layout_of, ledger_of, owner_of, patience_of
+from agent.serve.context import (
+    blinded_of,
+    broker_of,
+    destinations_of,
+    extras_of,
+    layout_of,
+    ledger_of,
+    owner_of,
+    patience_of,
+)
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
 from agent.serve.readiness import say_ready
 from agent.settings import Settings
@@ -117,7 +126,8 @@ def _score_steps(
 
     predictor = predictors_of(settings)
     predictor(None)  # loaded and warm before the process says that it is ready
-    layout, destinations, extras = layout_of(settings), settings.results.destinations, extras_of(settings)
+    layout, destinations, extras = layout_of(settings), destinations_of(settings), extras_of(settings)
+    blinded = blinded_of(settings)
     score = ScoreStep(
         ledger=ledger,
         layout=layout,
@@ -128,6 +138,8 @@ def _score_steps(
         predictor=predictor,
         wake=waker,
         now=time.time,
+        withheld=settings.results.blinded,
+        blinded=blinded,
     )
     report = ReportStep(
         ledger=ledger,
@@ -138,6 +150,7 @@ def _score_steps(
         station_name=settings.dicom.ae_title,
         wake=waker,
         now=time.time,
+        blinded=blinded,
     )
     return {Step.SCORE: score, Step.REPORT: report}
 

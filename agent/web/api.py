@@ -13,6 +13,7 @@ from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import is_uid
 from agent.observe.metrics import LedgerCollector
 from agent.store.layout import Layout
+from agent.web.session import Session
 from agent.worklist import reading
 from agent.worklist.ledger import Ledger
 
@@ -23,9 +24,14 @@ class Api:
     """Answers of `/api`, `/healthz`, `/readyz` and `/metrics`."""
 
     def __init__(
-        self, ledger: Ledger, layout: Layout, ready: Callable[[], tuple[bool, dict[str, Any]]], least_free_bytes: float
+        self,
+        ledger: Ledger,
+        layout: Layout,
+        ready: Callable[[], tuple[bool, dict[str, Any]]],
+        least_free_bytes: float,
+        session: Session,
     ) -> None:
-        self._ledger, self._ready = ledger, ready
+        self._ledger, self._ready, self._session = ledger, ready, session
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(LedgerCollector(ledger, layout, least_free_bytes, ready))
 
@@ -44,7 +50,7 @@ class Api:
         if not is_uid(uid):
             return JSONResponse({"error": "not a Study Instance UID"}, 400)
         try:
-            return JSONResponse(reading.show(self._ledger, uid))
+            return JSONResponse(reading.show(self._ledger, uid, unblinded=self._session.is_unblinded(request)))
         except NotFoundError as error:
             return JSONResponse({"error": error.cause}, 404)
 

@@ -23,6 +23,7 @@ class Acts:
     """Stands where `agent.serve.acting` does."""
 
     done: list[tuple[str, str]] = field(default_factory=list)
+    seen: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, action: str, study: str, dry_run: bool) -> list[dict[str, Any]]:
         if not dry_run:
@@ -37,7 +38,12 @@ def acts() -> Acts:
 
 @pytest.fixture
 def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F811
-    def make(token: str | None = None, ready: bool = True, patient: PatientShown = "hash") -> TestClient:
+    def make(
+        token: str | None = None,
+        ready: bool = True,
+        patient: PatientShown = "hash",
+        unblinded_token: str | None = None,
+    ) -> TestClient:
         context = WebContext(
             ledger=scene.ledger,
             layout=Layout(tmp_path),
@@ -48,6 +54,8 @@ def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F81
             least_free_bytes=2e9,
             ready=lambda: (ready, {"ready": ready, "faults": [] if ready else ["no worker has the model loaded"]}),
             act=acts,
+            unblinded_token=unblinded_token,
+            on_unblinded=lambda study, peer: acts.seen.append((study, peer)),
         )
         return TestClient(make_app(context), follow_redirects=False, base_url="http://127.0.0.1:8080")
 
