@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,10 +18,11 @@ import sqlalchemy as sa
 from agent.deliver.away import left_alone
 from agent.deliver.courier import Courier
 from agent.deliver.kept_objects import KeptBytesError, kept_files
+from agent.deliver.messages import MessageCourier, Senders
 from agent.deliver.parking import Parking
 from agent.deliver.storage_scu import ScuConfig
 from agent.domain.errors import LostLeaseError
-from agent.domain.identifiers import Archive
+from agent.domain.identifiers import Archive, is_message_address
 from agent.domain.results import Delivery, DeliveryState
 from agent.domain.work_item import WITHHELD, State, WorkItem
 from agent.store.layout import Layout
@@ -57,6 +59,7 @@ def deliver_result(
     *,
     commitment_seconds: float = 0.0,
     parking: Parking | None = None,
+    senders: Senders = MappingProxyType({}),
 ) -> DeliveryOutcome:
     """Send and prove what is due, then finish the work item or give it back until the next row is due.
 
@@ -68,6 +71,8 @@ def deliver_result(
         How long an archive may take to report on storage commitment; 0: C-FIND alone proves.
     parking
         Where associations stay on which reports are still to come; one a process.
+    senders
+        Who tells destinations that do not speak DICOM.
 
     Raises
     ------
@@ -98,7 +103,10 @@ def deliver_result(
                 random=random,
                 log=log,
             )
-            _deliver_everywhere(courier, due)
+            teller = MessageCourier(
+                ledger=ledger, item=item, owner=owner, senders=senders, age=age, now=now, random=random, log=log
+            )
+            _deliver_everywhere(courier, teller, due)
         skipped = random.uniform(*_LOOK_AGAIN_SECONDS) if len(due) < len(ready) else 0.0
         return _settle(ledger, item, owner, now, earliest=now() + skipped)
     except LostLeaseError as error:
@@ -106,12 +114,17 @@ def deliver_result(
         return DeliveryOutcome()
 
 
-def _deliver_everywhere(courier: Courier, due: list[Delivery]) -> None:
+def _deliver_everywhere(courier: Courier, teller: MessageCourier, due: list[Delivery]) -> None:
     by_archive: dict[str, list[Delivery]] = {}
     for row in due:
         by_archive.setdefault(row.destination or "", []).append(row)
     with ThreadPoolExecutor(max_workers=len(by_archive)) as pool:
-        rounds = [pool.submit(courier.deliver, Archive.parse(name), rows) for name, rows in by_archive.items()]
+        rounds = [
+            pool.submit(teller.deliver, name, rows)
+            if is_message_address(name)
+            else pool.submit(courier.deliver, Archive.parse(name), rows)
+            for name, rows in by_archive.items()
+        ]
     for done in rounds:
         done.result()
 

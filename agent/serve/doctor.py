@@ -16,6 +16,7 @@ from agent.serve.bundles import bundle_of
 from agent.serve.comparison import compared
 from agent.serve.context import GIGABYTE, broker_of, layout_of, ledger_of
 from agent.serve.dicom import files_of, scu_of
+from agent.serve.messaging import receivers_of
 from agent.serve.models import verify_bundle
 from agent.settings import Settings
 from agent.worklist import reading
@@ -26,7 +27,15 @@ Finding = dict[str, Any]
 
 def examine(settings: Settings, *, deep: bool) -> list[Finding]:
     """Run every check; one that fails never hides another."""
-    checks: list[Callable[[Settings], Iterator[Finding]]] = [_disk, _ledger, _broker, _model, _worklist, _archives]
+    checks: list[Callable[[Settings], Iterator[Finding]]] = [
+        _disk,
+        _ledger,
+        _broker,
+        _model,
+        _worklist,
+        _archives,
+        _messages,
+    ]
     if deep:
         checks.append(_files)
     return [finding for check in checks for finding in _safely(check, settings)]
@@ -98,6 +107,14 @@ def _archives(settings: Settings) -> Iterator[Finding]:
             yield _finding(found.subject, found.ok, found.message, found.remedy)
     if not settings.results.destinations:
         yield _finding("archive", True, "no destination: results are kept here only")
+
+
+def _messages(settings: Settings) -> Iterator[Finding]:
+    for address, receiver in receivers_of(settings):
+        try:
+            yield _finding(address, True, receiver.probe())
+        except AgentError as error:
+            yield _finding(address, False, error.cause, error.remedy)
 
 
 def _files(settings: Settings) -> Iterator[Finding]:

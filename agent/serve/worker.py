@@ -158,7 +158,8 @@ def _score_steps(
 def _deliver_steps(
     settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
 ) -> Mapping[Step, StepFunction]:
-    from agent.serve.dicom import scu_of
+    from agent.serve.dicom import orders_of, scu_of
+    from agent.serve.messaging import senders_of
     from agent.tasks.deliver import DeliverStep
 
     layout = layout_of(settings)
@@ -170,6 +171,8 @@ def _deliver_steps(
         commitment_seconds=settings.results.commitment_seconds,
         wake=waker,
         now=time.time,
+        senders=senders_of(settings, ledger, layout),
+        orders=orders_of(settings, ledger, owner),
     )
     return {Step.DELIVER: deliver}
 

@@ -20,6 +20,7 @@ from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
 from tests.unit.report.report_sources import outcome
 
 STUDY = "1.2.3"
+VIEWS = [("1.2.3.9.1", 1)]
 
 
 def deliver(desk: Desk) -> DeliveryOutcome:
@@ -38,7 +39,7 @@ def release(desk: Desk, study: str | None = STUDY, *, dry_run: bool = False) -> 
 
 def test_nothing_leaves_before_the_release_and_everything_after(tmp_path: Path) -> None:
     with WaywardArchive() as pacs:
-        desk = make_desk(tmp_path, (pacs.name,), outcome=outcome(), withheld=True)
+        desk = make_desk(tmp_path, (pacs.name,), outcome=outcome(VIEWS), withheld=True)
         assert deliver(desk) == DeliveryOutcome(state=State.SCHEDULED, reason=WITHHELD)
         assert (pacs.associations, pacs.stored) == (0, {})
         assert work_items.claim(desk.ledger, desk.item.id, OWNER, time.time()) is None, "nobody may take it"
@@ -54,7 +55,7 @@ def test_nothing_leaves_before_the_release_and_everything_after(tmp_path: Path) 
 
 
 def test_a_result_that_is_only_kept_is_withheld_too(tmp_path: Path) -> None:
-    desk = make_desk(tmp_path, (), outcome=outcome(), withheld=True)
+    desk = make_desk(tmp_path, (), outcome=outcome(VIEWS), withheld=True)
     assert deliver(desk).reason == WITHHELD
     release(desk, None)
     desk.claim()
@@ -64,7 +65,7 @@ def test_a_result_that_is_only_kept_is_withheld_too(tmp_path: Path) -> None:
 
 def test_a_replay_stays_withheld_and_stands_for_the_first(tmp_path: Path) -> None:
     with WaywardArchive() as pacs:
-        desk = make_desk(tmp_path, (pacs.name,), outcome=outcome(), withheld=True)
+        desk = make_desk(tmp_path, (pacs.name,), outcome=outcome(VIEWS), withheld=True)
         deliver(desk)
         replayed(desk, pacs.name)
         assert deliver(desk).reason == WITHHELD
@@ -106,20 +107,20 @@ def test_one_blinded_destination_waits_while_the_other_gets_its_results(tmp_path
 
 
 def test_a_release_that_comes_while_it_is_laid_aside(tmp_path: Path) -> None:
-    desk = make_desk(tmp_path, (), outcome=outcome(), withheld=True)
+    desk = make_desk(tmp_path, (), outcome=outcome(VIEWS), withheld=True)
     release(desk)
     assert blinding.withhold(desk.ledger, desk.item, OWNER, time.time()) is False
     assert {row.state for row in desk.rows()} == {DeliveryState.KEPT}
 
 
 def test_release_of_an_unknown_study(tmp_path: Path) -> None:
-    desk = make_desk(tmp_path, (), outcome=outcome(), withheld=True)
+    desk = make_desk(tmp_path, (), outcome=outcome(VIEWS), withheld=True)
     with pytest.raises(NotFoundError):
         release(desk, "9.9")
 
 
 def test_nothing_tells_the_result_before_its_release(tmp_path: Path) -> None:
-    scored = outcome()
+    scored = outcome(VIEWS)
     assert scored.score is not None
     desk = make_desk(tmp_path, (), outcome=scored, withheld=True)
     deliver(desk)

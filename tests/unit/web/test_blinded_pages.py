@@ -23,7 +23,7 @@ def withheld(scene: Scene) -> str:
     item = work_items.claim(scene.ledger, 1, ME, scene.now)
     assert item is not None
     assert item.step is Step.SCORE
-    results.keep_score(scene.ledger, item, ME, outcome(), scene.now, withheld=True)
+    results.keep_score(scene.ledger, item, ME, outcome([("1.2.9.1", 1)]), scene.now, withheld=True)
     item = work_items.claim(scene.ledger, 1, ME, scene.now)
     assert item is not None
     results.keep_objects(scene.ledger, item, ME, objects(item.result_key), (), scene.now)
