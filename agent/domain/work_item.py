@@ -47,6 +47,7 @@ LIVE_CAUSES: Final = (Cause.NEW, Cause.ADDENDUM)
 
 SUPERSEDED: Final = "superseded"
 CANCELED_BY_OPERATOR: Final = "canceled-by-operator"
+CANCELED_BY_PEER: Final = "canceled-by-peer"
 DELIVERY_FAILED: Final = "delivery-failed"
 FAULT: Final = "fault"
 NOT_RETRIEVED: Final = "not-retrieved"

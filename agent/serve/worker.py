@@ -31,6 +31,7 @@ from agent.serve.context import (
 )
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
 from agent.serve.readiness import say_ready
+from agent.serve.standards import perform
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
 from agent.worklist import work_items
@@ -85,6 +86,8 @@ def run_worker(settings: Settings, queue: str) -> None:
     _every(AUDIT_SECONDS, auditor.tick, stop, log)
     if queue == "retrieve":
         _every(RETENTION_SECONDS, lambda: make_room(settings, ledger, owner), stop, log)
+        if settings.worklist.perform is not None:
+            _every(settings.worklist.perform_seconds, lambda: perform(settings, ledger, owner), stop, log)
     log.info("worker ready", owner=owner)
     options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(

@@ -27,6 +27,7 @@ _REASONS: Final = {
     "withheld": "scored and kept until it is released",
     "superseded": "more images came: a newer work item scores them",
     "canceled-by-operator": "by an operator",
+    "canceled-by-peer": "by a peer, as Unified Procedure Step",
     "released": "released by a retry",
 }
 ORDER_WORDS: Final = {
