@@ -37,6 +37,7 @@ def _private(value: str, meaning: str) -> Coded:
 
 US_ABDOMEN: Final = Coded("24558-9", "LN", "US Abdomen")
 """LOINC of the examination that is reported on."""
+FINDINGS: Final = Coded("59776-5", "LN", "Procedure findings")
 DICOM_STUDY: Final = Coded("113014", "DCM", "DICOM Study")
 LIVER: Final = Coded("10200004", "SCT", "Liver")
 FAT_FRACTION: Final = Coded("129100", "DCM", "Fat fraction")

@@ -18,7 +18,7 @@ from agent.messaging.result import ResultMessage
 _SECONDS: Final = 30.0
 _MOST_BYTES: Final = 4 << 20
 _JSON: Final = "application/fhir+json"
-_MAY_PASS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
+MAY_PASS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
 """HTTP statuses of a server that may do it later; any other failure stays until somebody changes something."""
 _LOCATION: Final = re.compile(r"(?:^|/)DiagnosticReport/([A-Za-z0-9.-]{1,64})(?:/_history/|$)")
 _ISSUE: Final = re.compile(r"[a-z-]{1,32}")
@@ -111,7 +111,7 @@ class FhirServer:
         issues = ", ".join(_issue_codes(content))
         cause = f"{self.base} answered {method} with {status}" + (f" ({issues})" if issues else "")
         remedy = "check messages.fhir_token and its rights" if status in (401, 403) else "see the FHIR server's own log"
-        return (ArchiveError if status in _MAY_PASS else ArchiveRefusedError)(cause, remedy=remedy)
+        return (ArchiveError if status in MAY_PASS else ArchiveRefusedError)(cause, remedy=remedy)
 
 
 def _issue_codes(content: bytes) -> list[str]:

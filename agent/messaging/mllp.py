@@ -17,14 +17,14 @@ _START, _END = b"\x0b", b"\x1c\r"
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 _MOST_BYTES: Final = 1 << 16
-_ACCEPTED: Final = frozenset({"AA", "CA"})
+ACCEPTED: Final = frozenset({"AA", "CA"})
 """Acknowledgment Code (table 0008)."""
-_MAY_PASS: Final = {
+MAY_PASS: Final = {
     "204": "unknown key identifier",
     "206": "application record locked",
     "207": "application internal error",
 }
-_STAYS: Final = {
+STAYS: Final = {
     "100": "segment sequence error",
     "101": "required field missing",
     "102": "data type error",
@@ -34,7 +34,7 @@ _STAYS: Final = {
     "202": "unsupported processing id",
     "203": "unsupported version id",
 }
-_DUPLICATE: Final = "205"
+DUPLICATE: Final = "205"
 """Message error condition codes (table 0357). A duplicate key identifier says that the receiver has it."""
 
 
@@ -108,11 +108,11 @@ class Hl7Receiver:
                 f"{self.address} sent no acknowledgement of this message", remedy="is it an HL7 receiver?"
             )
         condition = ([*err, "", "", "", ""])[3].split("^")[0]
-        if code in _ACCEPTED or condition == _DUPLICATE:
+        if code in ACCEPTED or condition == DUPLICATE:
             return code
-        words = _MAY_PASS.get(condition) or _STAYS.get(condition) or "no coded reason"
+        words = MAY_PASS.get(condition) or STAYS.get(condition) or "no coded reason"
         cause, remedy = f"{self.address} answered {_shown(code)}: {words}", "see the receiver's own log"
-        if condition in _MAY_PASS or (condition not in _STAYS and code in ("AR", "CR")):
+        if condition in MAY_PASS or (condition not in STAYS and code in ("AR", "CR")):
             raise ArchiveError(cause, remedy=remedy)
         raise ArchiveRefusedError(cause, remedy=remedy)
 

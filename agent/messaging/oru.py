@@ -90,7 +90,7 @@ def _observations(message: ResultMessage) -> list[str]:
         _obx("ST", "^SR Instance UID", identity.report_uid, status=_DETAIL),
         _obx("TX", _code(codes.NOTICE), _escaped(f"{BANNER}. {RESEARCH_STATEMENT}"), when=when),
         *(_refused(message, when) if score is None else _scored(score, when)),
-        _obx("TX", _code(codes.GRADE_NAME), _escaped(finding(message.outcome)), when=when),
+        _obx("TX", _code(codes.FINDINGS), _escaped(finding(message.outcome)), when=when),
     ]
     if message.replaced_report_uid:
         parts.insert(2, _obx("ST", "^Replaced SR Instance UID", message.replaced_report_uid, status=_DETAIL))

@@ -1,6 +1,6 @@
 """A worklist of Unified Procedure Steps that holds performers to the standard's states (PS3.4 Table CC.1.1-2).
 
-UPS Pull as SCP: C-FIND, N-GET, N-SET and N-ACTION. A step changes hands only by its Transaction UID, ends only with what
+UPS Pull as SCP: C-FIND, N-SET and N-ACTION. A step changes hands only by its Transaction UID, ends only with what
 a final state requires, and never changes afterwards.
 """
 
