@@ -45,9 +45,9 @@ the same UIDs; `agent cancel` ends a work item in any state, and closes a study 
    Where it accepts no C-FIND, commitment alone proves.
 3. Without a report within `results.commitment_seconds`, or where the request is refused, C-FIND alone proves.
 
-A FHIR server has proved a result when it returns the report on being asked for it (`fhir-read`); an HL7 v2 receiver when
-it acknowledges the message, since HL7 v2 has nothing stronger (`hl7-ack`). Both are told again after a fault: to FHIR by
-conditional create, so that nothing comes twice; to HL7 v2 as the same message under the same control id (MSH-10).
+A FHIR server has proved a result when it returns the report on being asked for it (`fhir-read`); an HL7 v2 receiver
+when it acknowledges the message, since HL7 v2 has nothing stronger (`hl7-ack`). Both are told again after a fault: FHIR
+by conditional create, so that nothing comes twice; HL7 v2 with the same message under the same control id (MSH-10).
 """
 _PATIENCE: Final = """
 ## Patience
