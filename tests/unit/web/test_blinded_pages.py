@@ -35,7 +35,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def test_a_withheld_result_is_shown_to_the_unblinded_only(client: MakeClient, withheld: str, acts: Acts) -> None:
-    web, fat = client(token=TOKEN, unblinded_token=UNBLINDED), "% fat fraction"
+    web, fat = client(token=TOKEN, unblinded_token=UNBLINDED), "fat fraction, estimated"
     reader = [web.get(path, headers=bearer(TOKEN)).text for path in (f"/studies/{withheld}", "/?sort=grade")]
     assert "WITHHELD" in reader[0]
     assert not any(text in page for page in reader for text in (fat, "PDFF-equivalent", "overlay.png", "<b>S2</b>"))
