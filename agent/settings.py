@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,6 +30,14 @@ _AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x
 _Peer = Annotated[Peer, BeforeValidator(lambda value: Peer.parse(value) if isinstance(value, str) else value)]
 _Archive = Annotated[Archive, BeforeValidator(lambda value: Archive.parse(value) if isinstance(value, str) else value)]
 _Path = Annotated[Path, AfterValidator(lambda value: value.expanduser().resolve())]
+
+
+def _with_possible_port(url: str) -> str:
+    urlsplit(url).port  # noqa: B018 - raises ValueError where it is none
+    return url
+
+
+_Url = Annotated[str, AfterValidator(_with_possible_port)]
 
 
 class _Section(BaseModel):
@@ -126,9 +135,9 @@ class Results(_Section):
 class Messages(_Section):
     """Results for systems that do not speak DICOM; sent, tried again and proved like objects for an archive."""
 
-    fhir: str | None = Field(
+    fhir: _Url | None = Field(
         None,
-        max_length=128,
+        max_length=120,
         pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*[^/\s?#])?$",
         description="base URL of a FHIR server that gets a DiagnosticReport with Observations; unset: none",
     )
@@ -137,9 +146,9 @@ class Messages(_Section):
     fhir_patient_system: str | None = Field(
         None, description="URI of the identifier system of Patient IDs, for `DiagnosticReport.subject`"
     )
-    hl7: str | None = Field(
+    hl7: _Url | None = Field(
         None,
-        max_length=128,
+        max_length=120,
         pattern=r"^mllps?://[^/\s@]+:[0-9]{1,5}$",
         description="HL7 v2 receiver of ORU^R01, `mllp://host:2575` or, over TLS, `mllps://host:2575`; unset: none",
     )
