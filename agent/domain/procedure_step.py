@@ -75,3 +75,6 @@ class PerformedStep:
     state: Performing
     work_item_id: int | None
     progress: str | None
+    attempts: int = 0
+    not_before: float = 0.0
+    """Seconds since 1970, after a fault that may pass."""

@@ -12,12 +12,13 @@ from agent.domain.identifiers import Archive
 from agent.domain.procedure_step import PerformedStep, Performing
 from agent.domain.work_item import State
 from agent.procedure.step_scu import PULL_CONTEXT, claim, finish, tell, waiting_steps
-from agent.scu.association import OpenAssociation, associate
+from agent.scu.association import AssociationGoneError, OpenAssociation, associate
 from agent.scu.config import ScuConfig
 from agent.worklist import performed_steps, step_outcomes
 from agent.worklist.ledger import Ledger
 
 _FINAL: Final = (State.COMPLETED, State.CANCELED)
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 5.0, 300.0
 _AT_ONCE: Final = 20
 """Steps under way; more are left to other performers."""
 
@@ -62,8 +63,10 @@ class Performer:
     def _take(self, association: OpenAssociation) -> None:
         """Record and claim what waits."""
         room = _AT_ONCE - len(self._open())
-        for found in list(waiting_steps(association, code=self.code, label=self.label))[:room]:
-            performed_steps.begin(
+        for found in list(waiting_steps(association, code=self.code, label=self.label)):
+            if room <= 0:
+                break
+            room -= performed_steps.begin(
                 self.ledger,
                 provider=str(self.provider),
                 sop_instance_uid=found.sop_instance_uid,
@@ -76,7 +79,9 @@ class Performer:
                 self._advance(association, step)
 
     def _advance(self, association: OpenAssociation, step: PerformedStep) -> None:
-        """Bring one step on; what its provider refuses for good ends it and stops no other."""
+        """Bring one step on; what its provider refuses, for good or for now, stops no other."""
+        if step.not_before > self.now():
+            return
         try:
             if step.state is Performing.CLAIMING:
                 self._claim(association, step)
@@ -85,6 +90,12 @@ class Performer:
         except ArchiveRefusedError as error:
             self.log.warning("procedure step given up", step=step.sop_instance_uid, cause=error.cause)
             performed_steps.end(self.ledger, step, Performing.LOST, now=self.now(), error=error.cause)
+        except AssociationGoneError:
+            raise
+        except ArchiveError as error:
+            self.log.warning("procedure step waits", step=step.sop_instance_uid, cause=error.cause)
+            wait = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** min(step.attempts, 10))
+            performed_steps.put_off(self.ledger, step, not_before=self.now() + wait, error=error.cause)
 
     def _claim(self, association: OpenAssociation, step: PerformedStep) -> None:
         if not claim(association, step.sop_instance_uid, step.transaction_uid):

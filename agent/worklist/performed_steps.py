@@ -58,7 +58,12 @@ def claimed(ledger: Ledger, step: PerformedStep, *, bundle_digest: str, now: flo
 
 def told(ledger: Ledger, step: PerformedStep, progress: str) -> None:
     """Record what the provider was told."""
-    _change(ledger, step, {"progress": progress[:32]})
+    _change(ledger, step, {"progress": progress[:32], "attempts": 0, "last_error": None})
+
+
+def put_off(ledger: Ledger, step: PerformedStep, *, not_before: float, error: str) -> None:
+    """Record a fault that may pass, and when to try again."""
+    _change(ledger, step, {"attempts": step.attempts + 1, "not_before": not_before, "last_error": error[:512]})
 
 
 def end(ledger: Ledger, step: PerformedStep, state: Performing, *, now: float, error: str | None = None) -> None:
@@ -80,4 +85,6 @@ def _step(row: sa.Row[Any]) -> PerformedStep:
         state=Performing(row.state),
         work_item_id=row.work_item_id,
         progress=row.progress,
+        attempts=row.attempts,
+        not_before=row.not_before,
     )

@@ -271,6 +271,19 @@ def test_a_step_that_another_performer_took_is_left_alone(ledger: Ledger, ups: U
     assert [(row.state, row.last_error) for row in rows(ledger)] == [("lost", "another performer has it")]
 
 
+def test_a_fault_of_one_step_stops_no_other(ledger: Ledger, ups: UpsWorklist) -> None:
+    ups.schedule("1.2.9", "1.2.3")
+    ups.schedule("1.2.10", "1.2.4")
+    agent = performer(ledger, ups)
+    agent.look()
+    ups.failures = [0x0110, 0]
+    agent.look()
+    first, second = rows(ledger)
+    assert (first.attempts, first.progress, second.progress) == (1, None, "retrieve")
+    assert "0110" in first.last_error
+    assert first.not_before > time.time() + 3
+
+
 def test_only_the_steps_that_are_meant(ledger: Ledger, ups: UpsWorklist) -> None:
     ups.schedule("1.2.9", "1.2.3", code="OTHER")
     ups.schedule("1.2.10", "1.2.4", label="ELSEWHERE")

@@ -40,6 +40,8 @@ class UpsWorklist:
         """Request, step and the status answered."""
         self.lose_answers = 0
         """Abort after that many requests that changed something, before they are answered."""
+        self.failures: list[int] = []
+        """Statuses to answer N-SETs with, before they are taken."""
         self._lock = threading.Lock()
         ae = AE(ae_title="UPSSCP")
         ae.add_supported_context(UPS_PULL)
@@ -91,7 +93,7 @@ class UpsWorklist:
         assert event.request.RequestedSOPClassUID == UPS_PUSH
         with self._lock:
             step = self.steps.get(uid)
-            status = self._may_set(step, made)
+            status = self.failures.pop(0) if self.failures else self._may_set(step, made)
             if status == 0 and step is not None:
                 for element in made:
                     if element.keyword != "TransactionUID":
