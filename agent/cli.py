@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
@@ -124,7 +125,7 @@ def replay(
 
 
 @cli.command()
-@click.option("--state", help="RECEIVING, SCHEDULED, 'IN PROGRESS', COMPLETED, CANCELED, held or failed.")
+@click.option("--state", help="RECEIVING, SCHEDULED, 'IN PROGRESS', COMPLETED, CANCELED, held, withheld or failed.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
 @json_option
 @config_option
@@ -144,14 +145,20 @@ def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) 
 
 @cli.command()
 @click.argument("study", metavar="STUDY-UID", type=_Uid())
+@click.option("--unblind", is_flag=True, help="Tell a withheld result, too; that you looked is audited.")
 @json_option
 @config_option
-def show(study: str, as_json: bool, config: Path | None) -> int:
-    """Say everything known of a study."""
+def show(study: str, unblind: bool, as_json: bool, config: Path | None) -> int:
+    """Say everything known of a study; the result of a blinded one only with --unblind."""
     from agent.serve.context import kept_ledger_of
+    from agent.serve.releasing import SEEN, note
     from agent.worklist import reading
 
-    shown = reading.show(kept_ledger_of(_settings(config)), study)
+    settings = _settings(config)
+    ledger = kept_ledger_of(settings)
+    shown = reading.show(ledger, study, unblinded=unblind)
+    if unblind and shown["withheld"]:
+        note(settings, ledger, study, by=getpass.getuser(), what=SEEN)
     click.echo(json.dumps(shown, indent=2) if as_json else _told(shown))
     return 0
 
@@ -256,6 +263,27 @@ def cancel(config: Path | None, as_json: bool, **chosen: Any) -> int:
 
     entries = cancel_work_items(_settings(config), _choice(Choice, chosen))
     _print(entries, as_json, ("study_instance_uid", "work_item", "state"))
+    return 0
+
+
+@cli.command()
+@click.argument("study", metavar="[STUDY-UID]", required=False, type=_Uid())
+@click.option("--all", "every", is_flag=True, help="Every study that is withheld now.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
+@json_option
+@config_option
+def release(study: str | None, every: bool, dry_run: bool, as_json: bool, config: Path | None) -> int:
+    """Release blinded results: they are sent to their archives and shown. Released ones are passed over."""
+    from agent.serve.releasing import release_results
+
+    if (study is None) != every:
+        raise click.UsageError("name one STUDY-UID, or give --all")
+    settings = _settings(config)
+    _quiet_logs(settings)
+    entries = release_results(settings, study, by=getpass.getuser(), dry_run=dry_run)
+    _print(entries, as_json, ("study_instance_uid", "work_item", "state"))
+    if not entries:
+        _progress("nothing is withheld" if every else "nothing of this study is withheld")
     return 0
 
 
@@ -474,12 +502,14 @@ def _cell(value: Any, digits: int) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
-def _told(shown: dict[str, Any]) -> str:
-    """Write a study for people; `--json` has everything."""
-    score_, lines = (
-        shown["score"],
-        [f"study   {shown['study_instance_uid']}", f"state   {shown['state']} {shown['reason'] or ''}"],
-    )
+def _used(view: dict[str, Any]) -> str:
+    return "used" if view["weight"] is None else f"used, weight {view['weight']:.2f}"
+
+
+def _headline(shown: dict[str, Any]) -> list[str]:
+    """Say where a study stands, and its score."""
+    score_ = shown["score"]
+    lines = [f"study   {shown['study_instance_uid']}", f"state   {shown['state']} {shown['reason'] or ''}"]
     if score_:
         low, high = score_["fat_fraction_interval"]
         lines.append(
@@ -487,11 +517,21 @@ def _told(shown: dict[str, Any]) -> str:
             f"({low:.1f} to {high:.1f} %)  "
             f"steatosis probability {score_['steatosis_probability']:.2f}  {score_['quality']}"
         )
+    if shown["withheld"]:
+        lines.append("score   withheld: blinded until `agent release`")
+    if shown["order"]:
+        lines.append(f"order   {shown['order']['result']} {shown['order']['detail']}".rstrip())
+    return lines
+
+
+def _told(shown: dict[str, Any]) -> str:
+    """Write a study for people; `--json` has everything."""
+    lines = _headline(shown)
     if shown["model"]:
         name, version, *engine = (shown["model"][key] for key in ("name", "version", "backend", "precision"))
         lines.append(f"model   {name} {version} on {' '.join(engine)}")
     for view in shown["views"]:
-        what = f"used, weight {view['weight']:.2f}" if view["used"] else f"not used: {view['reason']}"
+        what = _used(view) if view["used"] else f"not used: {view['reason']}"
         lines.append(f"view    {view['sop_instance_uid']} frame {view['frame'] or '-'} {view['view'] or ''}: {what}")
     for result in shown["results"]:
         where = result["destination"] or "kept here"

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,12 +22,22 @@ from agent.domain.identifiers import Archive, Peer
 from agent.worklist.grouping import GroupBy
 
 PREFIX: Final = "AGENT_"
+_SECRETS: Final = ("web.token", "web.unblinded_token", "messages.fhir_token")
+"""Whose values no message repeats."""
 SHIPPED_BUNDLE: Final = Path(__file__).parent.parent / "inference" / "bundles" / "reference"
 
 _AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 _Peer = Annotated[Peer, BeforeValidator(lambda value: Peer.parse(value) if isinstance(value, str) else value)]
 _Archive = Annotated[Archive, BeforeValidator(lambda value: Archive.parse(value) if isinstance(value, str) else value)]
 _Path = Annotated[Path, AfterValidator(lambda value: value.expanduser().resolve())]
+
+
+def _with_possible_port(url: str) -> str:
+    urlsplit(url).port  # noqa: B018 - raises ValueError where it is none
+    return url
+
+
+_Url = Annotated[str, AfterValidator(_with_possible_port)]
 
 
 class _Section(BaseModel):
@@ -115,12 +126,74 @@ class Results(_Section):
     presentation_states: tuple[_AeTitle, ...] = Field(
         (), description="AE titles of destinations that get the result as switchable text over the images (CSPS, GSPS)"
     )
+    blinded: bool = Field(
+        False,
+        description="prospective studies: score and keep, but send and show nothing before `agent release`",
+    )
+    blinded_destinations: tuple[str, ...] = Field(
+        (), description="AE titles of destinations, and `fhir` and `hl7`, that get released results only"
+    )
+
+
+class Messages(_Section):
+    """Results for systems that do not speak DICOM; sent, tried again and proved like objects for an archive."""
+
+    fhir: _Url | None = Field(
+        None,
+        max_length=120,
+        pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*[^/\s?#])?$",
+        description="base URL of a FHIR server that gets a DiagnosticReport with Observations; unset: none",
+    )
+    fhir_version: Literal["R4", "R5"] = Field("R4", description="FHIR version of that server")
+    fhir_token: str | None = Field(None, repr=False, description="bearer token for that server")
+    fhir_patient_system: str | None = Field(
+        None, description="URI of the identifier system of Patient IDs, for `DiagnosticReport.subject`"
+    )
+    hl7: _Url | None = Field(
+        None,
+        max_length=120,
+        pattern=r"^mllps?://[^/\s@]+:[0-9]{1,5}$",
+        description="HL7 v2 receiver of ORU^R01, `mllp://host:2575` or, over TLS, `mllps://host:2575`; unset: none",
+    )
+    hl7_receiver: str = Field(
+        "^",
+        pattern=r"^[^|^~\\&\r\n]*\^[^|^~\\&\r\n]*$",
+        description="receiving application and facility, `RIS^HOSPITAL`",
+    )
+    hl7_facility: str = Field("", pattern=r"^[^|^~\\&\r\n]*$", description="our sending facility (MSH-4)")
+    tls_ca: _Path | None = Field(
+        None, description="authority (PEM) that signs the servers' certificates; unset: those that the system trusts"
+    )
+
+
+class Worklist(_Section):
+    """The hospital's worklists: orders to compare with, and procedure steps to perform."""
+
+    query: _Archive | None = Field(
+        None, description="Modality Worklist to compare patient and accession number with, `AE@host:port`; unset: none"
+    )
+    perform: _Archive | None = Field(
+        None, description="Unified Procedure Step worklist to perform procedure steps of, `AE@host:port`; unset: none"
+    )
+    perform_code: str = Field(
+        "", max_length=16, description="perform only steps with this Scheduled Workitem Code Value; empty: every step"
+    )
+    perform_label: str = Field("", max_length=64, description="perform only steps of this Worklist Label; empty: any")
+    perform_seconds: float = Field(10, ge=1, le=3600, description="how often that worklist is asked (s)")
+    offer: bool = Field(
+        False,
+        description="offer our own work items to peers as Unified Procedure Steps (C-FIND, N-GET); names patients",
+    )
+    offer_cancel: bool = Field(False, description="peers may cancel our work items by N-ACTION")
 
 
 class ArchiveSection(_Section):
     """Where studies are fetched back from."""
 
     query: _Archive | None = Field(None, description="archive for C-FIND and C-GET or C-MOVE, `AE@host:port`")
+    notifications: bool = Field(
+        False, description="fetch and score studies that an Instance Availability Notification names, from that archive"
+    )
 
 
 class Model(_Section):
@@ -173,6 +246,9 @@ class Web(_Section):
     host: str = Field("127.0.0.1", description="address of the page; any other than loopback needs `web.token`")
     port: int = Field(8080, ge=1, le=65535, description="TCP port of the page")
     token: str | None = Field(None, min_length=16, repr=False, description="secret that callers of the page must send")
+    unblinded_token: str | None = Field(
+        None, min_length=16, repr=False, description="another secret, for those who may see and release blinded results"
+    )
     patient: Literal["hash", "initials", "none"] = Field(
         "hash", description="how the page shows a patient: a keyed hash of the id, initials, or not at all"
     )
@@ -205,6 +281,8 @@ class Settings(_Section):
     storage: Storage = Storage()
     study: Study = Study()
     results: Results = Results()
+    messages: Messages = Messages()
+    worklist: Worklist = Worklist()
     archive: ArchiveSection = ArchiveSection()
     model: Model = Model()
     watch: Watch = Watch()
@@ -251,6 +329,7 @@ def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
             f"results.documents, rejection_notes or presentation_states name {', '.join(sorted(unknown))}, which is no "
             "AE title of results.destinations; add the destination or drop the name",
         ),
+        *_of_standards(s),
         (
             (s.storage.keep_days or s.storage.keep_gb) is not None and s.archive.query is None,
             "storage.keep_days and storage.keep_gb remove only what archive.query lists; set it to your archive",
@@ -264,6 +343,32 @@ def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
             study.min_views > study.max_views,
             f"study.min_views = {study.min_views} exceeds study.max_views = {study.max_views}; no study could be "
             "scored",
+        ),
+    )
+
+
+def _of_standards(s: Settings) -> tuple[tuple[bool, str], ...]:
+    """List what is impossible together of blinding, notifications and procedure steps."""
+    known = {one.ae_title for one in s.results.destinations}
+    known |= {name for name, set_to in (("fhir", s.messages.fhir), ("hl7", s.messages.hl7)) if set_to}
+    stray = set(s.results.blinded_destinations) - known
+    return (
+        (
+            bool(stray),
+            f"results.blinded_destinations names {', '.join(sorted(stray))}, which is no AE title of "
+            "results.destinations, nor `fhir` or `hl7` with an address in messages; add it or drop the name",
+        ),
+        (
+            s.archive.query is None and (s.archive.notifications or s.worklist.perform is not None),
+            "archive.notifications and worklist.perform fetch studies from archive.query; set it to your archive",
+        ),
+        (
+            s.web.unblinded_token is not None and s.web.unblinded_token == s.web.token,
+            "web.unblinded_token is the same as web.token, so that everybody would be unblinded; choose another",
+        ),
+        (
+            s.web.unblinded_token is not None and s.web.token is None,
+            "web.unblinded_token needs web.token beside it; set both",
         ),
     )
 
@@ -332,7 +437,7 @@ def _told(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if not key:
         return message
-    return f"{key}: {message}" if key == "web.token" else f"{key} = {error['input']!r}: {message}"
+    return f"{key}: {message}" if key in _SECRETS else f"{key} = {error['input']!r}: {message}"
 
 
 def _known_like(location: tuple[str | int, ...]) -> str:

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-_DCMTK = ("dcmdump", "dsr2html", "dsrdump", "echoscu", "findscu", "getscu", "movescu", "storescp", "storescu")
+_DCMTK = (
+    "dcmdump",
+    "dsr2html",
+    "dsrdump",
+    "echoscu",
+    "findscu",
+    "getscu",
+    "movescu",
+    "storescp",
+    "storescu",
+    "wlmscpfs",
+)
 _WHERE = {name: (f"/usr/bin/{name}",) for name in _DCMTK} | {
     "Orthanc": ("/usr/sbin/Orthanc", "/usr/bin/Orthanc"),
     "chromium": ("/usr/bin/chromium",),

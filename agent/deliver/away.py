@@ -18,7 +18,7 @@ SLOW_SECONDS: Final = 1.0
 _PREFIX: Final = "away:"
 
 
-def leave_alone(ledger: Ledger, archive: Archive, owner: str, *, now: float, seconds: float) -> None:
+def leave_alone(ledger: Ledger, archive: Archive | str, owner: str, *, now: float, seconds: float) -> None:
     """Note that an archive need not be called for some seconds, at most as long as a young outage may wait."""
     leases.hold(ledger, f"{_PREFIX}{archive}", owner, now=now, seconds=min(seconds, YOUNG_CAP_SECONDS))
 

@@ -30,7 +30,7 @@ class Bookkeeper:
     """
 
     ledger: Ledger
-    archive: Archive
+    archive: Archive | str
     age: float
     wait: float
     now: Callable[[], float]

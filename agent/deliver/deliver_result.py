@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,15 +18,16 @@ import sqlalchemy as sa
 from agent.deliver.away import left_alone
 from agent.deliver.courier import Courier
 from agent.deliver.kept_objects import KeptBytesError, kept_files
+from agent.deliver.messages import MessageCourier, Senders
 from agent.deliver.parking import Parking
 from agent.deliver.second_lane import Lanes
 from agent.deliver.storage_scu import ScuConfig
 from agent.domain.errors import LostLeaseError
-from agent.domain.identifiers import Archive
+from agent.domain.identifiers import Archive, is_message_address
 from agent.domain.results import Delivery, DeliveryState
-from agent.domain.work_item import State, WorkItem
+from agent.domain.work_item import WITHHELD, State, WorkItem
 from agent.store.layout import Layout
-from agent.worklist import commitments, outbox, results, work_items
+from agent.worklist import blinding, commitments, outbox, results, work_items
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -40,7 +42,7 @@ class DeliveryOutcome:
     """What a delivery step came to. All None: the work item was no longer ours, and nothing was recorded."""
 
     state: State | None = None
-    """The final state, where every row is proved or failed."""
+    """The final state, where every row is proved or failed; SCHEDULED where what remains is withheld."""
     reason: str | None = None
     retry_at: float | None = None
     """Seconds since 1970, where rows remain open."""
@@ -59,6 +61,7 @@ def deliver_result(
     commitment_seconds: float = 0.0,
     parking: Parking | None = None,
     lanes: Lanes | None = None,
+    senders: Senders = MappingProxyType({}),
 ) -> DeliveryOutcome:
     """Send and prove what is due, then finish the work item or give it back until the next row is due.
 
@@ -72,6 +75,8 @@ def deliver_result(
         Where associations stay on which reports are still to come; one a process.
     lanes
         Which archives take no second association; one a process.
+    senders
+        Who tells destinations that do not speak DICOM.
 
     Raises
     ------
@@ -103,7 +108,10 @@ def deliver_result(
                 random=random,
                 log=log,
             )
-            _deliver_everywhere(courier, due)
+            teller = MessageCourier(
+                ledger=ledger, item=item, owner=owner, senders=senders, age=age, now=now, random=random, log=log
+            )
+            _deliver_everywhere(courier, teller, due)
         skipped = random.uniform(*_LOOK_AGAIN_SECONDS) if len(due) < len(ready) else 0.0
         return _settle(ledger, item, owner, now, earliest=now() + skipped)
     except LostLeaseError as error:
@@ -111,12 +119,17 @@ def deliver_result(
         return DeliveryOutcome()
 
 
-def _deliver_everywhere(courier: Courier, due: list[Delivery]) -> None:
+def _deliver_everywhere(courier: Courier, teller: MessageCourier, due: list[Delivery]) -> None:
     by_archive: dict[str, list[Delivery]] = {}
     for row in due:
         by_archive.setdefault(row.destination or "", []).append(row)
     with ThreadPoolExecutor(max_workers=len(by_archive)) as pool:
-        rounds = [pool.submit(courier.deliver, Archive.parse(name), rows) for name, rows in by_archive.items()]
+        rounds = [
+            pool.submit(teller.deliver, name, rows)
+            if is_message_address(name)
+            else pool.submit(courier.deliver, Archive.parse(name), rows)
+            for name, rows in by_archive.items()
+        ]
     for done in rounds:
         done.result()
 
@@ -133,7 +146,13 @@ def _settle(
         if earliest <= now():  # nothing was left alone
             commitments.hasten(ledger, item.id, now())
         return DeliveryOutcome(retry_at=retry_at)
-    state, reason = results.finish_delivery(ledger, item, owner, failed_because=_failure(rows), now=now())
+    failure = _failure(rows)
+    if failure is None and any(row.state is DeliveryState.WITHHELD for row in rows):
+        if blinding.withhold(ledger, item, owner, now()):
+            return DeliveryOutcome(state=State.SCHEDULED, reason=WITHHELD)
+        work_items.give_back(ledger, item.id, owner, now=now(), not_before=now(), error=None)
+        return DeliveryOutcome(retry_at=now())
+    state, reason = results.finish_delivery(ledger, item, owner, failed_because=failure, now=now())
     return DeliveryOutcome(state=state, reason=reason)
 
 

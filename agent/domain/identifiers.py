@@ -78,6 +78,11 @@ class Archive:
         return f"{self.ae_title}@{host}:{self.port}"
 
 
+def is_message_address(destination: str) -> bool:
+    """Whether a destination is written as URL, so that it speaks FHIR or HL7 v2; archives are `AE@host:port`."""
+    return "://" in destination
+
+
 def _is_ae_title(text: str) -> bool:
     """1 to 16 printable ASCII characters, no backslash, not only spaces (PS3.5 section 6.2, AE)."""
     return (

@@ -69,6 +69,8 @@ class DeliveryState(StrEnum):
     PROVED = "proved"
     FAILED = "failed"
     KEPT = "kept"
+    WITHHELD = "withheld"
+    """Blinded: nothing leaves before `agent release`."""
 
 
 class Proof(StrEnum):
@@ -77,6 +79,10 @@ class Proof(StrEnum):
     STORAGE_COMMITMENT = "storage-commitment"
     C_FIND = "c-find"
     KEPT = "kept"
+    FHIR_READ = "fhir-read"
+    """The server returned the report when it was asked for it."""
+    HL7_ACK = "hl7-ack"
+    """The receiver acknowledged: HL7 v2 has nothing stronger."""
 
 
 @dataclass(frozen=True, kw_only=True)

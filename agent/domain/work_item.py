@@ -47,6 +47,7 @@ LIVE_CAUSES: Final = (Cause.NEW, Cause.ADDENDUM)
 
 SUPERSEDED: Final = "superseded"
 CANCELED_BY_OPERATOR: Final = "canceled-by-operator"
+CANCELED_BY_PEER: Final = "canceled-by-peer"
 DELIVERY_FAILED: Final = "delivery-failed"
 FAULT: Final = "fault"
 NOT_RETRIEVED: Final = "not-retrieved"
@@ -54,6 +55,9 @@ DEAD_LETTERS: Final = (DELIVERY_FAILED, FAULT, NOT_RETRIEVED)
 """Beginnings of the reason of a work item that ended neither proved, nor refused, superseded or canceled by hand."""
 HELD: Final = "held"
 HELD_PATIENT_ID: Final = "held:patient-id-differs-within-study"
+HELD_ORDER: Final = "held:order-is-another-patients"
+WITHHELD: Final = "withheld"
+"""Reason of a SCHEDULED work item whose results are made and wait, blinded, for `agent release`."""
 
 MOVES: Final[dict[State, frozenset[State]]] = {
     State.SCHEDULED: frozenset({State.IN_PROGRESS, State.CANCELED}),
@@ -89,6 +93,11 @@ class WorkItem:
     def held(self) -> bool:
         """Whether somebody must decide before it may run."""
         return self.state is State.SCHEDULED and (self.reason or "").startswith(HELD)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether its results are made and wait to be released."""
+        return self.state is State.SCHEDULED and self.reason == WITHHELD
 
     @property
     def failed(self) -> bool:

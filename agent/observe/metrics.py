@@ -15,13 +15,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from agent.domain.errors import LedgerError
+from agent.domain.results import DeliveryState
 from agent.domain.score import GRADES, Refusal
 from agent.domain.work_item import CANCELED_BY_OPERATOR, DELIVERY_FAILED, FAULT, NOT_RETRIEVED, SUPERSEDED, State, Step
 from agent.store.layout import Layout
-from agent.worklist import arrivals, leases, reading
+from agent.worklist import arrivals, blinding, leases, reading
 from agent.worklist import tables as t
 from agent.worklist.browsing import outcome_value
 from agent.worklist.ledger import Ledger
+from agent.worklist.work_items import needs_a_person
 
 _STEP_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _PROOF_BOUNDS: Final = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
@@ -116,12 +118,12 @@ def _associations(connection: sa.Connection, _now: float) -> Iterator[Metric]:
 
 
 def _queues(connection: sa.Connection, now: float) -> Iterator[Metric]:
-    """Depth and oldest age of what waits for each step; held work items wait for a person, not for a step."""
+    """Depth and oldest age of what waits for each step; what is held or withheld waits for a person instead."""
     w = t.work_items.c
     depth = GaugeMetricFamily("steatosis_queue_depth", "Unfinished work items by the step they need", labels=["step"])
     oldest = GaugeMetricFamily("steatosis_queue_oldest_seconds", "Age of the oldest of them", labels=["step"])
-    held = sa.func.coalesce(w.reason, "").startswith("held:", autoescape=True)
-    query = sa.select(w.step, sa.func.count(), sa.func.min(w.created_at)).where(w.finished_at.is_(None), ~held)
+    waiting = w.finished_at.is_(None) & ~needs_a_person()
+    query = sa.select(w.step, sa.func.count(), sa.func.min(w.created_at)).where(waiting)
     found = {step: (count, first) for step, count, first in connection.execute(query.group_by(w.step))}
     for step in Step:
         count, first = found.get(step, (0, now))
@@ -139,8 +141,9 @@ def _outbox(connection: sa.Connection, now: float) -> Iterator[Metric]:
         "steatosis_delivery_oldest_seconds", "Age of the oldest delivery without proof", labels=["destination"]
     )
     by = sa.func.coalesce(o.destination, "kept")
+    unproved = o.proof.is_(None) & w.finished_at.is_(None) & (o.state != DeliveryState.WITHHELD)
     query = (
-        sa.select(by, sa.func.min(w.created_at).filter(o.proof.is_(None) & w.finished_at.is_(None)))
+        sa.select(by, sa.func.min(w.created_at).filter(unproved))
         .join(t.work_items, w.id == o.work_item_id)
         .group_by(by)
     )
@@ -194,7 +197,7 @@ def _scores(connection: sa.Connection, now: float) -> Iterator[Metric]:
     k = t.scores.c
     grades = GaugeMetricFamily("steatosis_scores_last_day", "Scores of the last 24 hours by grade", labels=["grade"])
     grade = outcome_value(k.outcome, "score", "grade")
-    recent = sa.select(grade.label("grade")).where(k.content_at > now - _DAY).subquery()
+    recent = sa.select(grade.label("grade")).where(k.content_at > now - _DAY, ~blinding.hidden()).subquery()
     query = sa.select(recent.c.grade, sa.func.count()).group_by(recent.c.grade)
     counted = {row[0]: row[1] for row in connection.execute(query)}
     for name in GRADES:

@@ -68,12 +68,19 @@ class SharedContexts(list[PresentationContext]):
         return self
 
 
-def supported_contexts() -> SharedContexts:
-    """Build the contexts that the listener accepts: verification, storage, and reports of storage commitment."""
+def supported_contexts(further: Sequence[str] = ()) -> SharedContexts:
+    """Build the contexts that the listener accepts: verification, storage, and reports of storage commitment.
+
+    Parameters
+    ----------
+    further
+        SOP classes of services that are offered besides.
+    """
     for uid, keyword in RETIRED_ULTRASOUND.items():
         if uid_to_service_class(uid) is not StorageServiceClass:
             register_uid(uid, keyword, StorageServiceClass)
     contexts = [_context(_VERIFICATION, TRANSFER_SYNTAXES[:4]), _commitment()]
+    contexts += [_context(uid, TRANSFER_SYNTAXES[:4]) for uid in further]
     contexts += [_context(str(cx.abstract_syntax), TRANSFER_SYNTAXES) for cx in AllStoragePresentationContexts]
     return SharedContexts(contexts + [_context(uid, TRANSFER_SYNTAXES) for uid in RETIRED_ULTRASOUND])
 

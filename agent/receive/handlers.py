@@ -20,6 +20,7 @@ from agent.receive.connection import BoundedSocket, take_over
 from agent.receive.fast.buffers import Buffers
 from agent.receive.fast.command import StoreCommand
 from agent.receive.fast.socket import FastSocket
+from agent.receive.services import Services
 from agent.receive.spooling import Arriving, SpoolingProvider
 from agent.receive.status import PROCESSING_FAILURE, SUCCESS, status_of
 from agent.store.instance_files import IncomingFile, InstanceFiles
@@ -57,6 +58,8 @@ class Handlers:
     """Whether C-STOREs take the fast path."""
     on_commitment: CommitmentHandler = nobody_asked
     on_alert: AlertHandler = unheard
+    services: Services = field(default_factory=Services)
+    """What is offered besides storage."""
     commits: Commits = field(init=False, repr=False)
     _open: dict[Any, _Open] = field(default_factory=dict, init=False, repr=False)
     _buffers: Buffers = field(default_factory=Buffers, init=False, repr=False)
@@ -77,6 +80,7 @@ class Handlers:
             (evt.EVT_C_ECHO, self.on_echo),
             (evt.EVT_C_STORE, self.on_store),
             (evt.EVT_N_EVENT_REPORT, self.on_event_report),
+            *self.services.handlers,
         ]
 
     def on_connection(self, event: Any) -> None:

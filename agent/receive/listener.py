@@ -26,6 +26,7 @@ from agent.receive.connection import MAXIMUM_PDU
 from agent.receive.contexts import supported_contexts
 from agent.receive.fast.relied import missing
 from agent.receive.handlers import Handlers
+from agent.receive.services import Services
 from agent.scu.tls import server_context
 from agent.store.instance_files import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, InstanceFiles
 from agent.worklist import arrivals
@@ -129,6 +130,8 @@ class Listener:
         Takes reports of storage commitment that archives send on associations of their own.
     on_alert
         Is told who was turned away.
+    services
+        What is offered besides storage.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class Listener:
         files: InstanceFiles,
         on_commitment: CommitmentHandler = nobody_asked,
         on_alert: AlertHandler = unheard,
+        services: Services = Services(),  # noqa: B008 - frozen
     ) -> None:
         self._config, self._ledger = config, ledger
         admission = Admission(
@@ -161,7 +165,9 @@ class Listener:
             is_fast=config.receive_path == "fast" and _fast_path_stands(),
             on_commitment=on_commitment,
             on_alert=on_alert,
+            services=services,
         )
+        self._services = services
         self._stopped = threading.Event()
         self._server: Any = None
         self._log = structlog.get_logger("receive")
@@ -191,7 +197,7 @@ class Listener:
         try:
             self._server = ae.make_server(
                 (self._config.host, self._config.port),
-                contexts=supported_contexts(),
+                contexts=supported_contexts(self._services.sop_classes),
                 ssl_context=tls,
                 evt_handlers=self._handlers.bound(),
                 server_class=_Server,

@@ -10,14 +10,11 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
+from agent.domain.notices import BANNER, NO_SCORE, RESEARCH_STATEMENT
 from agent.domain.score import Refusal
 
-BANNER: Final = "INVESTIGATIONAL AI - NOT FOR DIAGNOSTIC USE"
-RESEARCH_STATEMENT: Final = (
-    "FOR RESEARCH USE ONLY. Investigational AI, not verified by a person, not for diagnostic use. "
-    "The fat fraction is an estimate from B-mode ultrasound, not a measurement by MRI."
-)
-NO_SCORE: Final = "NO AI SCORE: not a negative result."
+__all__ = ["BANNER", "NO_SCORE", "RESEARCH_STATEMENT"]
+
 CAPTION: Final = "Where the model looked. Not a fat map."
 
 GRADE_WORDS: Final = {"S0": "none", "S1": "mild", "S2": "moderate", "S3": "severe"}

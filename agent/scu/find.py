@@ -1,4 +1,4 @@
-"""C-FIND in the Study Root model (PS3.4 Annex C.6.2): plain strings go in and come out."""
+"""C-FIND, in the Study Root model (PS3.4 Annex C.6.2) with plain strings in and out, and what other models share."""
 
 from __future__ import annotations
 
@@ -41,13 +41,19 @@ def find(association: OpenAssociation, level: str, keys: Mapping[str, str]) -> I
     ArchiveError
         It failed in a way that may pass.
     """
-    association.require(STUDY_ROOT_FIND)
     query = Dataset()
     query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
         setattr(query, keyword, value)
+    for match in answers_to(association, query, STUDY_ROOT_FIND):
+        yield {keyword: text_of(match, keyword) for keyword in keys}
+
+
+def answers_to(association: OpenAssociation, query: Dataset, model: str) -> Iterator[Dataset]:
+    """Send a C-FIND in an information model and yield each match; raises as `find` does."""
+    association.require(model)
     try:
-        answers = association.raw.send_c_find(query, STUDY_ROOT_FIND)
+        answers = association.raw.send_c_find(query, model)
     except RuntimeError as error:  # aborted since the last answer
         raise association.no_answer("C-FIND") from error
     for answer, match in answers:
@@ -56,7 +62,7 @@ def find(association: OpenAssociation, level: str, keys: Mapping[str, str]) -> I
             raise association.no_answer("C-FIND")
         if status in _PENDING:
             if match is not None:
-                yield {keyword: _text(match, keyword) for keyword in keys}
+                yield match
             continue
         _check(association, int(status))
 
@@ -69,7 +75,7 @@ def _check(association: OpenAssociation, status: int) -> None:
     raise kind(f"{association.archive} answered C-FIND with {status:04X}: {rule.words}")
 
 
-def _text(match: Dataset, keyword: str) -> str:
+def text_of(match: Dataset, keyword: str) -> str:
     """Read one value as text. Tolerance: what cannot be read in an answer counts as absent."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of each odd value that archives return

@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.domain.errors import NotFoundError
 from agent.serve.commands import Choice, cancel_work_items, retry_work_items
+from agent.serve.releasing import release_results
 from agent.serve.replays import ReplayRequest, replay_studies
 from agent.settings import Settings
 
@@ -18,6 +19,8 @@ def act(settings: Settings, action: str, study: str, *, dry_run: bool) -> list[d
     AgentError
         It cannot be done.
     """
+    if action == "release":
+        return release_results(settings, study, by="page", dry_run=dry_run)
     if action == "replay":
         return _replay(settings, study, dry_run=dry_run)
     does = {"retry": retry_work_items, "cancel": cancel_work_items}[action]

@@ -100,12 +100,18 @@ def _run_listener(settings: Settings, name: str) -> None:
     from agent.serve.auditing import alerts_of, write_alerts
     from agent.serve.dicom import commitments_of, files_of, listener_of
     from agent.serve.readiness import READY_SECONDS, say_ready
+    from agent.serve.standards import services_of
 
     stop = _stopped_by_sigterm()
     ledger, owner = ledger_of(settings), owner_of(settings, name)
     alerts = alerts_of(settings)
     listener = Listener(
-        listener_of(settings, owner), ledger, files_of(settings), commitments_of(ledger), on_alert=alerts.note
+        listener_of(settings, owner),
+        ledger,
+        files_of(settings),
+        commitments_of(ledger),
+        on_alert=alerts.note,
+        services=services_of(settings, ledger),
     )
     listener.start()
     while not stop.wait(READY_SECONDS / 4):

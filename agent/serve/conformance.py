@@ -28,6 +28,12 @@ from agent.retrieve.fetching import STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from agent.scu.config import Timeouts
 from agent.scu.find import STUDY_ROOT_FIND
 from agent.scu.outcomes import Rule
+from agent.serve.conformance_services import (
+    INITIATED_BY_SETTING,
+    REQUESTED_BY_SETTING,
+    accepted_by_setting,
+    services_by_setting,
+)
 from agent.settings import Settings
 from agent.store import instance_files
 
@@ -99,8 +105,11 @@ def _overview(settings: Settings) -> Iterator[str]:
             ("Storage Commitment Push Model", "yes, where the archive offers it", "no"),
             ("Study Root Query/Retrieve FIND", "yes", "no"),
             ("Study Root Query/Retrieve MOVE, GET", "yes", "no"),
+            *services_by_setting(settings),
         ],
     )
+    yield ""
+    yield "Services by setting stand in this table whether they are on or off."
     yield ""
     yield "### 1.3 to 1.6"
     yield ""
@@ -153,6 +162,8 @@ def _services(settings: Settings) -> Iterator[str]:
     yield "### 5.2 DIMSE services"
     yield ""
     yield from _acceptance()
+    yield ""
+    yield from accepted_by_setting(settings)
     yield ""
     yield from _initiation()
     yield ""
@@ -227,6 +238,7 @@ def _initiation() -> Iterator[str]:
         (_name(uid), f"`{uid}`", "SCU", plain)
         for uid in (_VERIFICATION, _COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET)
     ]
+    rows += [(_name(uid), f"`{uid}`", "SCU, by setting", plain) for uid in REQUESTED_BY_SETTING]
     rows.append(("Storage classes of the study that is fetched", "", "SCP, for C-GET", "as listed above"))
     yield from _table(("SOP class", "UID", "Role", "Transfer syntaxes"), rows)
     yield ""
@@ -234,6 +246,8 @@ def _initiation() -> Iterator[str]:
     yield "N-EVENT-REPORT may come on either association), else by C-FIND at that archive. What C-STORE answers mean:"
     yield ""
     yield from _table(("Status", "Meaning", "Then"), [(_span(r), r.words, _then(r)) for r in STORE_RULES])
+    yield ""
+    yield INITIATED_BY_SETTING
 
 
 def _objects(settings: Settings) -> Iterator[str]:

@@ -102,6 +102,20 @@ def check_tls(settings: Settings) -> None:
         server_context(dicom.tls_cert, dicom.tls_key, dicom.tls_ca)
 
 
+def destinations_of(settings: Settings) -> tuple[str, ...]:
+    """Everybody who gets results: archives, then those that do not speak DICOM."""
+    messages = (settings.messages.fhir, settings.messages.hl7)
+    return (*map(str, settings.results.destinations), *(one for one in messages if one is not None))
+
+
+def blinded_of(settings: Settings) -> frozenset[str]:
+    """Which destinations get released results only."""
+    named = set(settings.results.blinded_destinations)
+    archives = {str(one) for one in settings.results.destinations if one.ae_title in named}
+    others = {"fhir": settings.messages.fhir, "hl7": settings.messages.hl7}
+    return frozenset(archives | {address for name, address in others.items() if name in named and address})
+
+
 def extras_of(settings: Settings) -> Extras:
     """Which destinations get which optional objects."""
     wanted = {

@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.deliver import backoff
 from agent.deliver.status import COMMITMENT_FAILURES, STORE_RULES, UNKNOWN_FAILURE
+from agent.messaging import fhir_server, mllp
 from agent.scu.outcomes import ASSOCIATION_OUTCOMES, CONTEXT_RESULTS, REJECTIONS, Rule, Verdict, spans
 
 _VERDICTS: Final = {
@@ -28,6 +29,7 @@ attempt and last error.
 | `proved` | by `storage-commitment` or `c-find` |
 | `failed` | trying again cannot help |
 | `kept` | no destination is set |
+| `withheld` | blinded: nothing leaves before `agent release` |
 
 A work item is COMPLETED when every row is proved. When one has failed and none is open it is CANCELED with
 `delivery-failed: ARCHIVE: cause`: a dead letter, listed by `agent worklist --state failed` until something later of its
@@ -42,6 +44,10 @@ the same UIDs; `agent cancel` ends a work item in any state, and closes a study 
 2. C-FIND has the last word: an object that the archive committed to but does not list is looked for and sent again.
    Where it accepts no C-FIND, commitment alone proves.
 3. Without a report within `results.commitment_seconds`, or where the request is refused, C-FIND alone proves.
+
+A FHIR server has proved a result when it returns the report on being asked for it (`fhir-read`); an HL7 v2 receiver
+when it acknowledges the message, since HL7 v2 has nothing stronger (`hl7-ack`). Both are told again after a fault: FHIR
+by conditional create, so that nothing comes twice; HL7 v2 with the same message under the same control id (MSH-10).
 """
 _PATIENCE: Final = """
 ## Patience
@@ -63,6 +69,8 @@ def delivery_reference() -> str:
         "\nA transient rejection is always tried again.\n",
         _table("Presentation context (PS3.8 Table 9-18)", ("result", "meaning", "then"), _contexts()),
         _table("Failure Reason of a commitment (PS3.3 C.14.1.1)", ("reason", "meaning", "then"), _failures()),
+        _table("FHIR server (HTTP status)", ("status", "then"), _statuses()),
+        _table("HL7 v2 acknowledgement (tables 0008 and 0357)", ("answer", "meaning", "then"), _acknowledgements()),
         _PATIENCE.format(
             first=backoff.FIRST_SECONDS,
             young=backoff.YOUNG_CAP_SECONDS,
@@ -92,6 +100,22 @@ def _failures() -> Iterable[tuple[str, str, str]]:
     for code, (then, words) in COMMITMENT_FAILURES.items():
         yield f"{code:04X}", words, then.value
     yield "any other", UNKNOWN_FAILURE[1], UNKNOWN_FAILURE[0].value
+
+
+def _statuses() -> Iterable[tuple[str, str]]:
+    yield "2xx", "the report is read back"
+    yield ", ".join(map(str, sorted(fhir_server.MAY_PASS))), _VERDICTS[Verdict.RETRY]
+    yield "any other", _VERDICTS[Verdict.FAILED]
+
+
+def _acknowledgements() -> Iterable[tuple[str, str, str]]:
+    yield ", ".join(sorted(mllp.ACCEPTED)), "accepted", "proved"
+    yield mllp.DUPLICATE, "duplicate key identifier: the receiver has it", "proved"
+    yield from ((code, words, _VERDICTS[Verdict.RETRY]) for code, words in mllp.MAY_PASS.items())
+    yield from ((code, words, _VERDICTS[Verdict.FAILED]) for code, words in mllp.STAYS.items())
+    yield "AR, CR", "without a condition above", _VERDICTS[Verdict.RETRY]
+    yield "AE, CE", "without a condition above", _VERDICTS[Verdict.FAILED]
+    yield "none", "no answer, or that of another message", _VERDICTS[Verdict.RETRY]
 
 
 def _span(rule: Rule) -> str:

@@ -6,6 +6,7 @@ import time
 
 from agent.deliver.proof import take_report
 from agent.domain.errors import LedgerError
+from agent.orders.check_order import OrderChecker
 from agent.receive.bounds import Bounds
 from agent.receive.commitment import CommitmentHandler, CommitmentReport, nobody_asked
 from agent.receive.listener import ListenerConfig
@@ -40,6 +41,21 @@ def retrieve_of(settings: Settings, ledger: Ledger) -> RetrieveContext:
         files=files_of(settings),
         scu=scu_of(settings),
         group_by=settings.study.group_by,
+        now=time.time,
+    )
+
+
+def orders_of(settings: Settings, ledger: Ledger, owner: str) -> OrderChecker | None:
+    """Make what compares with the Modality Worklist, where one is set."""
+    worklist = settings.worklist.query
+    if worklist is None:
+        return None
+    return OrderChecker(
+        ledger=ledger,
+        layout=layout_of(settings),
+        owner=owner,
+        worklist=worklist,
+        scu=scu_of(settings),
         now=time.time,
     )
 

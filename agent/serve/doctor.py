@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import redis
@@ -11,11 +12,17 @@ import sqlalchemy as sa
 
 from agent.deliver.probe import probe_archive
 from agent.domain.errors import AgentError
+from agent.domain.identifiers import Archive
+from agent.procedure.step_scu import PULL_CONTEXT, waiting_steps
+from agent.scu.association import Context, OpenAssociation, associate
+from agent.scu.config import ScuConfig
+from agent.scu.worklist import WORKLIST_CONTEXT, orders_of
 from agent.serve.auditing import verify_trail
 from agent.serve.bundles import bundle_of, shadow_of
 from agent.serve.comparison import compared
 from agent.serve.context import GIGABYTE, broker_of, layout_of, ledger_of
 from agent.serve.dicom import files_of, scu_of
+from agent.serve.messaging import receivers_of
 from agent.serve.models import verify_bundle
 from agent.settings import Settings
 from agent.worklist import reading
@@ -35,6 +42,8 @@ def examine(settings: Settings, *, deep: bool) -> list[Finding]:
         _watch,
         _worklist,
         _archives,
+        _worklists,
+        _messages,
     ]
     if deep:
         checks.append(_files)
@@ -118,6 +127,35 @@ def _archives(settings: Settings) -> Iterator[Finding]:
             yield _finding(found.subject, found.ok, found.message, found.remedy)
     if not settings.results.destinations:
         yield _finding("archive", True, "no destination: results are kept here only")
+
+
+def _worklists(settings: Settings) -> Iterator[Finding]:
+    """Ask for an order and for steps that nobody has: what answers with none answers."""
+    orders, steps, scu = settings.worklist.query, settings.worklist.perform, scu_of(settings)
+    if orders is not None:
+        asked = partial(orders_of, accession_number="-")
+        yield _asked(f"{orders} Modality Worklist", orders, scu, WORKLIST_CONTEXT, asked)
+    if steps is not None:
+        asked = partial(waiting_steps, code=settings.worklist.perform_code, label=settings.worklist.perform_label)
+        yield _asked(f"{steps} Unified Procedure Steps", steps, scu, PULL_CONTEXT, asked)
+
+
+def _asked(
+    subject: str, peer: Archive, scu: ScuConfig, context: Context, ask: Callable[[OpenAssociation], Iterator[object]]
+) -> Finding:
+    try:
+        with associate(peer, scu, [context]) as association:
+            return _finding(subject, True, f"answers, {len(list(ask(association)))} found")
+    except AgentError as error:
+        return _finding(subject, False, error.cause, error.remedy)
+
+
+def _messages(settings: Settings) -> Iterator[Finding]:
+    for address, receiver in receivers_of(settings):
+        try:
+            yield _finding(address, True, receiver.probe())
+        except AgentError as error:
+            yield _finding(address, False, error.cause, error.remedy)
 
 
 def _files(settings: Settings) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from agent.serve.acting import act
 from agent.serve.auditing import note_operator
 from agent.serve.context import GIGABYTE, layout_of, ledger_of
 from agent.serve.readiness import readiness
+from agent.serve.releasing import SEEN, note
 from agent.serve.watching import watching_of
 from agent.settings import Settings
 from agent.web.app import WebContext, make_app
@@ -30,6 +31,8 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         quiet_seconds=settings.study.quiet_seconds,
         least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
         ready=lambda: readiness(settings, ledger),
+        unblinded_token=settings.web.unblinded_token,
+        on_unblinded=lambda study, peer: note(settings, ledger, study, by=f"page, {peer}", what=SEEN),
         act=lambda action, study, dry_run: act(settings, action, study, dry_run=dry_run),
         watching=watching_of(settings, ledger),
         note=partial(note_operator, settings, ledger),

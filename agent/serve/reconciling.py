@@ -10,6 +10,7 @@ from typing import Any, Final
 from agent.domain.errors import NotFoundError, SettingsError
 from agent.domain.identifiers import Archive
 from agent.domain.score import Refusal
+from agent.domain.work_item import WITHHELD
 from agent.retrieve.query_retrieve import images_at, list_studies
 from agent.scu.config import ScuConfig
 from agent.serve.context import kept_ledger_of
@@ -82,6 +83,8 @@ def _compared(ledger: Ledger, archive: Archive, scu: ScuConfig, uid: str) -> tup
 def _unfinished(shown: dict[str, Any]) -> tuple[str, str | None]:
     if (shown["reason"] or "").startswith("held:"):
         return MISSED, f"{shown['reason']}: somebody must decide (agent retry or cancel)"
+    if shown["reason"] == WITHHELD:
+        return SCORED, "withheld: blinded until agent release"
     return PENDING, shown["state"].lower()
 
 

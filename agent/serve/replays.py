@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.domain.errors import AgentError, NotFoundError, SettingsError
-from agent.domain.work_item import State, WorkItem
+from agent.domain.work_item import WITHHELD, State, WorkItem
 from agent.serve.bundles import bundle_digest_of
 from agent.serve.context import kept_ledger_of, layout_of
 from agent.settings import Settings
@@ -74,7 +74,12 @@ def replay_studies(
         told.at(number, "planned" if request.dry_run else "scheduled")
     if request.wait and not request.dry_run:
         entries = _outcomes(ledger, entries, progress)
-        status = max([status, *(0 if entry["state"] == State.COMPLETED else 1 for entry in entries)])
+        status = max(
+            [
+                status,
+                *(0 if entry["state"] == State.COMPLETED or entry["reason"] == WITHHELD else 1 for entry in entries),
+            ]
+        )
     return entries, status
 
 
@@ -138,7 +143,7 @@ def _outcomes(ledger: Ledger, entries: list[dict[str, Any]], progress: Callable[
             raise NotFoundError(f"work item {min(gone)} is gone from the ledger")
         if told.total == 1:
             single.tell(found[0])
-        ended |= {item.id: item for item in found if item.state in _FINAL or item.held}
+        ended |= {item.id: item for item in found if item.state in _FINAL or item.held or item.withheld}
         open_ones = [item.id for item in found if item.id not in ended]
         states = Counter(str(item.state) for item in ended.values())
         told.at(len(ended), "ended: " + (", ".join(f"{count} {state}" for state, count in states.items()) or "none"))

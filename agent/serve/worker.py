@@ -20,10 +20,20 @@ from agent.domain.work_item import Step
 from agent.serve.auditing import AUDIT_SECONDS, Auditor
 from agent.serve.broker_watch import WATCH_SECONDS, BrokerWatch, StepsAtHand, end_worker, running_broker
 from agent.serve.bundles import bundle_digest_of, predictors_of
-from agent.serve.context import broker_of, extras_of, layout_of, ledger_of, owner_of, patience_of
+from agent.serve.context import (
+    blinded_of,
+    broker_of,
+    destinations_of,
+    extras_of,
+    layout_of,
+    ledger_of,
+    owner_of,
+    patience_of,
+)
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
 from agent.serve.observing import READER_REPORTS_SECONDS, look_for_grades, observer_of
 from agent.serve.readiness import say_ready
+from agent.serve.standards import perform
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
 from agent.worklist import work_items
@@ -90,6 +100,8 @@ def run_worker(settings: Settings, queue: str) -> None:
     if queue == "retrieve":
         _every(RETENTION_SECONDS, lambda: make_room(settings, ledger, owner), stop, log)
         _every(READER_REPORTS_SECONDS, partial(look_for_grades, settings, ledger, owner), stop, log)
+        if settings.worklist.perform is not None:
+            _every(settings.worklist.perform_seconds, lambda: perform(settings, ledger, owner), stop, log)
     log.info("worker ready", owner=owner)
     options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(
@@ -137,7 +149,8 @@ def _score_steps(
     predictor = predictors_of(settings)
     limits = ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views)
     warm_up(predictor(None), limits)  # loaded and warm before the process says that it is ready
-    layout, destinations, extras = layout_of(settings), settings.results.destinations, extras_of(settings)
+    layout, destinations, extras = layout_of(settings), destinations_of(settings), extras_of(settings)
+    blinded = blinded_of(settings)
     score = ScoreStep(
         ledger=ledger,
         layout=layout,
@@ -149,6 +162,8 @@ def _score_steps(
         observer=observer_of(settings, ledger),
         wake=waker,
         now=time.time,
+        withheld=settings.results.blinded,
+        blinded=blinded,
     )
     report = ReportStep(
         ledger=ledger,
@@ -159,6 +174,7 @@ def _score_steps(
         station_name=settings.dicom.ae_title,
         wake=waker,
         now=time.time,
+        blinded=blinded,
     )
     return {Step.SCORE: score, Step.REPORT: report}
 
@@ -166,7 +182,8 @@ def _score_steps(
 def _deliver_steps(
     settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
 ) -> Mapping[Step, StepFunction]:
-    from agent.serve.dicom import scu_of
+    from agent.serve.dicom import orders_of, scu_of
+    from agent.serve.messaging import senders_of
     from agent.tasks.deliver import DeliverStep
 
     layout = layout_of(settings)
@@ -178,6 +195,8 @@ def _deliver_steps(
         commitment_seconds=settings.results.commitment_seconds,
         wake=waker,
         now=time.time,
+        senders=senders_of(settings, ledger, layout),
+        orders=orders_of(settings, ledger, owner),
     )
     return {Step.DELIVER: deliver}
 

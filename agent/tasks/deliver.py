@@ -9,9 +9,11 @@ from typing import Any
 
 from agent.deliver.deliver_result import deliver_result
 from agent.deliver.kept_objects import KeptBytesError
+from agent.deliver.messages import Senders
 from agent.deliver.parking import Parking
 from agent.deliver.second_lane import Lanes
 from agent.domain.work_item import Step, WorkItem
+from agent.orders.check_order import OrderChecker
 from agent.scu.config import ScuConfig
 from agent.store.layout import Layout
 from agent.worklist import work_items
@@ -31,9 +33,14 @@ class DeliverStep:
     now: Callable[[], float]
     parking: Parking = field(default_factory=Parking)
     lanes: Lanes = field(default_factory=Lanes)
+    senders: Senders = field(default_factory=dict)
+    orders: OrderChecker | None = None
+    """Compares with the Modality Worklist before anything leaves; None: nobody is asked."""
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Send and prove what is due of the work item."""
+        if self.orders is not None and not self.orders.may_leave(item, log):
+            return
         try:
             outcome = deliver_result(
                 self.ledger,
@@ -47,6 +54,7 @@ class DeliverStep:
                 commitment_seconds=self.commitment_seconds,
                 parking=self.parking,
                 lanes=self.lanes,
+                senders=self.senders,
             )
         except KeptBytesError as error:
             log.warning("kept objects are not whole: built again", cause=error.cause)

@@ -27,11 +27,13 @@ class ReportStep:
     ledger: Ledger
     layout: Layout
     owner: str
-    destinations: tuple[Archive, ...]
+    destinations: tuple[Archive | str, ...]
     extras: Extras
     station_name: str
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
+    blinded: frozenset[str] = frozenset()
+    """Destinations that get released results only."""
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Build, keep and record the objects, then wake the delivery."""
@@ -53,7 +55,8 @@ class ReportStep:
         with ObjectFiles(self.layout, item.result_key) as files:
             objects = self._passed(request, files)
         destinations = tuple(map(str, self.destinations))
-        results.keep_objects(self.ledger, item, self.owner, objects, destinations, self.now(), self.extras)
+        now, extras, blinded = self.now(), self.extras, self.blinded
+        results.keep_objects(self.ledger, item, self.owner, objects, destinations, now, extras, blinded)
         log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
         self.wake(item.id, Step.DELIVER)
 

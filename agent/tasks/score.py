@@ -28,13 +28,17 @@ class ScoreStep:
     layout: Layout
     owner: str
     limits: ScoreLimits
-    destinations: tuple[Archive, ...]
+    destinations: tuple[Archive | str, ...]
     extras: Extras
     predictor: Callable[[str | None], Predictor]
     """Loads a bundle by its folder, once a process; None is the configured one."""
     observer: Observer
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
+    withheld: bool = False
+    """Studies are blinded: what is scored now is sent and shown once it is released."""
+    blinded: frozenset[str] = frozenset()
+    """Destinations that get released results only."""
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Score the work item, or find its result known and go straight to delivery."""
@@ -50,9 +54,12 @@ class ScoreStep:
         outcome, pictures = score_study(sources, predictor, self.limits)
         write_view_pictures(self.layout, item.result_key, pictures)
         self.observer.keep(item, outcome, sources, self.now())
-        results.keep_score(self.ledger, item, self.owner, outcome, self.now())
+        results.keep_score(self.ledger, item, self.owner, outcome, self.now(), withheld=self.withheld)
         if predictor.fault is not None:
             log.warning("an engine failed, another stands in", cause=predictor.fault, engine=outcome.model.backend)
+        if self.withheld:
+            log.info("scored", withheld=True)
+            return
         log.info("scored", refusal=outcome.refusal, grade=outcome.score and outcome.score.grade, views=len(pictures))
 
     def _known(self, item: WorkItem) -> bool:
@@ -72,4 +79,5 @@ class ScoreStep:
             intact=intact,
             now=self.now(),
             extras=self.extras,
+            blinded=self.blinded,
         )

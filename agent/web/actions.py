@@ -18,9 +18,14 @@ Act = Callable[[str, str, bool], list[dict[str, Any]]]
 """(action, Study Instance UID, only say what would be done) to an entry for each work item it touches."""
 Note = Callable[[str, str, str, Mapping[str, str]], None]
 """Writes (action, Study Instance UID, caller's address, details) into log and audit trail."""
+RELEASE: Final = "release"
 ACTIONS: Final = {
     "replay": ("Replay", "Scores the study again. The same images and model make no new object."),
     "retry": ("Retry", "Makes a new work item for one that failed, was canceled or is held."),
+    "release": (
+        "Release",
+        "Sends this blinded result to its archives and shows it to everybody. Nothing takes it back.",
+    ),
     "cancel": ("Cancel", "Ends work that is not finished. Nothing more of it will be sent."),
 }
 _STATUS_OF: Final = {3: 404}
@@ -40,6 +45,8 @@ class Actions:
             return PlainTextResponse("no such action", 404)
         if not self._session.may_act:
             return PlainTextResponse("set web.token to act from the page, or use the command line", 403)
+        if action == RELEASE and not self._session.is_unblinded(request):
+            return PlainTextResponse("only who knows web.unblinded_token may release blinded results", 403)
         if request.method == "POST" and not self._session.is_ours(request, await form_of(request)):
             return PlainTextResponse("this form is not of this session: open the study again", 403)
         return await run_in_threadpool(self._carry_out, request, action, uid)

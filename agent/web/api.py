@@ -15,6 +15,7 @@ from agent.observe.metrics import LedgerCollector
 from agent.store.layout import Layout
 from agent.watch.gauges import WatchCollector
 from agent.watch.watching import Watching
+from agent.web.session import Session
 from agent.worklist import reading
 from agent.worklist.ledger import Ledger
 
@@ -31,8 +32,9 @@ class Api:
         ready: Callable[[], tuple[bool, dict[str, Any]]],
         least_free_bytes: float,
         watching: Watching,
+        session: Session,
     ) -> None:
-        self._ledger, self._ready = ledger, ready
+        self._ledger, self._ready, self._session = ledger, ready, session
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(LedgerCollector(ledger, layout, least_free_bytes, ready))
         self._registry.register(WatchCollector(watching))
@@ -52,7 +54,7 @@ class Api:
         if not is_uid(uid):
             return JSONResponse({"error": "not a Study Instance UID"}, 400)
         try:
-            return JSONResponse(reading.show(self._ledger, uid))
+            return JSONResponse(reading.show(self._ledger, uid, unblinded=self._session.is_unblinded(request)))
         except NotFoundError as error:
             return JSONResponse({"error": error.cause}, 404)
 

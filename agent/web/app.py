@@ -55,6 +55,10 @@ class WebContext:
         Secret that callers must send as a bearer token or enter once; None on loopback.
     patient
         How patients are shown.
+    unblinded_token
+        Secret of those who may see and release withheld results.
+    on_unblinded
+        Is told which withheld study was shown, and to which address.
     quiet_seconds
         For the countdown of studies that still receive.
     least_free_bytes
@@ -80,23 +84,27 @@ class WebContext:
     act: Act
     watching: Watching
     note: Note
+    unblinded_token: str | None = None
+    on_unblinded: Callable[[str, str], None] = lambda _study, _peer: None
 
 
 def make_app(context: WebContext) -> Starlette:
     """Put pages, API and guards together."""
     secret = installation_secret(context.layout)
-    session = Session(token=context.token, secret=secret)
+    session = Session(token=context.token, secret=secret, unblinded_token=context.unblinded_token)
     templates = Jinja2Templates(directory=_HERE / "templates")
     templates.env.globals["version"] = context.version
     templates.env.filters["clock"] = clock
     patients = Patients(ledger=context.ledger, layout=context.layout, shown=context.patient, secret=secret)
-    worklist = WorklistPage(context.ledger, patients, templates, context.quiet_seconds)
-    study = StudyPage(context.ledger, patients, session, templates, context.quiet_seconds)
-    pictures = ViewPictures(context.ledger, context.layout)
+    worklist = WorklistPage(context.ledger, patients, session, templates, context.quiet_seconds)
+    study = StudyPage(
+        context.ledger, patients, session, templates, context.quiet_seconds, on_unblinded=context.on_unblinded
+    )
+    pictures = ViewPictures(context.ledger, context.layout, session)
     actions = Actions(context.act, session, templates, context.note)
     grading = Grading(context.ledger, session, templates, secret, context.note, context.watching.forget)
     watch = WatchPage(context.watching, templates)
-    api = Api(context.ledger, context.layout, context.ready, context.least_free_bytes, context.watching)
+    api = Api(context.ledger, context.layout, context.ready, context.least_free_bytes, context.watching, session)
 
     async def guard(request: Request, call_next: Next) -> Response:
         response = session.refused(request) or await call_next(request)

@@ -39,12 +39,15 @@ class Session:
     ----------
     token
         What callers must know; None on loopback, where anybody on this machine may look but nobody may act.
+    unblinded_token
+        What those know, besides, who may see and release withheld results; None: nobody on the page.
     secret
         The installation's own: sessions and form tokens are keyed with it, so the token is never kept in a browser.
     """
 
     token: str | None
     secret: bytes
+    unblinded_token: str | None = None
 
     def refused(self, request: Request) -> Response | None:
         """Answer who may not look; None where they may."""
@@ -60,7 +63,8 @@ class Session:
 
     def admit(self, given: str, request: Request) -> Response | None:
         """Give a session to who knows the token; None to who does not."""
-        if self.token is None or not _same(given, self.token):
+        unblinded = self.unblinded_token is not None and _same(given, self.unblinded_token)
+        if self.token is None or not (unblinded or _same(given, self.token)):
             host = request.client.host if request.client else ""
             structlog.get_logger("web").warning("wrong token", peer=host)
             return None
@@ -68,7 +72,7 @@ class Session:
         admitted = RedirectResponse(to, status_code=303)
         nonce = secrets.token_hex(16)
         secure = request.url.scheme == "https"
-        value = f"{nonce}.{self._mac('session', nonce + self.token)}"
+        value = f"{nonce}.{self._session_mac(nonce, unblinded=unblinded)}"
         admitted.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=secure)
         return admitted
 
@@ -87,15 +91,31 @@ class Session:
             return False
         return self._bearer(request) or _same(form.get("form_token", ""), self.form_token(request))
 
+    def is_unblinded(self, request: Request) -> bool:
+        """Whether withheld results may be shown to this caller, and released by them."""
+        return self.unblinded_token is not None and self._knows(request, unblinded=True)
+
     def _known(self, request: Request) -> bool:
-        if self._bearer(request):
+        return self._knows(request, unblinded=False) or self.is_unblinded(request)
+
+    def _knows(self, request: Request, *, unblinded: bool) -> bool:
+        token = self.unblinded_token if unblinded else self.token
+        if self._sent(request, token):
             return True
         nonce, _, mac = request.cookies.get(COOKIE, "").partition(".")
-        return bool(nonce) and _same(mac, self._mac("session", nonce + (self.token or "")))
+        return bool(nonce) and _same(mac, self._session_mac(nonce, unblinded=unblinded))
 
     def _bearer(self, request: Request) -> bool:
+        return self._sent(request, self.token) or self._sent(request, self.unblinded_token)
+
+    @staticmethod
+    def _sent(request: Request, token: str | None) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        return self.token is not None and scheme == "Bearer" and _same(given, self.token)
+        return token is not None and scheme == "Bearer" and _same(given, token)
+
+    def _session_mac(self, nonce: str, *, unblinded: bool) -> str:
+        purpose, token = ("unblinded", self.unblinded_token) if unblinded else ("session", self.token)
+        return self._mac(purpose, nonce + (token or ""))
 
     def _mac(self, purpose: str, text: str) -> str:
         return hmac.new(self.secret, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
@@ -15,10 +16,10 @@ from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import is_uid
 from agent.domain.score import REFUSAL_MEANINGS, Refusal
 from agent.watch import reader_grades
-from agent.web.actions import ACTIONS
+from agent.web.actions import ACTIONS, RELEASE
 from agent.web.patients import Patients
 from agent.web.session import Session
-from agent.web.words import STATUS_WORDS, day, status_detail
+from agent.web.words import ORDER_WORDS, STATUS_WORDS, day, status_detail
 from agent.worklist import browsing, reading
 from agent.worklist.ledger import Ledger
 
@@ -32,6 +33,7 @@ _OFFERED: Final = {
     "analysing": ("cancel",),
     "sending": ("cancel",),
     "held": ("retry", "cancel"),
+    "withheld": ("cancel",),
     "done": ("replay",),
     "no-score": ("replay", "retry"),
     "failed": ("replay", "retry"),
@@ -51,21 +53,27 @@ class StudyPage:
         session: Session,
         templates: Jinja2Templates,
         quiet_seconds: float,
+        *,
+        on_unblinded: Callable[[str, str], None],
     ) -> None:
         self._ledger, self._patients, self._session = ledger, patients, session
+        self._on_unblinded = on_unblinded
         self._templates, self._quiet_seconds = templates, quiet_seconds
 
     def answer(self, request: Request) -> Response:
         """Show one study."""
         uid = request.path_params["uid"]
+        unblinded = self._session.is_unblinded(request)
         try:
-            shown = reading.show(self._ledger, uid) if is_uid(uid) else None
+            shown = reading.show(self._ledger, uid, unblinded=unblinded) if is_uid(uid) else None
         except NotFoundError:
             shown = None
-        row = None if shown is None else browsing.find(self._ledger, shown["group"])
+        row = None if shown is None else browsing.find(self._ledger, shown["group"], unblinded=unblinded)
         if shown is None or row is None:
             return self._templates.TemplateResponse(request, "nothing.html", {"what": "study"}, status_code=404)
-        points = browsing.trend(self._ledger, uid)
+        if shown["withheld"] and unblinded:
+            self._on_unblinded(uid, request.client.host if request.client else "")
+        points = browsing.trend(self._ledger, uid, unblinded=unblinded)
         context = {
             "study": shown,
             "uid": uid,
@@ -81,11 +89,21 @@ class StudyPage:
             "summary": any(result["kind"] == "summary" for result in shown["results"]),
             "trend": _trend(points) if len(points) > 1 else None,
             "timeline": _timeline(shown),
-            "actions": [(name, ACTIONS[name][0]) for name in _OFFERED[row.status]] if self._session.may_act else [],
+            "actions": self._actions(row.status, shown, unblinded),
+            "hidden": shown["withheld"] and not unblinded,
+            "order": shown["order"] and ORDER_WORDS.get(shown["order"]["result"], shown["order"]["result"]),
             "may_act": self._session.may_act,
             "readers": reader_grades.of_study(self._ledger, uid),
         }
         return self._templates.TemplateResponse(request, "study.html", context)
+
+    def _actions(self, status: str, shown: dict[str, Any], unblinded: bool) -> list[tuple[str, str]]:
+        """Name the buttons; the release of a blinded result is offered to the unblinded alone."""
+        if not self._session.may_act:
+            return []
+        waits = shown["withheld"] or any(result["state"] == "withheld" for result in shown["results"])
+        names = [*_OFFERED[status], *([RELEASE] if waits and unblinded else [])]
+        return [(name, ACTIONS[name][0]) for name in names]
 
 
 def _place(value: float) -> float:

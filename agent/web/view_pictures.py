@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from agent.domain.identifiers import is_uid
 from agent.store.layout import Layout
 from agent.store.result_files import ViewPicture, object_path, read_view_pictures
+from agent.web.session import Session
 from agent.worklist import reading
 from agent.worklist.ledger import Ledger
 
@@ -36,8 +37,8 @@ _FLOOR: Final = 0.15
 class ViewPictures:
     """Answers `/studies/{uid}/views/{number}/…` and `/studies/{uid}/summary.png`."""
 
-    def __init__(self, ledger: Ledger, layout: Layout) -> None:
-        self._ledger, self._layout = ledger, layout
+    def __init__(self, ledger: Ledger, layout: Layout, session: Session) -> None:
+        self._ledger, self._layout, self._session = ledger, layout, session
 
     def source(self, request: Request) -> Response:
         """One used view, its pixels as they were scored."""
@@ -46,17 +47,23 @@ class ViewPictures:
 
     def overlay(self, request: Request) -> Response:
         """Where the model looked in it: transparent outside the ultrasound sector and below the floor."""
-        picture = self._picture(request)
+        picture = None if self._is_hidden(request) else self._picture(request)
         return _absent() if picture is None else _png(_layer(picture))
 
     def summary(self, request: Request) -> Response:
         """Show the summary, drawn from the object that was sent."""
         uid = request.path_params["uid"]
+        if self._is_hidden(request):
+            return _absent()
         made = reading.newest_object(self._ledger, uid, "summary") if is_uid(uid) else None
         path = None if made is None else object_path(self._layout, *made)
         if path is None or not path.exists():
             return _absent()
         return _png(dcmread(path).pixel_array)
+
+    def _is_hidden(self, request: Request) -> bool:
+        uid = request.path_params["uid"]
+        return not self._session.is_unblinded(request) and is_uid(uid) and reading.is_hidden(self._ledger, uid)
 
     def _picture(self, request: Request) -> ViewPicture | None:
         uid, number = request.path_params["uid"], request.path_params["number"]

@@ -15,6 +15,7 @@ STATUS_WORDS: Final = {
     "analysing": "Analysing",
     "sending": "Sending",
     "held": "Held",
+    "withheld": "Withheld, blinded",
     "done": "Done",
     "no-score": "No score",
     "failed": "Failed",
@@ -22,9 +23,20 @@ STATUS_WORDS: Final = {
 }
 _REASONS: Final = {
     "held:patient-id-differs-within-study": "patient id differs within the study",
+    "held:order-is-another-patients": "the order with its accession number is another patient's",
+    "withheld": "scored and kept until it is released",
     "superseded": "more images came: a newer work item scores them",
     "canceled-by-operator": "by an operator",
+    "canceled-by-peer": "by a peer, as Unified Procedure Step",
     "released": "released by a retry",
+}
+ORDER_WORDS: Final = {
+    "match": "matches the order",
+    "mismatch": "the order is another patient's",
+    "accepted": "the order is another patient's, accepted by an operator",
+    "no-order": "no order with this accession number",
+    "no-accession-number": "the images carry no accession number",
+    "unreachable": "the worklist could not be asked",
 }
 _SPANS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
 from agent.web.patients import Patients
+from agent.web.session import Session
 from agent.web.words import STATUS_WORDS, moment, span, status_detail, views_used
 from agent.worklist import browsing
 from agent.worklist.browsing import PAGE_ROWS, SORTS, STATUSES, Query, Row
@@ -39,8 +40,10 @@ _RISING: Final = ("status", "patient", "accession")
 class WorklistPage:
     """Draws `/`."""
 
-    def __init__(self, ledger: Ledger, patients: Patients, templates: Jinja2Templates, quiet_seconds: float) -> None:
-        self._ledger, self._patients, self._templates = ledger, patients, templates
+    def __init__(
+        self, ledger: Ledger, patients: Patients, session: Session, templates: Jinja2Templates, quiet_seconds: float
+    ) -> None:
+        self._ledger, self._patients, self._session, self._templates = ledger, patients, session, templates
         self._quiet_seconds = quiet_seconds
 
     def answer(self, request: Request) -> Response:
@@ -50,7 +53,7 @@ class WorklistPage:
         if hashed is not None:
             return RedirectResponse(_address(asked | {"q": hashed}), status_code=303)
         now = time.time()
-        page = browsing.browse(self._ledger, self._query(asked))
+        page = browsing.browse(self._ledger, self._query(asked, self._session.is_unblinded(request)))
         labels = self._patients.labels(page.rows)
         context = {
             "rows": [self._shown(row, labels, now) for row in page.rows],
@@ -66,7 +69,7 @@ class WorklistPage:
         }
         return self._templates.TemplateResponse(request, "worklist.html", context)
 
-    def _query(self, asked: dict[str, Any]) -> Query:
+    def _query(self, asked: dict[str, Any], unblinded: bool) -> Query:
         return Query(
             status=asked["state"] or None,
             text=asked["q"],
@@ -74,6 +77,7 @@ class WorklistPage:
             sort=asked["sort"],
             descending=asked["order"] == "down",
             page=asked["page"],
+            unblinded=unblinded,
         )
 
     def _shown(self, row: Row, labels: dict[str, str], now: float) -> dict[str, Any]:

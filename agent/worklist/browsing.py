@@ -14,7 +14,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
 from agent.domain.score import Refusal
-from agent.domain.work_item import DELIVERY_FAILED, FAULT, HELD, NOT_RETRIEVED, State, Step
+from agent.domain.work_item import DELIVERY_FAILED, FAULT, HELD, NOT_RETRIEVED, WITHHELD, State, Step
+from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -25,6 +26,7 @@ STATUSES: Final = (
     "analysing",
     "sending",
     "held",
+    "withheld",
     "done",
     "no-score",
     "failed",
@@ -70,6 +72,8 @@ class Query:
         One of `SORTS`, and its direction.
     page
         From 1.
+    unblinded
+        Tell, and sort by, withheld results too.
     """
 
     status: str | None = None
@@ -78,6 +82,7 @@ class Query:
     sort: str = "received"
     descending: bool = True
     page: int = 1
+    unblinded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,20 +127,21 @@ def browse(ledger: Ledger, query: Query) -> Page:
             chosen = chosen.where(studies.c.status == query.status)
         first = (query.page - 1) * PAGE_ROWS
         rows = connection.execute(chosen.order_by(*_order(studies, query)).limit(PAGE_ROWS).offset(first)).all()
-        outcomes = _outcomes(connection, [row.result_key for row in rows if row.result_key])
+        outcomes = _outcomes(connection, [row.result_key for row in rows if row.result_key], query.unblinded)
         proofs = _proofs(connection, [row.work_item_id for row in rows if row.work_item_id])
     total = sum(counts.values()) if query.status is None else counts[query.status]
     return Page(rows=tuple(_row(row, outcomes, proofs) for row in rows), total=total, counts=counts)
 
 
-def find(ledger: Ledger, group_id: str) -> Row | None:
+def find(ledger: Ledger, group_id: str, *, unblinded: bool = False) -> Row | None:
     """Read the row of one group."""
     with ledger.read() as connection:
         row = connection.execute(sa.select(_studies(group_id))).first()
         if row is None:
             return None
         proofs = _proofs(connection, [row.work_item_id] if row.work_item_id else [])
-        return _row(row, _outcomes(connection, [row.result_key] if row.result_key else []), proofs)
+        keys = [row.result_key] if row.result_key else []
+        return _row(row, _outcomes(connection, keys, unblinded), proofs)
 
 
 def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, str]]:
@@ -147,10 +153,10 @@ def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, s
         return [(row.patient_id, row.issuer_of_patient_id) for row in connection.execute(query)]
 
 
-def trend(ledger: Ledger, study_instance_uid: str) -> list[dict[str, Any]]:
+def trend(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) -> list[dict[str, Any]]:
     """List the newest score of each study of the same patient, oldest first; nothing without a Patient ID.
 
-    A score that a later report replaced is left out: it no longer stands.
+    A score that a later report replaced is left out: it no longer stands. Withheld ones are, too.
     """
     s, k = t.studies.c, t.scores.c
     with ledger.read() as connection:
@@ -161,7 +167,7 @@ def trend(ledger: Ledger, study_instance_uid: str) -> list[dict[str, Any]]:
         query = (
             sa.select(k.group_id, k.content_at, k.outcome, s.study_instance_uid, s.study_date)
             .join(t.studies, s.group_id == k.group_id)
-            .where(same)
+            .where(same, sa.true() if unblinded else ~blinding.hidden())
             .order_by(s.study_date, k.content_at)
         )
         newest = {row.group_id: row for row in connection.execute(query)}
@@ -186,6 +192,7 @@ def _status() -> sa.Case[str]:
     return sa.case(
         (g.receiving.is_(True), "waiting"),
         (scheduled & kind.startswith(f"{HELD}:", autoescape=True), "held"),
+        (scheduled & (kind == WITHHELD), "withheld"),
         (scheduled, "queued"),
         (running & (w.step == Step.RETRIEVE), "fetching"),
         (running & (w.step == Step.DELIVER), "sending"),
@@ -261,16 +268,19 @@ def _order(studies: sa.CTE, query: Query) -> list[sa.ColumnElement[Any]]:
         by: sa.ColumnElement[Any] = plain[query.sort]
     else:
         value = sa.select(outcome_value(t.scores.c.outcome, "score", scored[query.sort]))
-        by = value.where(t.scores.c.result_key == studies.c.result_key).scalar_subquery()
+        seen = sa.true() if query.unblinded else ~blinding.hidden()
+        by = value.where(t.scores.c.result_key == studies.c.result_key, seen).scalar_subquery()
         by = by if query.sort == "grade" else sa.cast(by, sa.Float)
     towards = by.desc() if query.descending else by.asc()
     return [towards.nulls_last(), studies.c.received_at.desc(), studies.c.study_instance_uid]
 
 
-def _outcomes(connection: sa.Connection, keys: list[str]) -> dict[str, dict[str, Any]]:
+def _outcomes(connection: sa.Connection, keys: list[str], unblinded: bool) -> dict[str, dict[str, Any]]:
     k = t.scores.c
     query = sa.select(k.result_key, k.outcome).where(k.result_key.in_(keys))
-    return {row.result_key: json.loads(row.outcome) for row in connection.execute(query)}
+    hidden = frozenset() if unblinded else blinding.hidden_keys(connection, keys)
+    found = {row.result_key: json.loads(row.outcome) for row in connection.execute(query)}
+    return {key: blinding.masked(outcome) if key in hidden else outcome for key, outcome in found.items()}
 
 
 def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool]]:

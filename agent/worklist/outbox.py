@@ -8,13 +8,16 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from agent.domain.results import OPTIONAL_KINDS, Delivery, DeliveryState, Extras, Proof
+from agent.domain.identifiers import is_message_address
+from agent.domain.results import OPTIONAL_KINDS, Delivery, DeliveryState, Extras, Proof, ResultKind
 from agent.domain.work_item import Step
+from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 from agent.worklist.work_items import check_lease
 
 NO_EXTRAS: Final[Extras] = MappingProxyType({})
+NOBODY: Final[frozenset[str]] = frozenset()
 _ORDER: Final = {"structured-report": 0, "summary": 1, "heatmap": 2, "document": 3, "rejection-note": 4}
 """What replaces comes before the note that rejects what is replaced."""
 _OPEN = (DeliveryState.PENDING, DeliveryState.SENT)
@@ -114,10 +117,13 @@ def fill(
     *,
     look_first: bool,
     extras: Extras = NO_EXTRAS,
+    blinded: frozenset[str] = NOBODY,
 ) -> None:
     """Make the rows of a work item, within the transaction that moves it to delivery. Repeating it adds none.
 
-    Objects of optional kinds go to the destinations that `extras` names, and to no other.
+    Objects of optional kinds go to the destinations that `extras` names, and to no other; what is not DICOM (an address
+    with a scheme) is told of the report alone. Rows of a blinded score, and of destinations among `blinded`, wait for
+    the release of the study.
     """
     objects = sa.select(t.result_objects.c.sop_instance_uid, t.result_objects.c.kind).where(
         t.result_objects.c.result_key == result_key
@@ -130,8 +136,9 @@ def fill(
     kept = {"state": DeliveryState.KEPT, "proof": Proof.KEPT}
     rows: list[dict[str, Any]] = []
     for destination in destinations or (None,):
+        waits = blinding.withheld_from(connection, work_item_id, result_key, blinded & {destination or ""})
         for uid, kind in made:
-            if kind in OPTIONAL_KINDS and destination not in extras.get(kind, frozenset()):
+            if not _wanted(kind, destination, extras):
                 continue
             values: dict[str, Any] = {
                 "work_item_id": work_item_id,
@@ -142,9 +149,17 @@ def fill(
                 "not_before": 0.0,
                 "look_first": look_first,
             }
-            rows.append(values | (kept if destination is None else {}))
+            values |= kept if destination is None else {}
+            values |= {"state": DeliveryState.WITHHELD, "proof": None} if waits else {}
+            rows.append(values)
     if rows:
         connection.execute(sa.insert(t.outbox), rows)
+
+
+def _wanted(kind: str, destination: str | None, extras: Extras) -> bool:
+    if destination is not None and is_message_address(destination):
+        return kind == ResultKind.STRUCTURED_REPORT
+    return kind not in OPTIONAL_KINDS or destination in extras.get(ResultKind(kind), frozenset())
 
 
 def is_open(delivery: Delivery) -> bool:

@@ -9,12 +9,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from agent.domain.errors import NotFoundError
-from agent.domain.work_item import DEAD_LETTERS, HELD, RECEIVING, State, WorkItem
+from agent.domain.work_item import DEAD_LETTERS, HELD, RECEIVING, WITHHELD, State, Step, WorkItem
+from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
-from agent.worklist.work_items import as_work_item
+from agent.worklist.work_items import as_work_item, needs_a_person
 
-FILTERS: Final = ("RECEIVING", "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED", "held", "failed")
+FILTERS: Final = ("RECEIVING", "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED", "held", "withheld", "failed")
 """What `worklist --state` takes."""
 
 
@@ -31,13 +32,18 @@ def worklist(ledger: Ledger, state: str | None = None, *, limit: int = 1000) -> 
         rows = connection.execute(query.limit(limit)).all()
         groups = connection.execute(receiving_ones).all() if state in (None, RECEIVING) else ()
         keys = {row.result_key for row in rows}
-        scores = {row.result_key: json.loads(row.outcome) for row in connection.execute(_scores(keys))}
+        scores = _outcomes(connection, keys)
     receiving = [_receiving_entry(group) for group in groups]
     return receiving + [_work_item_entry(row, scores.get(row.result_key)) for row in rows]
 
 
-def show(ledger: Ledger, study_instance_uid: str) -> dict[str, Any]:
+def show(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) -> dict[str, Any]:
     """Everything known of a study.
+
+    Parameters
+    ----------
+    unblinded
+        Tell withheld results too.
 
     Raises
     ------
@@ -53,19 +59,23 @@ def show(ledger: Ledger, study_instance_uid: str) -> dict[str, Any]:
         if study is None and not items:
             raise NotFoundError(f"study {study_instance_uid} is not in the ledger", remedy="see `agent worklist`")
         instances = _instances(connection, group_id, study_instance_uid, items)
-        scored = next((score for item in items if (score := _score_row(connection, item.result_key))), None)
+        outcomes = _outcomes(connection, {item.result_key for item in items}, unblinded=unblinded)
+        hidden = blinding.hidden_keys(connection, list(outcomes))
+        scored = next((outcomes[item.result_key] for item in items if item.result_key in outcomes), None)
         newest = items[0] if items else None
-        outcome = _score_row(connection, newest.result_key) if newest else None
+        outcome = outcomes.get(newest.result_key) if newest else None
         shown = {
             "study_instance_uid": study_instance_uid,
             "group": group_id,
             **_state(group, newest),
-            "work_items": [_work_item_entry(item, _score_row(connection, item.result_key)) for item in items],
+            "withheld": bool(newest and newest.result_key in hidden),
+            "work_items": [_work_item_entry(item, outcomes.get(item.result_key)) for item in items],
             **_scored_part(outcome or scored, instances),
             "results": _results(connection, newest),
             "instances": [_instance_entry(row) for row in instances],
             "associations": _associations(connection, instances),
-            "times": _times(connection, group, items),
+            "order": _order_check(connection, group_id),
+            "times": _times(connection, group, items, frozenset() if unblinded else hidden),
         }
     return shown
 
@@ -79,17 +89,16 @@ def counts(ledger: Ledger) -> dict[str, int]:
     with ledger.read() as connection:
         totals[RECEIVING] = int(connection.execute(receiving).scalar_one())
         totals |= {row.state: row.count_ for row in connection.execute(grouped)}
-        for name in ("held", "failed"):
+        for name in ("held", "withheld", "failed"):
             counted = sa.select(sa.func.count()).select_from(t.work_items).where(_of_state(name))
             totals[name] = int(connection.execute(counted).scalar_one())
     return totals
 
 
 def oldest_unfinished(ledger: Ledger) -> float | None:
-    """When the oldest work item that is neither finished nor held was made."""
+    """When the oldest work item that is neither finished, held nor withheld was made."""
     w = t.work_items.c
-    held = w.reason.startswith("held:", autoescape=True)
-    query = sa.select(sa.func.min(w.created_at)).where(w.finished_at.is_(None), w.reason.is_(None) | ~held)
+    query = sa.select(sa.func.min(w.created_at)).where(w.finished_at.is_(None), ~needs_a_person())
     with ledger.read() as connection:
         return connection.execute(query).scalar_one_or_none()
 
@@ -141,6 +150,8 @@ def _of_state(state: str | None) -> sa.ColumnElement[bool]:
         return sa.true()
     if state == HELD:
         return (w.state == State.SCHEDULED) & w.reason.startswith("held:", autoescape=True)
+    if state == WITHHELD:
+        return (w.state == State.SCHEDULED) & (w.reason == WITHHELD)
     if state == "failed":
         kinds = sa.or_(*(w.reason.startswith(kind, autoescape=True) for kind in DEAD_LETTERS))
         replaced = sa.exists().where(later.group_id == w.group_id, later.id > w.id)
@@ -156,9 +167,22 @@ def _scores(keys: set[str]) -> sa.Select[Any]:
     return sa.select(t.scores.c.result_key, t.scores.c.outcome).where(t.scores.c.result_key.in_(keys))
 
 
-def _score_row(connection: sa.Connection, key: str) -> dict[str, Any] | None:
-    row = connection.execute(_scores({key})).first()
-    return None if row is None else dict(json.loads(row.outcome))
+def _outcomes(connection: sa.Connection, keys: set[str], *, unblinded: bool = False) -> dict[str, dict[str, Any]]:
+    """Read outcomes by result key; what is withheld is masked."""
+    hidden = frozenset() if unblinded else blinding.hidden_keys(connection, keys)
+    found = {row.result_key: json.loads(row.outcome) for row in connection.execute(_scores(keys))}
+    return {key: blinding.masked(outcome) if key in hidden else outcome for key, outcome in found.items()}
+
+
+def _order_check(connection: sa.Connection, group_id: str) -> dict[str, Any] | None:
+    """Read what the newest comparison with the order said; None where none was made."""
+    c = t.order_checks
+    query = sa.select(c).where(c.c.group_id == group_id).order_by(c.c.work_item_id.desc()).limit(1)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    at = iso(row.checked_at)
+    return {"result": row.result, "detail": row.detail, "worklist": row.worklist, "checked_at": at}
 
 
 def _receiving(group: sa.Row[Any] | None) -> bool:
@@ -310,8 +334,9 @@ def _associations(connection: sa.Connection, instances: list[sa.Row[Any]]) -> li
     ]
 
 
-def _times(connection: sa.Connection, group: sa.Row[Any] | None, items: Any) -> dict[str, Any]:
+def _times(connection: sa.Connection, group: sa.Row[Any] | None, items: Any, hidden: frozenset[str]) -> dict[str, Any]:
     ids = [item.id for item in items]
+    blind = {item.id for item in items if item.result_key in hidden}
     rows = connection.execute(sa.select(t.steps).where(t.steps.c.work_item_id.in_(ids)).order_by(t.steps.c.id))
     return {
         "first_instance": iso(group.first_at) if group else None,
@@ -325,7 +350,7 @@ def _times(connection: sa.Connection, group: sa.Row[Any] | None, items: Any) -> 
                 "started": iso(row.started_at),
                 "ended": iso(row.ended_at),
                 "seconds": None if row.ended_at is None else round(row.ended_at - row.started_at, 3),
-                "outcome": row.outcome,
+                "outcome": WITHHELD if row.work_item_id in blind and row.step == Step.SCORE else row.outcome,
             }
             for row in rows
         ],
@@ -340,6 +365,13 @@ def newest_scored_key(ledger: Ledger, study_instance_uid: str) -> str | None:
     query = sa.select(w.result_key).join(t.scores, k.result_key == w.result_key).where(ours)
     with ledger.read() as connection:
         return connection.execute(query.order_by(w.id.desc()).limit(1)).scalar_one_or_none()
+
+
+def is_hidden(ledger: Ledger, study_instance_uid: str) -> bool:
+    """Whether the newest score of a study is withheld."""
+    key = newest_scored_key(ledger, study_instance_uid)
+    with ledger.read() as connection:
+        return key is not None and bool(blinding.hidden_keys(connection, [key]))
 
 
 def newest_object(ledger: Ledger, study_instance_uid: str, kind: str) -> tuple[str, str] | None:

@@ -170,6 +170,7 @@ def skip_to_delivery(
     intact: Callable[[dict[str, str]], bool],
     now: float,
     extras: Extras = outbox.NO_EXTRAS,
+    blinded: frozenset[str] = outbox.NOBODY,
 ) -> bool:
     """Move a work item whose key was scored and reported before straight to proving and sending what is missing.
 
@@ -189,7 +190,8 @@ def skip_to_delivery(
     with ledger.write() as connection:
         known = "known result"
         work_items.advance(connection, item.id, owner, done=Step.SCORE, step=Step.DELIVER, now=now, outcome=known)
-        outbox.fill(connection, item.id, item.result_key, destinations, look_first=True, extras=extras)
+        key = item.result_key
+        outbox.fill(connection, item.id, key, destinations, look_first=True, extras=extras, blinded=blinded)
     return True
 
 

@@ -12,7 +12,7 @@ from agent.domain.results import Extras, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, ScoreOutcome
 from agent.domain.study import Instance
 from agent.domain.work_item import State, Step, WorkItem
-from agent.worklist import outbox, work_items
+from agent.worklist import blinding, outbox, work_items
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -40,8 +40,16 @@ def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
         return tuple(as_instance(row) for row in connection.execute(query.order_by(i.c.sop_instance_uid)))
 
 
-def keep_score(ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome, now: float) -> None:
-    """Record the outcome of a score step and move on to the report. A key scored before keeps its date."""
+def keep_score(
+    ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome, now: float, *, withheld: bool = False
+) -> None:
+    """Record the outcome of a score step and move on to the report. A key scored before keeps its date.
+
+    Parameters
+    ----------
+    withheld
+        The study is blinded: nobody may see the outcome before it is released.
+    """
     summary = outcome.refusal or (outcome.score.grade if outcome.score else "")
     with ledger.read() as connection:  # a search over patients has no place under the write lock
         compared = replace(outcome, earlier=_earlier(connection, item, outcome))
@@ -55,6 +63,7 @@ def keep_score(ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome
                 "content_at": now,
                 "replaces_key": item.replaces_key,
                 "outcome": text,
+                "withheld": withheld,
             }
             connection.execute(sa.insert(t.scores).values(values))
 
@@ -77,6 +86,7 @@ def keep_objects(
     destinations: tuple[str, ...],
     now: float,
     extras: Extras = outbox.NO_EXTRAS,
+    blinded: frozenset[str] = outbox.NOBODY,
 ) -> None:
     """Record result objects whose bytes already lie in the store, fill the outbox and move on to delivery."""
     rows = {made.sop_instance_uid: _object_row(item.result_key, made) for made in objects}
@@ -87,7 +97,8 @@ def keep_objects(
         new = [row for uid, row in rows.items() if uid not in known]
         if new:
             connection.execute(sa.insert(t.result_objects), new)
-        outbox.fill(connection, item.id, item.result_key, destinations, look_first=bool(known), extras=extras)
+        look, key = bool(known), item.result_key
+        outbox.fill(connection, item.id, key, destinations, look_first=look, extras=extras, blinded=blinded)
 
 
 def has_objects(connection: sa.Connection, result_key: str) -> bool:
@@ -175,7 +186,8 @@ def _scored(connection: sa.Connection, result_key: str) -> sa.Row[Any] | None:
 def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -> EarlierResult | None:
     """Find the last study of the same patient, dated before this one, that the same bundle scored and reported.
 
-    Without a patient id or a study date nothing is comparable: strangers must never be compared.
+    Without a patient id or a study date nothing is comparable: strangers must never be compared. What is withheld is
+    not compared with: a report must not tell of another that nobody may see.
     """
     s, mine = t.studies.c, t.studies.alias("mine").c
     here = sa.select(mine.patient_id, mine.issuer_of_patient_id, mine.study_date)
@@ -189,7 +201,13 @@ def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -
         sa.select(s.study_instance_uid, s.study_date, t.scores.c.outcome)
         .join(t.scores, t.scores.c.group_id == s.group_id)
         .where(s.patient_id == patient.patient_id, s.issuer_of_patient_id == patient.issuer_of_patient_id)
-        .where(s.study_date != "", s.study_date < patient.study_date, s.group_id != item.group_id, reported)
+        .where(
+            s.study_date != "",
+            s.study_date < patient.study_date,
+            s.group_id != item.group_id,
+            reported,
+            ~blinding.waits_for_release(),
+        )
         .order_by(s.study_date.desc(), t.scores.c.content_at.desc(), s.study_instance_uid)
         .limit(_MOST_EARLIER)
     )

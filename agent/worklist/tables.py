@@ -163,6 +163,45 @@ scores = sa.Table(
     sa.Column("content_at", sa.Float, nullable=False),  # every date written into the result
     sa.Column("replaces_key", _SHA256),
     sa.Column("outcome", sa.Text, nullable=False),  # domain.score.ScoreOutcome as JSON
+    sa.Column("withheld", sa.Boolean, nullable=False, server_default=sa.false()),  # scored blinded; see `releases`
+)
+
+releases = sa.Table(
+    "releases",
+    metadata,
+    sa.Column("group_id", sa.String(128), primary_key=True),
+    sa.Column("released_at", sa.Float, nullable=False),
+    sa.Column("released_by", sa.String(128), nullable=False),
+)
+
+order_checks = sa.Table(
+    "order_checks",
+    metadata,
+    sa.Column("work_item_id", sa.ForeignKey("work_items.id"), primary_key=True),
+    sa.Column("group_id", sa.String(128), nullable=False, index=True),
+    sa.Column("worklist", sa.String(128), nullable=False),  # whom was asked
+    sa.Column("result", sa.String(32), nullable=False),  # domain.orders.OrderResult
+    sa.Column("detail", sa.String(256), nullable=False),
+    sa.Column("checked_at", sa.Float, nullable=False),
+)
+
+procedure_steps = sa.Table(
+    "procedure_steps",  # Unified Procedure Steps that we perform for somebody else's worklist
+    metadata,
+    _row_id(),
+    sa.Column("provider", sa.String(128), nullable=False),
+    sa.Column("sop_instance_uid", _UID, nullable=False),
+    sa.Column("transaction_uid", _UID, nullable=False),  # recorded before it is used: a claim can be told as ours
+    sa.Column("study_instance_uid", _UID, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # domain.procedure_step.Performing
+    sa.Column("work_item_id", sa.ForeignKey("work_items.id")),
+    sa.Column("progress", sa.String(32)),  # what the provider was last told
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("not_before", sa.Float, nullable=False),
+    sa.Column("last_error", sa.String(512)),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, index=True),
+    sa.UniqueConstraint("provider", "sop_instance_uid"),
 )
 
 result_objects = sa.Table(

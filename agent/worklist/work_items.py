@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from agent.domain.errors import LostLeaseError
-from agent.domain.work_item import LIVE_CAUSES, QUEUES, Cause, State, Step, WorkItem
+from agent.domain.work_item import LIVE_CAUSES, QUEUES, WITHHELD, Cause, State, Step, WorkItem
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -36,6 +36,7 @@ def create(
     replaces_key: str | None = None,
     reason: str | None = None,
     bundle_path: str | None = None,
+    not_before: float = 0.0,
 ) -> int:
     """Insert a SCHEDULED work item within the caller's transaction; returns its row."""
     values = {
@@ -49,7 +50,7 @@ def create(
         "reason": reason,
         "step": step,
         "created_at": now,
-        "not_before": 0.0,
+        "not_before": not_before,
         "woken_at": 0.0,
         "lease_until": 0.0,
         "attempts": 0,
@@ -147,6 +148,13 @@ def finish(
     connection.execute(sa.update(t.work_items).where(t.work_items.c.id == work_item_id).values(ended))
 
 
+def lay_aside(connection: sa.Connection, work_item_id: int, *, reason: str, now: float) -> None:
+    """Give a work item back as SCHEDULED for a reason that somebody must decide about, within a checked transaction."""
+    _end_step(connection, work_item_id, now, reason)
+    aside = {"state": State.SCHEDULED, "reason": reason, "lease_owner": None, "lease_until": 0.0, "attempts": 0}
+    connection.execute(sa.update(t.work_items).where(t.work_items.c.id == work_item_id).values(aside))
+
+
 def give_back(
     ledger: Ledger, work_item_id: int, owner: str, *, now: float, not_before: float, error: str | None
 ) -> None:
@@ -227,9 +235,14 @@ def any_live_since(ledger: Ledger, since: float) -> bool:
 def _waits(now: float) -> sa.ColumnElement[bool]:
     """Whether nobody does it and nobody must decide about it first."""
     w = t.work_items.c
-    held = w.reason.startswith("held:", autoescape=True)
-    waiting = (w.state == State.SCHEDULED) & (w.reason.is_(None) | ~held)
+    waiting = (w.state == State.SCHEDULED) & ~needs_a_person()
     return waiting | ((w.state == State.IN_PROGRESS) & (w.lease_until <= now))
+
+
+def needs_a_person() -> sa.ColumnElement[bool]:
+    """Condition on `work_items`: held for a decision, or withheld until a release."""
+    reason = sa.func.coalesce(t.work_items.c.reason, "")
+    return reason.startswith("held:", autoescape=True) | (reason == WITHHELD)
 
 
 def as_work_item(row: sa.Row[Any]) -> WorkItem:

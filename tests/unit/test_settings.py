@@ -55,6 +55,16 @@ def test_lists_in_the_environment_are_json() -> None:
         ({"AGENT_STUDY__QUIET_SECONDS": "1000"}, ("study.quiet_seconds", "study.max_wait_seconds")),
         ({"AGENT_STUDY__MIN_VIEWS": "9"}, ("study.min_views", "study.max_views")),
         ({"AGENT_STUDY__GROUP_BY": "patient"}, ("study.group_by", "patient-day")),
+        ({"AGENT_RESULTS__BLINDED_DESTINATIONS": '["PACS"]'}, ("results.blinded_destinations", "PACS")),
+        ({"AGENT_RESULTS__BLINDED_DESTINATIONS": '["fhir"]'}, ("results.blinded_destinations", "fhir")),
+        ({"AGENT_MESSAGES__FHIR": "ftp://host/fhir"}, ("messages.fhir",)),
+        ({"AGENT_MESSAGES__FHIR": "https://user:secret@host/fhir"}, ("messages.fhir",)),
+        ({"AGENT_MESSAGES__HL7": "mllp://host"}, ("messages.hl7",)),
+        ({"AGENT_MESSAGES__HL7": "mllp://host:99999"}, ("messages.hl7", "ort")),
+        ({"AGENT_MESSAGES__HL7_RECEIVER": "A|B"}, ("messages.hl7_receiver",)),
+        ({"AGENT_ARCHIVE__NOTIFICATIONS": "true"}, ("archive.notifications", "archive.query")),
+        ({"AGENT_WORKLIST__PERFORM": "UPS@host:104"}, ("worklist.perform", "archive.query")),
+        ({"AGENT_WEB__UNBLINDED_TOKEN": "0123456789abcdef"}, ("web.unblinded_token", "web.token")),
         ({"AGENT_MODEL__BACKEND": "magic"}, ("model.backend", "onnxruntime")),
     ],
 )
@@ -69,6 +79,16 @@ def test_a_short_token_is_refused_without_being_shown() -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings(None, {"AGENT_WEB__TOKEN": "hunter2"})
     assert "web.token" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_both_tokens_must_differ_and_neither_is_shown() -> None:
+    same = {"AGENT_WEB__TOKEN": "0123456789abcdef", "AGENT_WEB__UNBLINDED_TOKEN": "0123456789abcdef"}
+    with pytest.raises(SettingsError) as refused:
+        load_settings(None, same)
+    assert "everybody would be unblinded" in str(refused.value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings(None, {**same, "AGENT_WEB__UNBLINDED_TOKEN": "hunter2"})
     assert "hunter2" not in str(refused.value)
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from agent.domain.identifiers import Archive
+from agent.domain.identifiers import Archive, is_message_address
 from agent.domain.results import DeliveryState
 from agent.observe.audit import messages as m
 from agent.observe.audit.trail import AuditTrail
@@ -85,6 +86,17 @@ class Scribe:
             at=now,
             participants=(operator, self._us()),
             entities=self._subjects(study, {}, **details),
+        )
+
+    def result_accessed(self, study: Mapping[Any, Any], *, by: str, what: str, changes: bool, now: float) -> m.Event:
+        """Make the message of somebody who saw or released a blinded result (PS3.15 section A.5.3.6)."""
+        reader = m.Participant(user_id=by, is_requestor=True)
+        return self._event(
+            id=m.INSTANCES_ACCESSED,
+            action="U" if changes else "R",
+            at=now,
+            participants=(reader, self._us()),
+            entities=self._subjects(study, {}, reason=what),
         )
 
     def _write(self, table: sa.Table, ended: sa.Column[Any], messages_of: Any, now: float) -> int:
@@ -162,7 +174,7 @@ class Scribe:
         query = (
             sa.select(o.destination, o.state, r.sop_class_uid, r.study_instance_uid, sa.func.count().label("number"))
             .join(t.result_objects, r.sop_instance_uid == o.sop_instance_uid)
-            .where(o.work_item_id == row.id)
+            .where(o.work_item_id == row.id, o.state != DeliveryState.WITHHELD)
             .group_by(o.destination, o.state, r.sop_class_uid, r.study_instance_uid)
             .order_by(o.destination)
         )
@@ -186,10 +198,7 @@ class Scribe:
             return self._event(
                 id=m.INSTANCES_ACCESSED, action="C", at=row.finished_at, participants=(self._us(),), entities=entities
             )
-        archive = Archive.parse(destination)
-        receiver = m.Participant(
-            user_id=archive.ae_title, ae_title=archive.ae_title, host=archive.host, role=m.DESTINATION
-        )
+        receiver = _receiver(destination)
         return self._event(
             id=m.INSTANCES_TRANSFERRED,
             action="C",
@@ -209,6 +218,13 @@ class Scribe:
 
     def _event(self, **parts: Any) -> m.Event:
         return m.Event(source_id=self.ae_title, site=self.site, **parts)
+
+
+def _receiver(destination: str) -> m.Participant:
+    if is_message_address(destination):
+        return m.Participant(user_id=destination, host=urlsplit(destination).hostname or "", role=m.DESTINATION)
+    archive = Archive.parse(destination)
+    return m.Participant(user_id=archive.ae_title, ae_title=archive.ae_title, host=archive.host, role=m.DESTINATION)
 
 
 def _with_patient(study: Any, patient_id: str) -> dict[str, Any]:

@@ -92,6 +92,9 @@ def make_desk(
     refusal: Refusal | None = None,
     odd: bool = True,
     key_seed: str = "a",
+    outcome: ScoreOutcome | None = None,
+    withheld: bool = False,
+    blinded: frozenset[str] = frozenset(),
 ) -> Desk:
     """Walk a work item through score and report, to where delivery begins."""
     layout = Layout(tmp_path / "var")
@@ -113,13 +116,13 @@ def make_desk(
     now = time.time()
     item = work_items.claim(ledger, made, OWNER, now)
     assert item is not None
-    results.keep_score(ledger, item, OWNER, _outcome(refusal), now)
+    results.keep_score(ledger, item, OWNER, outcome or _outcome(refusal), now, withheld=withheld)
     item = work_items.claim(ledger, made, OWNER, now)
     assert item is not None
     finished = tuple(_object(key, index, odd) for index in range(objects))
     for one in finished:
         write_object(layout, key, one.sop_instance_uid, one.encoded)
-    results.keep_objects(ledger, item, OWNER, finished, destinations, now)
+    results.keep_objects(ledger, item, OWNER, finished, destinations, now, blinded=blinded)
     item = work_items.claim(ledger, made, OWNER, now)
     assert item is not None
     return Desk(ledger, layout, item, {one.sop_instance_uid: one.encoded for one in finished})

@@ -20,6 +20,7 @@ from pynetdicom import AE
 
 from agent.receive.commitment import CommitmentHandler, nobody_asked
 from agent.receive.listener import Listener, ListenerConfig
+from agent.receive.services import Services
 from agent.store.durable import make_directory
 from agent.store.instance_files import InstanceFiles
 from agent.store.layout import Layout
@@ -70,7 +71,13 @@ def encoded(ds: Dataset, *, implicit: bool = False, little: bool = True) -> byte
 class Reception:
     """The listener under test; a context manager."""
 
-    def __init__(self, folder: Path, on_commitment: CommitmentHandler = nobody_asked, **config: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_commitment: CommitmentHandler = nobody_asked,
+        services: Callable[[Ledger], Services] = lambda _ledger: Services(),
+        **config: Any,
+    ) -> None:
         self.layout = Layout(folder)
         for room in (self.layout.incoming, self.layout.instances):
             make_directory(room)
@@ -79,7 +86,7 @@ class Reception:
             t.metadata.create_all(connection)
         self.files = InstanceFiles(self.layout, 0)
         self.config = replace(CONFIG, **config)
-        self.listener = Listener(self.config, self.ledger, self.files, on_commitment)
+        self.listener = Listener(self.config, self.ledger, self.files, on_commitment, services=services(self.ledger))
 
     def __enter__(self) -> Reception:
         self.listener.start()

@@ -27,6 +27,7 @@ class Acts:
     done: list[tuple[str, str]] = field(default_factory=list)
     noted: list[tuple[str, str, str, dict[str, str]]] = field(default_factory=list)
     """What went into the audit trail."""
+    seen: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, action: str, study: str, dry_run: bool) -> list[dict[str, Any]]:
         if not dry_run:
@@ -42,7 +43,11 @@ def acts() -> Acts:
 @pytest.fixture
 def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F811
     def make(
-        token: str | None = None, ready: bool = True, patient: PatientShown = "hash", shadow: Any = None
+        token: str | None = None,
+        ready: bool = True,
+        patient: PatientShown = "hash",
+        shadow: Any = None,
+        unblinded_token: str | None = None,
     ) -> TestClient:
         context = WebContext(
             ledger=scene.ledger,
@@ -63,6 +68,8 @@ def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F81
                 kept_seconds=0,
             ),
             note=lambda action, study, host, details: acts.noted.append((action, study, host, dict(details))),
+            unblinded_token=unblinded_token,
+            on_unblinded=lambda study, peer: acts.seen.append((study, peer)),
         )
         return TestClient(make_app(context), follow_redirects=False, base_url="http://127.0.0.1:8080")
 

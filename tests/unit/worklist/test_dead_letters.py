@@ -61,6 +61,7 @@ def test_a_dead_letter_is_retried_once(scene: Scene, settings: Settings) -> None
         "COMPLETED": 0,
         "CANCELED": 2,
         "held": 0,
+        "withheld": 0,
         "failed": 1,
     }
 

@@ -1,0 +1,137 @@
+"""Our worklist offered as Unified Procedure Steps: UPS Query, Pull and Watch as SCP, for C-FIND, N-GET and cancel.
+
+The agent performs its own steps: nobody may claim them, so Change UPS State is refused, and no events are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from agent.domain.errors import AgentError
+from agent.domain.procedure_step import OfferedStep
+from agent.domain.work_item import State
+from agent.procedure.attributes import UPS_PULL, UPS_QUERY, UPS_WATCH, offered_attributes
+from agent.procedure.matching import answer, matches
+
+SOP_CLASSES: Final = (UPS_WATCH, UPS_PULL, UPS_QUERY)
+# PS3.4 Tables CC.2.1-2, CC.2.2-2, CC.2.3-2, CC.2.8-2 and PS3.7 Annex C
+SUCCESS, PENDING, CANCEL = 0x0000, 0xFF00, 0xFE00
+PROCESSING_FAILURE: Final = 0x0110
+NOT_AUTHORISED: Final = 0x0124
+NO_SUCH_ACTION: Final = 0x0123
+ALREADY_CANCELED: Final = 0xB304
+NO_SUCH_STEP: Final = 0xC307
+ALREADY_COMPLETED: Final = 0xC311
+CHOOSES_NOT_TO_CANCEL: Final = 0xC313
+NO_EVENT_REPORTS: Final = 0xC315
+UNABLE_TO_PROCESS: Final = 0xC000
+_CHANGE_STATE, _CANCEL_REQUEST = 1, 2
+_SUBSCRIPTIONS: Final = (3, 4, 5)
+_UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepProvider:
+    """Answers what peers ask of our work items.
+
+    Parameters
+    ----------
+    root
+        UID of this installation; a step's UID is this and the number of its work item.
+    steps
+        Lists work items, or the one of a number; raises AgentError where the ledger is away.
+    cancel
+        Ends a work item; False where it had ended. None: peers may not cancel.
+    """
+
+    ae_title: str
+    root: str
+    steps: Callable[[int | None], list[OfferedStep]]
+    cancel: Callable[[int], bool] | None
+
+    def handlers(self) -> tuple[tuple[Any, Callable[..., Any]], ...]:
+        """List the handlers as pynetdicom takes them."""
+        return ((evt.EVT_C_FIND, self.on_find), (evt.EVT_N_GET, self.on_get), (evt.EVT_N_ACTION, self.on_action))
+
+    def on_find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        """Answer a C-FIND (PS3.4 CC.2.8)."""
+        try:
+            keys = event.identifier
+            candidates = [self._attributes(step) for step in self.steps(None)]
+            found = [answer(one, keys) for one in candidates if matches(one, keys)]
+        except (AgentError, *_UNREADABLE) as error:
+            _log("procedure steps cannot be listed", error)
+            yield UNABLE_TO_PROCESS, None
+            return
+        for one in found:
+            if event.is_cancelled:
+                yield CANCEL, None
+                return
+            yield PENDING, one
+
+    def on_get(self, event: Any) -> tuple[int, Dataset | None]:
+        """Answer an N-GET (PS3.4 CC.2.7); the Transaction UID is never told."""
+        try:
+            step = self._named(event.request.RequestedSOPInstanceUID)
+        except AgentError as error:
+            _log("procedure step cannot be read", error)
+            return PROCESSING_FAILURE, None
+        if step is None:
+            return NO_SUCH_STEP, None
+        whole, wanted = self._attributes(step), event.attribute_identifiers or []
+        if not wanted:
+            return SUCCESS, whole
+        made = Dataset()
+        for tag in wanted:
+            if tag in whole:
+                made[tag] = whole[tag]
+        return SUCCESS, made
+
+    def on_action(self, event: Any) -> tuple[int, Dataset | None]:
+        """Answer an N-ACTION (PS3.4 CC.2.1 to CC.2.3)."""
+        kind = event.action_type
+        if kind in _SUBSCRIPTIONS:
+            return NO_EVENT_REPORTS, None
+        if kind not in (_CHANGE_STATE, _CANCEL_REQUEST):
+            return NO_SUCH_ACTION, None
+        try:
+            step = self._named(event.request.RequestedSOPInstanceUID)
+            if step is None:
+                return NO_SUCH_STEP, None
+            return (NOT_AUTHORISED if kind == _CHANGE_STATE else self._canceled(step)), None
+        except AgentError as error:
+            _log("procedure step cannot be changed", error)
+            return PROCESSING_FAILURE, None
+
+    def _canceled(self, step: OfferedStep) -> int:
+        if step.outcome.state is State.CANCELED:
+            return ALREADY_CANCELED
+        if step.outcome.state is State.COMPLETED:
+            return ALREADY_COMPLETED
+        if self.cancel is None:
+            return CHOOSES_NOT_TO_CANCEL
+        canceled = self.cancel(step.work_item_id)
+        structlog.get_logger("audit").info("peer canceled", work_item=step.work_item_id, canceled=canceled)
+        return SUCCESS if canceled else ALREADY_COMPLETED
+
+    def _named(self, uid: Any) -> OfferedStep | None:
+        root, _, number = str(uid).rpartition(".")
+        if root != self.root or not number.isascii() or not number.isdecimal() or len(number) > 18:
+            return None
+        found = self.steps(int(number))
+        return found[0] if found else None
+
+    def _attributes(self, step: OfferedStep) -> Dataset:
+        uid = f"{self.root}.{step.work_item_id}"
+        return offered_attributes(step, sop_instance_uid=uid, ae_title=self.ae_title)
+
+
+def _log(event: str, error: Exception) -> None:
+    cause = error.cause if isinstance(error, AgentError) else type(error).__name__
+    structlog.get_logger("procedure").warning(event, cause=cause)

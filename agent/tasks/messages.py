@@ -1,0 +1,57 @@
+"""Senders of messages: the kept report and the score go in, what the receiver answered comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.domain.errors import ArchiveRefusedError
+from agent.domain.results import Delivery, Proof
+from agent.domain.work_item import WorkItem
+from agent.messaging.result import ResultMessage, UnreadableReportError, identity_in
+from agent.store.layout import Layout
+from agent.store.result_files import object_path
+from agent.worklist import results
+from agent.worklist.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageSender:
+    """Tells one destination.
+
+    Parameters
+    ----------
+    tell
+        Sends a message and returns what was answered.
+    proof
+        What that answer proves.
+    """
+
+    ledger: Ledger
+    layout: Layout
+    tell: Callable[[ResultMessage], str]
+    proof: Proof
+
+    def __call__(self, item: WorkItem, row: Delivery) -> tuple[Proof, str]:
+        """Tell of the report that the row names."""
+        return self.proof, self.tell(self._message(item, row))
+
+    def _message(self, item: WorkItem, row: Delivery) -> ResultMessage:
+        kept = results.score_of(self.ledger, item.result_key)
+        if kept is None:
+            raise ArchiveRefusedError(
+                f"the score of work item {item.id} is not in the ledger", remedy="replay the study"
+            )
+        replaced = results.predecessor_of(self.ledger, kept.replaces_key)
+        try:
+            identity = identity_in(object_path(self.layout, item.result_key, row.sop_instance_uid))
+        except UnreadableReportError as error:
+            raise ArchiveRefusedError(error.cause, remedy=error.remedy) from error
+        return ResultMessage(
+            result_key=item.result_key,
+            identity=identity,
+            outcome=kept.outcome,
+            content_at=datetime.fromtimestamp(kept.content_at, UTC),
+            replaced_report_uid=replaced and replaced.sop_instance_uid,
+        )

@@ -1,0 +1,84 @@
+"""Work items in the words of Unified Procedure Steps: read for those who may see them, withheld results left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from agent.domain.procedure_step import OfferedStep, Outcome, Reference
+from agent.domain.work_item import HELD, WITHHELD, State
+from agent.worklist import tables as t
+from agent.worklist.ledger import Ledger
+
+_MOST_OFFERED = 1000
+
+
+def offered(ledger: Ledger, *, work_item_id: int | None = None) -> list[OfferedStep]:
+    """List work items, newest first, or one."""
+    w, s = t.work_items, t.studies
+    query = sa.select(w, s.c.patient_id, s.c.issuer_of_patient_id, s.c.accession_number).select_from(
+        w.outerjoin(s, s.c.study_instance_uid == w.c.study_instance_uid)
+    )
+    if work_item_id is not None:
+        query = query.where(w.c.id == work_item_id)
+    with ledger.read() as connection:
+        rows = connection.execute(query.order_by(w.c.id.desc()).limit(_MOST_OFFERED)).all()
+        return [_offered(connection, row) for row in rows]
+
+
+def outcome_of(ledger: Ledger, work_item_id: int) -> Outcome | None:
+    """Say how the newest work item stands that stands for this one; None where it is gone."""
+    w = t.work_items.c
+    with ledger.read() as connection:
+        group = sa.select(w.group_id).where(w.id == work_item_id).scalar_subquery()
+        query = sa.select(t.work_items).where(w.group_id == group, w.id >= work_item_id).order_by(w.id.desc())
+        row = connection.execute(query.limit(1)).first()
+        return None if row is None else _outcome(connection, row)
+
+
+def _offered(connection: sa.Connection, row: sa.Row[Any]) -> OfferedStep:
+    i, links = t.instances.c, t.work_item_instances.c
+    query = sa.select(i.study_instance_uid, i.series_instance_uid, i.sop_class_uid, i.sop_instance_uid)
+    inputs = query.join(t.work_item_instances, links.instance_id == i.id).where(links.work_item_id == row.id)
+    return OfferedStep(
+        work_item_id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        patient_id=row.patient_id or "",
+        issuer_of_patient_id=row.issuer_of_patient_id or "",
+        accession_number=row.accession_number or "",
+        created_at=row.created_at,
+        outcome=_outcome(connection, row),
+        inputs=tuple(_reference(one) for one in connection.execute(inputs.order_by(i.sop_instance_uid))),
+    )
+
+
+def _outcome(connection: sa.Connection, row: sa.Row[Any]) -> Outcome:
+    started = sa.select(sa.func.min(t.steps.c.started_at)).where(t.steps.c.work_item_id == row.id)
+    return Outcome(
+        state=State.IN_PROGRESS if row.reason == WITHHELD else State(row.state),
+        progress=_progress(row),
+        reason=(row.reason or "") if row.state == State.CANCELED else "",
+        outputs=_outputs(connection, row.result_key) if row.finished_at is not None else (),
+        started_at=connection.execute(started).scalar(),
+        ended_at=row.finished_at,
+    )
+
+
+def _progress(row: sa.Row[Any]) -> str:
+    if row.finished_at is not None:
+        return "ended"
+    if row.reason == WITHHELD or (row.reason or "").startswith(HELD):
+        return str(row.reason).partition(":")[0]
+    return str(row.step)
+
+
+def _outputs(connection: sa.Connection, key: str) -> tuple[Reference, ...]:
+    o = t.result_objects.c
+    query = sa.select(o.study_instance_uid, o.series_instance_uid, o.sop_class_uid, o.sop_instance_uid)
+    made = query.where(o.result_key == key).order_by(o.kind, o.position)
+    return tuple(_reference(row) for row in connection.execute(made))
+
+
+def _reference(row: sa.Row[Any]) -> Reference:
+    return Reference(**row._mapping)
