@@ -67,7 +67,7 @@ class MessageCourier:
             books.fail([row], error)
         else:
             books.sent(row, answer, since=started)
-            books.proved(row, proof, since=started)
+            books.proved([row], proof, since=started)
 
     def _sender(self, destination: str) -> Sender:
         if destination not in self.senders:

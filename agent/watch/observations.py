@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
+from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 from inference.reference import Value
@@ -35,7 +36,7 @@ class Observation:
 def since(ledger: Ledger, bundle_digest: str, start: float) -> list[Observation]:
     """List the studies that came since a time and that the bundle scored, oldest first."""
     o = t.observations.c
-    query = sa.select(t.observations).where(o.bundle_digest == bundle_digest, o.at >= start).order_by(o.at)
+    query = sa.select(t.observations).where(o.bundle_digest == bundle_digest, o.at >= start, _told()).order_by(o.at)
     with ledger.read() as connection:
         return _observations(connection.execute(query))
 
@@ -47,7 +48,7 @@ def first_of_each(ledger: Ledger, bundle_digest: str, kind: UnitKind, count: int
     taken = sa.case((o.accepted.is_(True), 1), else_=0)
     order = [o.at, o.group_id]
     rank = sa.func.sum(taken).over(partition_by=unit, order_by=order, rows=(None, 0)).label("rank")
-    ranked = sa.select(t.observations, rank).where(o.bundle_digest == bundle_digest).subquery()
+    ranked = sa.select(t.observations, rank).where(o.bundle_digest == bundle_digest, _told()).subquery()
     c = ranked.c
     whole = (c.rank < count) | ((c.rank == count) & c.accepted.is_(True))
     found: dict[str, list[Observation]] = {}
@@ -62,6 +63,12 @@ def newest_digest(ledger: Ledger) -> str | None:
     o = t.observations.c
     with ledger.read() as connection:
         return connection.execute(sa.select(o.bundle_digest).order_by(o.at.desc()).limit(1)).scalar_one_or_none()
+
+
+def _told() -> sa.ColumnElement[bool]:
+    """Leave out what is blinded: where a scanner has one study a day, its distribution is its result."""
+    o, k = t.observations.c, t.scores.c
+    return ~sa.exists().where(k.group_id == o.group_id, blinding.hidden())
 
 
 def _observations(rows: Iterable[Any]) -> list[Observation]:

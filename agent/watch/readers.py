@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from agent.watch.agreement import Agreement, Answer, Pair, agreement
 from agent.watch.shadow import live_answer
+from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -87,12 +88,13 @@ def _graded(ledger: Ledger, since: float) -> tuple[int, list[Graded]]:
 
 
 def _outcomes(connection: sa.Connection, groups: Iterable[str]) -> dict[str, tuple[float, dict[str, Any]]]:
-    """Newest outcome of each group, and when the first was kept: a reader who was earlier knew none."""
+    """Newest outcome of each group that is not blinded, and when the first was kept: an earlier reader knew none."""
     k = t.scores.c
     found: dict[str, tuple[float, dict[str, Any]]] = {}
     wanted = list(groups)
     for start in range(0, len(wanted), 500):
-        query = sa.select(k.group_id, k.content_at, k.outcome).where(k.group_id.in_(wanted[start : start + 500]))
+        these = k.group_id.in_(wanted[start : start + 500])
+        query = sa.select(k.group_id, k.content_at, k.outcome).where(these, ~blinding.hidden())
         for row in connection.execute(query.order_by(k.content_at)):
             first = found.get(row.group_id, (row.content_at, {}))[0]
             found[row.group_id] = (first, json.loads(row.outcome))

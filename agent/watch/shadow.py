@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from agent.domain.score import ScoreOutcome
 from agent.domain.work_item import State, Step
 from agent.watch.agreement import Agreement, Answer, Pair, agreement
+from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -101,12 +102,12 @@ def fail(ledger: Ledger, waiting: Waiting, reason: str, *, shadow: str, now: flo
 
 
 def shadow_agreement(ledger: Ledger, *, live: str, shadow: str, since: float = 0.0) -> Agreement:
-    """Compare the shadow with the live bundle over the newest answer of each study that both gave."""
+    """Compare the shadow with the live bundle over the newest answer, not blinded, of each study that both gave."""
     s, k = t.shadow_scores.c, t.scores.c
     query = (
         sa.select(t.shadow_scores, k.outcome, k.content_at, k.group_id)
         .join(t.scores, k.result_key == s.result_key)
-        .where(s.bundle_digest == shadow, s.state == DONE, k.content_at >= since)
+        .where(s.bundle_digest == shadow, s.state == DONE, k.content_at >= since, ~blinding.hidden())
         .order_by(k.content_at.desc())
         .limit(_MOST_PAIRS)
     )

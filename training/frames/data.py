@@ -130,7 +130,7 @@ def prepared_view(
 
 
 def negative_picture(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Render a frame that is no liver, uint8 [rows, columns]; noise at any size, since speckle's grain must not tell."""
+    """Render a frame that is no liver, uint8 [rows, columns]; noise at any size: speckle's grain must not tell."""
     if kind != "static":
         return render_negative(kind, rng)
     scale = float(np.exp(rng.uniform(np.log(0.4), np.log(2.2))))
