@@ -195,7 +195,7 @@ def odd_studies(study: SyntheticStudy) -> dict[str, tuple[str, list[Dataset]]]:
     """What scanners get wrong, each with the marked patient."""
     broken = marked(study, "undecodable")
     broken[1][0].PixelData = b"QANARY^WRENQX QID-7731-Z" + b"\0" * 40
-    other = marked(study, "not-liver", BodyPartExamined="HEART")
+    other = marked(study, "not-liver")
     pixels = render_negative("photograph", np.random.default_rng(1), rows=other[1][0].Rows, columns=other[1][0].Columns)
     other[1][0].PixelData = pixels.tobytes()
     held = marked(study, "held", views=2)
