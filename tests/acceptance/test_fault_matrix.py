@@ -267,16 +267,23 @@ def ends_of(page: AgentProcess, studies: list[str]) -> dict[str, dict[str, Any]]
     return shown if all(one.get("state") == "COMPLETED" for one in shown.values()) else None
 
 
+def restarts(system: System) -> int:
+    """How many processes ended, as their supervisors say."""
+    return sum(process.log.read_text().count('"event": "child ended') for process in system.roles.values())
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_nothing_is_lost_and_nothing_comes_twice(system: System, name: str) -> None:
     drawn = make_study(5, seed=7, when=WHEN).instances
     with Modality(system.wires["modality-listener"].port, f"{name} {time.time():.0f}", drawn) as modality:
         time.sleep(2.5)
-        began = time.time()
+        began, ended_before = time.time(), restarts(system)
         FAULTS[name](system)
         over = time.time()
         time.sleep(2.5)
     sent = modality.acknowledged
+    if "to ledger" in name or "to archive" in name or "PostgreSQL" in name:
+        assert restarts(system) == ended_before, "no process ends because something that it leans on is away"
     shown = wait_until(lambda: ends_of(system.page, list(sent)), 180, f"all proved; see {system.page.home}", every=0.5)
     counted = reports_in(system.orthanc)
     assert {uid: counted[uid] for uid in sent} == dict.fromkeys(sent, 1), "one report a study"
