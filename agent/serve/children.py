@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from agent.domain.errors import AgentError, SettingsError
+from agent.domain.errors import AgentError, LedgerError, SettingsError
 from agent.observe.logs import set_up_logging
 from agent.serve.context import broker_of, layout_of, ledger_of, owner_of
 from agent.serve.supervisor import WRONG_SETTINGS, ChildSpec
@@ -115,7 +115,10 @@ def _run_listener(settings: Settings, name: str) -> None:
     )
     listener.start()
     while not stop.wait(READY_SECONDS / 4):
-        say_ready(ledger, "listener", owner)
+        try:
+            say_ready(ledger, "listener", owner)
+        except LedgerError as error:  # it comes back; ending here would cut every association
+            structlog.get_logger("listener").warning("not told that we are ready", cause=error.cause)
         write_alerts(alerts)
     listener.stop(timeout=5.0)
     write_alerts(alerts)

@@ -122,9 +122,11 @@ class Runner:
         return found
 
     def _claimed(self, work_item_id: int) -> WorkItem | None:
-        if self._found(work_item_id) is None:  # others may have moved it while it waited for its turn
+        found = self._found(work_item_id)
+        if found is None:
             return None
-        item = work_items.claim(self.ledger, work_item_id, self.owner, self.now())
+        # another thread or process may move it on at this moment: what it needs then is not for this queue
+        item = work_items.claim(self.ledger, work_item_id, self.owner, self.now(), step=found.step)
         if item is not None and item.step is not Step.DELIVER and item.attempts > work_items.MOST_ATTEMPTS:
             reason = f"{item.step} ended its worker {item.attempts - 1} times"
             replay.fail(self.ledger, item, self.owner, step=item.step, reason=reason, now=self.now())

@@ -85,10 +85,18 @@ def find_all(ledger: Ledger, work_item_ids: list[int]) -> list[WorkItem]:
         return [as_work_item(row) for row in connection.execute(query)]
 
 
-def claim(ledger: Ledger, work_item_id: int, owner: str, now: float) -> WorkItem | None:
-    """Take the lease of a work item that is due, or None if it is finished, held, early or somebody else's."""
+def claim(ledger: Ledger, work_item_id: int, owner: str, now: float, *, step: Step | None = None) -> WorkItem | None:
+    """Take the lease of a work item that is due, or None if it is finished, held, early or somebody else's.
+
+    Parameters
+    ----------
+    step
+        The only step at which it is wanted; None: any.
+    """
     w = t.work_items.c
     due = (w.id == work_item_id) & (w.not_before <= now) & _waits(now)
+    if step is not None:
+        due &= w.step == step
     values = {
         "state": State.IN_PROGRESS,
         "reason": None,

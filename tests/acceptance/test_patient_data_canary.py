@@ -54,6 +54,7 @@ MARKS = {
     "birth": re.compile(rb"1951[-/. ]?09[-/. ]?13|13[-/. ]09[-/. ]1951|13 sep\w* 1951", re.IGNORECASE),
     "accession": re.compile(rb"QACC[-_ ]?4242", re.IGNORECASE),
 }
+_ENCODED = re.compile(rb"[A-Za-z0-9+/]{12,}")
 LEDGER = {"id", "accession"}
 """What the ledger and the audit trail are allowed, and need: they are asked about patients by these two."""
 ENDED = ("COMPLETED", "CANCELED")
@@ -74,11 +75,8 @@ class Gossip(WaywardArchive):
 def marks_in(content: bytes) -> set[str]:
     """Which marks are in a content, as it is, base64-encoded within it, or in UTF-16."""
     shapes = [content, content.replace(b"\0", b"")]
-    for encoded in re.findall(rb"[A-Za-z0-9+/]{12,}={0,2}", content)[:20_000]:
-        try:
-            shapes.append(base64.b64decode(encoded + b"=" * (-len(encoded) % 4)))
-        except ValueError:
-            continue
+    encoded = (part + b"=" * (-len(part) % 4) for part in _ENCODED.findall(content)[:5000] if len(part) % 4 != 1)
+    shapes.append(b"\n".join(map(base64.b64decode, encoded)))
     if content[:2] == b"\x1f\x8b":
         shapes.append(gzip.decompress(content))
     return {name for name, mark in MARKS.items() for shape in shapes if mark.search(shape)}
@@ -195,7 +193,7 @@ def odd_studies(study: SyntheticStudy) -> dict[str, tuple[str, list[Dataset]]]:
     """What scanners get wrong, each with the marked patient."""
     broken = marked(study, "undecodable")
     broken[1][0].PixelData = b"QANARY^WRENQX QID-7731-Z" + b"\0" * 40
-    other = marked(study, "not-liver", BodyPartExamined="HEART")
+    other = marked(study, "not-liver")
     pixels = render_negative("photograph", np.random.default_rng(1), rows=other[1][0].Rows, columns=other[1][0].Columns)
     other[1][0].PixelData = pixels.tobytes()
     held = marked(study, "held", views=2)
@@ -215,7 +213,6 @@ def odd_studies(study: SyntheticStudy) -> dict[str, tuple[str, list[Dataset]]]:
                 "PatientSize": b"QANARY",
                 "PatientAge": b"QANARY",
                 "PatientSex": b"QANARY^WRENQX ",
-                "StudyDate": b"QANARY19510913",
                 "SpecificCharacterSet": b"QANARY",
                 "PatientName": b"QANARY^WREN\xff\xfeQX ",
                 "InstanceNumber": b"QANARY",

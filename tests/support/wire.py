@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -83,21 +84,24 @@ class Wire:
         called.settimeout(None)
         with self._lock:
             self._open |= {caller, called}
-        threading.Thread(target=self._pump, args=(caller, called), daemon=True).start()
-        self._pump(called, caller)
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while piece := source.recv(_PIECE):
-                self._passing.wait()
-                sink.sendall(piece)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-        if self._tls is not None:  # TLS has no half-open connections
-            _close(sink)
-            _close(source)
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed by `cut`
+            self._exchange(caller, called)
+        for one in (caller, called):
+            _close(one)
         with self._lock:
-            self._open.discard(source)
+            self._open -= {caller, called}
+
+    def _exchange(self, caller: socket.socket, called: socket.socket) -> None:
+        """Forward both ways in one thread, since a TLS connection bears no more; until one side ends."""
+        while True:
+            waiting = isinstance(caller, ssl.SSLSocket) and caller.pending()
+            ready = [caller] if waiting else select.select([caller, called], [], [])[0]
+            self._passing.wait()
+            for one in ready:
+                piece = one.recv(_PIECE)
+                if not piece:
+                    return
+                (called if one is caller else caller).sendall(piece)
 
 
 def _close(one: socket.socket) -> None:

@@ -22,6 +22,16 @@ def closed(scene: Scene) -> Scene:
     return scene
 
 
+def test_a_work_item_is_claimed_only_at_the_step_that_is_wanted(scene: Scene) -> None:
+    scene.arrive()
+    scene.now += 30
+    scene.close()
+    assert work_items.claim(scene.ledger, 1, "me", scene.now, step=Step.DELIVER) is None
+    claimed = work_items.claim(scene.ledger, 1, "me", scene.now, step=Step.SCORE)
+    assert claimed is not None
+    assert claimed.step is Step.SCORE
+
+
 def test_one_of_two_gets_it(closed: Scene) -> None:
     assert work_items.claim(closed.ledger, 1, "one", closed.now) is not None
     assert work_items.claim(closed.ledger, 1, "two", closed.now) is None
