@@ -39,8 +39,8 @@ def card(description: dict[str, Any]) -> str:
         cuts=_cuts(data["real_frames"].get("cuts_of_each", 0)),
         cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),
         cut_off_source=description["cut_offs"]["source"],
-        trimmed=f"{100 * data.get('trimmed', 0.0):.0f} %",
-        order_weight=f"{data['real_frames'].get('order_weight', 0.0):.1f}",
+        trimmed=_trimmed(data),
+        order=_order(data["real_frames"].get("order_weight", 0.0)),
         scaling=_scaling(calibration),
         repeatability=_repeatability(description.get("repeatability")),
         operating_point=f"{description['operating_points']['steatosis']:.2f}",
@@ -78,6 +78,25 @@ def _studies(metrics: dict[str, Any]) -> str:
 
 def _alone(figures: dict[str, Any]) -> str:
     return "\n".join(f"| {view} | {_with_interval(area)} |" for view, area in figures["auroc_s1_or_more"].items())
+
+
+def _trimmed(data: dict[str, Any]) -> str:
+    learnt, held_out = (100 * data.get(name, 0.0) for name in ("trimmed", "trimmed_held_out"))
+    return (
+        f"Frames of {learnt:.0f} % of the patients that members learnt from, and of {held_out:.0f} % of those to "
+        "calibrate and test, are trimmed to\ntheir field or cut out of it, as published sets and screenshots hold them."
+    )
+
+
+def _order(weight: float) -> str:
+    if not weight:
+        return ""
+    return (
+        f"Last, members learn with weight {weight:.1f} to keep real frames **in the order** in which a straight line, "
+        "fitted on phantoms, puts them by what\nan eye reads off an outlined liver: its brightness, its fall over "
+        "depth, its contrast with the rest, its unevenness. Those signs are\nknown to work on patients; what they say "
+        "of the frames at hand is no label.\n"
+    )
 
 
 def _scaling(calibration: dict[str, Any]) -> str:

@@ -28,7 +28,9 @@ class Data:
     edits: int = 0
     """Edits of each real frame (`training.frames.edits`)."""
     trimmed: float = 0.0
-    """Share of the studies, and of the real frames, that are seen trimmed or cut (`training.frames.cuts`)."""
+    """Share of the studies, and of the real frames, that are learnt trimmed or cut (`training.frames.cuts`)."""
+    trimmed_held_out: float = 0.0
+    """Share of the studies that are trimmed or cut in calibration and test."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Held-out figures of a bundle as it ships: its graphs, serving's engine and serving's ensemble."""
+"""Held-out figures of a bundle as it ships: its graphs' own nodes and serving's ensemble."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from inference.backends.interface import Engine
-from inference.backends.registry import open_engine
 from inference.bundle import Bundle
-from inference.contract import OUTPUT_LIVER_LOGIT, VIEWS
+from inference.contract import VIEWS
 from inference.ensemble import StudyPrediction, combine
 from training.bundle.calibrate import Scored
 from training.bundle.halves import Halves, Seen
@@ -39,11 +37,6 @@ def score_studies(halves: Halves, seen: Seen, fat_fraction: np.ndarray, counts: 
             fat.append(truth)
             views.append(count)
     return Scored(outputs=outputs, fat_fraction=np.array(fat), views=np.array(views))
-
-
-def open_bundle_engine(graphs: Sequence[Path]) -> Engine:
-    """Open member graphs in serving's exact engine."""
-    return open_engine("onnxruntime", [path.read_bytes() for path in graphs])
 
 
 def figures(predictions: Sequence[StudyPrediction], fat_fraction: np.ndarray, grades: np.ndarray) -> dict[str, Any]:
@@ -78,7 +71,7 @@ def figures(predictions: Sequence[StudyPrediction], fat_fraction: np.ndarray, gr
 def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, Any], list[Prediction]]:
     """Return a bundle's figures on a held-out split, for one to four views, and its predictions for a report."""
     bundle = Bundle.load(folder)
-    engine, halves = open_engine("onnxruntime", bundle.members), Halves(bundle.members)
+    halves = Halves(bundle.members)
     seen = halves.look(flat(split.views))
     scored = score_studies(halves, seen, split.fat_fraction, VIEW_COUNTS, seed=seed)
     by_count, kept = {}, []
@@ -92,7 +85,7 @@ def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, An
     metrics = {
         **by_count,
         "each_view_alone": _each_view(whole, split),
-        "liver_gate": _gate(engine, bundle, split, whole),
+        "liver_gate": _gate(halves, bundle, split, whole),
     }
     return metrics, kept
 
@@ -144,19 +137,13 @@ def _each_view(studies: Sequence[StudyPrediction], split: Split) -> dict[str, An
     return {"auroc_s1_or_more": areas, "view_accuracy": float(named)}
 
 
-def liver_logits(engine: Engine, frames: np.ndarray) -> np.ndarray:
-    """Return the ensemble's liver logit of each frame, [N], of frames [N, C, H, W]."""
-    outputs = (engine.run(frame[None].astype(np.float32)) for frame in frames)
-    return np.array([np.mean([member[OUTPUT_LIVER_LOGIT][0] for member in members]) for members in outputs])
-
-
-def _gate(engine: Engine, bundle: Bundle, split: Split, whole: Sequence[StudyPrediction]) -> dict[str, Any]:
+def _gate(halves: Halves, bundle: Bundle, split: Split, whole: Sequence[StudyPrediction]) -> dict[str, Any]:
     """Return what the liver gate lets pass: phantom livers, real livers, and frames that are neither."""
 
     def passed(frames: np.ndarray) -> float | None:
         if not len(frames):
             return None
-        return float(np.mean(liver_logits(engine, frames) >= bundle.liver_logit_minimum))
+        return float(np.mean(halves.liver_logits(frames) >= bundle.liver_logit_minimum))
 
     livers = np.concatenate([prediction.liver_logits for prediction in whole])
     return {

@@ -74,6 +74,10 @@ class Halves:
         )
         return Seen(embedding=embedding, view_logits=names, liver_logit=liver)
 
+    def liver_logits(self, frames: np.ndarray) -> np.ndarray:
+        """Return the ensemble's liver logit of each frame [N] of frames [N, C, H, W]; none of none."""
+        return np.mean(self.look(frames).liver_logit, axis=0) if len(frames) else np.zeros(0)
+
     def study(self, seen: Seen, chosen: np.ndarray) -> list[MemberOutputs]:
         """Return the members' outputs for one study of the chosen views; maps are left out, [V, 1, 1] of zeros."""
         found: list[MemberOutputs] = []

@@ -14,7 +14,7 @@ from training.bundle.calibrate import calibrate
 from training.bundle.card import write_card
 from training.bundle.configuration import Experiment
 from training.bundle.drift_reference import write_drift_reference
-from training.bundle.evaluate import evaluate, liver_logits, open_bundle_engine, score_split
+from training.bundle.evaluate import evaluate, score_split
 from training.bundle.export import write_description, write_members
 from training.bundle.halves import Halves
 from training.bundle.regate import regate
@@ -104,11 +104,10 @@ def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
 def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
     """Calibrate the exported graphs and write `bundle.json`, as yet without figures."""
     parts = json.loads((run / "parts.json").read_text())
-    engine = open_bundle_engine([folder / entry["file"] for entry in parts["members"]])
     halves = Halves([(folder / entry["file"]).read_bytes() for entry in parts["members"]])
     split = split_of(experiment, run, "calibration")
     scored = score_split(halves, split)
-    real = liver_logits(engine, split.positives)
+    real = halves.liver_logits(split.positives)
     parts |= calibrate(scored, experiment.bundle.interval_coverage, experiment.bundle.expected_views, real)
     write_description(folder, {**parts, "metrics": {}})
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
@@ -116,7 +115,8 @@ def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
 
 def gate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, Any]:
     """Fit the liver gate of the exported graphs on more frames than members see, and choose its threshold."""
-    passed = regate(folder, experiment.data, experiment.bundle.version, workers=experiment.fit.threads)
+    run.mkdir(parents=True, exist_ok=True)
+    passed = regate(folder, experiment.data, experiment.bundle.version, frames_in=run, workers=experiment.fit.threads)
     kept = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     parts = {name: value for name, value in kept.items() if name not in ("format", "views", "grades", "metrics")}
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
@@ -152,6 +152,7 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
         },
         "views_per_patient": 4,
         "trimmed": data.trimmed,
+        "trimmed_held_out": data.trimmed_held_out,
         "seeds": {"data": data.seed, "fit": fit.seed},
         "folds": fit.folds,
         "fat_fraction_percent": "grades drawn evenly, uniform within a grade, 0.5 to 42",

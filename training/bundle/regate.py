@@ -24,8 +24,8 @@ from onnx import numpy_helper
 from inference.contract import INPUT_VIEWS
 from training.bundle.card import write_card
 from training.bundle.configuration import Data
-from training.bundle.evaluate import liver_logits, open_bundle_engine
 from training.bundle.export import write_description
+from training.bundle.halves import Halves
 from training.frames.cuts import cut_out, read_grey, seeded, trimmed
 from training.frames.data import (
     EDITED_ROWS,
@@ -43,9 +43,9 @@ from training.members.gate import logistic
 from training.phantom import NEGATIVES
 
 HEAD: Final = "liver.weight", "liver.bias"
-CUTS: Final = 4
+CUTS: Final = 2
 """Of each real frame: parts from anywhere and trimmed fields by turns."""
-PHANTOMS: Final = {"train": 300, "calibration": 60, "test": 150}
+PHANTOMS: Final = {"train": 150, "calibration": 50, "test": 100}
 """Patients whose phantom views it looks at, half of them trimmed or cut."""
 HEARTS: Final = ("heart", "echo")
 """Ways of `training.frames.grafts` that stay what they are when they are cut: the others may then look like liver."""
@@ -68,6 +68,20 @@ class Frames:
     """Not liver B-mode, whole frames and cuts."""
 
 
+def kept_frames(data: Data, split: str, folder: Path | None, *, workers: int = 2) -> Frames:
+    """Return the frames of a split, made now or read from `folder` where an earlier run left them."""
+    path = None if folder is None else folder / f"gate-{split}.npz"
+    if path is not None and path.exists():
+        with np.load(path) as found:
+            return Frames(**{name: found[name] for name in found.files})
+    frames = gate_frames(data, split, workers=workers)
+    if path is not None:
+        partial_path = path.with_suffix(".partial.npz")
+        np.savez(partial_path, **vars(frames))
+        partial_path.replace(path)
+    return frames
+
+
 def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
     """Make the frames of a split, with the real ones of `data.real_frames`."""
     paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
@@ -82,7 +96,7 @@ def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
         cut = made(partial(_negative_cut, split, data), range(count // 2))
         carved_cut = made(partial(_carved_cut, data), paths)
         studies = made(partial(study_of, split, data.seed + 1, data.size, trimmed=0.5), range(PHANTOMS[split]))
-        edits = made(partial(edits_of, data.size, 1, data.seed), paths)
+        edits = made(partial(edits_of, data.size, 1, data.seed), paths[::3])
         cuts = made(partial(_cuts, data), paths)
         return Frames(
             phantoms=np.concatenate([views for views, _ in studies]),
@@ -131,7 +145,14 @@ def pooled(graph: onnx.ModelProto, frames: np.ndarray) -> np.ndarray:
 
 
 def regate(
-    folder: Path, data: Data, version: str, *, kept: float = 0.0, threshold: float | None = None, workers: int = 2
+    folder: Path,
+    data: Data,
+    version: str,
+    *,
+    kept: float = 0.0,
+    threshold: float | None = None,
+    frames_in: Path | None = None,
+    workers: int = 2,
 ) -> dict[str, Any]:
     """Fit the gate of every member in a bundle's folder, and write graphs, golden vectors, description and card.
 
@@ -141,6 +162,8 @@ def regate(
         Share, 0 to 1, that the line which the bundle came with keeps in the new one.
     threshold
         Least liver logit of what is taken; None lets the calibration frames decide.
+    frames_in
+        Folder that keeps the frames.
 
     Returns
     -------
@@ -148,7 +171,7 @@ def regate(
         What the gate lets pass, as the card has it.
     """
     described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    frames = gate_frames(data, "train", workers=workers)
+    frames = kept_frames(data, "train", frames_in, workers=workers)
     graphs = [folder / entry["file"] for entry in described["members"]]
     with np.load(folder / described["golden"]["file"]) as golden:
         vectors = {name: golden[name] for name in golden.files}
@@ -168,13 +191,16 @@ def regate(
     np.savez_compressed(golden_file, **vectors)
     described["golden"]["sha256"] = _digest(golden_file)
     if threshold is None:
-        engine, held = open_bundle_engine(graphs), gate_frames(data, "calibration", workers=workers)
-        whole, cut, others = (liver_logits(engine, part) for part in (held.real, held.cuts, held.others))
-        threshold = gate_threshold([whole, liver_logits(engine, held.phantoms)], cut, others)
+        halves, held = (
+            Halves([path.read_bytes() for path in graphs]),
+            kept_frames(data, "calibration", frames_in, workers=workers),
+        )
+        whole, cut, others = (halves.liver_logits(part) for part in (held.real, held.cuts, held.others))
+        threshold = gate_threshold([whole, halves.liver_logits(held.phantoms)], cut, others)
     described |= {"version": version, "liver_logit_minimum": threshold}
     described["training_data"]["negatives"] = len(frames.others)
     described["training_data"]["real_frames"]["cuts_of_each"] = CUTS
-    passed = _passed(folder, described, gate_frames(data, "test", workers=workers))
+    passed = _passed(folder, described, kept_frames(data, "test", frames_in, workers=workers))
     described["metrics"]["liver_gate"] = passed
     write_description(
         folder, {key: value for key, value in described.items() if key not in ("format", "views", "grades")}
@@ -230,11 +256,11 @@ def _replace(graph: onnx.ModelProto, weight: np.ndarray, bias: float) -> None:
 
 
 def _passed(folder: Path, described: dict[str, Any], frames: Frames) -> dict[str, Any]:
-    engine = open_bundle_engine([folder / entry["file"] for entry in described["members"]])
+    halves = Halves([(folder / entry["file"]).read_bytes() for entry in described["members"]])
 
     def share(part: np.ndarray) -> float | None:
         least = described["liver_logit_minimum"]
-        return float(np.mean(liver_logits(engine, part) >= least)) if len(part) else None
+        return float(np.mean(halves.liver_logits(part) >= least)) if len(part) else None
 
     return {
         "phantom_livers_passed": share(frames.phantoms),

@@ -130,7 +130,7 @@ def prepared_view(
 
 
 def negative_picture(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Render a frame that is no liver, uint8 [rows, columns]; noise at any size: speckle's grain must not tell."""
+    """Render a frame that is no liver, uint8 [rows, columns]; noise at any size: its grain must not tell."""
     if kind != "static":
         return render_negative(kind, rng)
     scale = float(np.exp(rng.uniform(np.log(0.4), np.log(2.2))))
@@ -227,14 +227,16 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
         target.mkdir(parents=True, exist_ok=True)
         gate = data.negatives if split == "train" else data.negatives // 4
         with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
-            render = partial(study_of, split, data.seed, data.size, trimmed=data.trimmed)
+            trimmed = data.trimmed if split == "train" else data.trimmed_held_out
+            render = partial(study_of, split, data.seed, data.size, trimmed=trimmed)
             _render(pool, render, range(counts[split]), target, split)
             paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
             np.save(target / "negatives.npy", _negatives(pool, data, split, gate, paths))
             positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
             np.save(target / "positives.npy", _stacked(positives, data.size))
-            _edit(pool, data, paths, target)
-            _order(pool, data, paths, target)
+            learnt = paths if split == "train" else []  # only members need these
+            _edit(pool, data, learnt, target)
+            _order(pool, data, learnt, target)
         (target / "done").touch()
     names = ("views", "fat_fraction", "negatives", "positives", "edits", "edit_points", "ordered", "order")
     return Split(**{name: np.load(target / f"{name}.npy", mmap_mode="r") for name in names})
