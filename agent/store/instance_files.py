@@ -436,7 +436,7 @@ def _sync_error(directory: str) -> OSError | None:
 
 @functools.lru_cache(maxsize=64)
 def _classes(sop_class_uid: str, transfer_syntax_uid: str) -> tuple[bytes, bytes]:
-    """What stands before and after the instance UID, which alone differs from object to object of an association."""
+    """Encode what stands before and after the instance UID; it alone differs from object to object."""
     before = struct.pack("<HH2sHL", 2, 0x0001, b"OB", 0, 2) + b"\0\1" + _element(0x0002, b"UI", sop_class_uid)
     after = (
         _element(0x0010, b"UI", transfer_syntax_uid),

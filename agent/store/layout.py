@@ -78,7 +78,7 @@ class Layout:
         return self.instances / sha256[:2] / f"{sha256}.dcm"
 
     def instance_name(self, sha256: str) -> str:
-        """Write the same as a text: building a path costs what a system call does, and receiving asks at each object."""
+        """Write the same as a text: at each object received, a `Path` costs as much as a system call."""
         return f"{self.data_dir}/instances/{sha256[:2]}/{sha256}.dcm"
 
     def result_folder(self, result_key: str) -> Path:

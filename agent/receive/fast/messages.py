@@ -89,7 +89,8 @@ class Messages:
     def settle(self, executor: Callable[[], Executor]) -> bool:
         """Be done with what the last pieces held; says whether another thread still needs them."""
         stores = self._whole if self._store is None else [*self._whole, self._store]
-        return any([store.arriving.settle(executor) for store in stores])  # each of them, hence a list
+        still_used = [store.arriving.settle(executor) for store in stores]
+        return any(still_used)
 
     def _begin(self, piece: Piece) -> None:
         """Gather a command set."""
