@@ -7,6 +7,8 @@ when they begin (BEGIN IMMEDIATE), so a transaction that has read never fails to
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -191,12 +193,8 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     """Set and read back what durability depends on: a pooled connection must not silently differ."""
     connection.isolation_level = None  # the driver must not begin transactions by itself
     cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        f"busy_timeout={_BUSY_MILLISECONDS}",
-    ):
+    _switch_to_wal(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={_BUSY_MILLISECONDS}"):
         cursor.execute(f"PRAGMA {pragma}")
     mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
     synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
@@ -206,6 +204,20 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
             f"SQLite runs with journal_mode={mode}, synchronous={synchronous} instead of wal, 1",
             remedy="put storage.data_dir on a local file system that supports shared memory",
         )
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """Switch a new database to WAL; SQLite does not wait by itself where another process is at it, too."""
+    deadline = time.monotonic() + _BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 @contextmanager

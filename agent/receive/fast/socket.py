@@ -29,6 +29,8 @@ from agent.receive.spooling import Arriving, SpoolingProvider
 from agent.receive.waiting import LOOK_SECONDS, WakeUp
 
 _ESTABLISHED: Final = "Sta6"  # PS3.8 Table 9-10
+_LEAST_READ: Final = 1 << 16
+"""With less room than this left, a buffer is full: short reads cost as much as long ones."""
 _CLOSED, _MALFORMED = "Evt17", "Evt19"  # PS3.8 Table 9-9
 
 Keep = Callable[[Any, StoreCommand, Arriving], tuple[int, Callable[[], None]]]
@@ -61,6 +63,9 @@ class FastSocket(BoundedSocket):
         self._messages = Messages(self)
         self._plain_contexts: dict[int, tuple[str, str] | None] = {}
         self._pdus = 0
+        self._view: memoryview | None = None
+        """What is read into; pieces of it are borrowed until it is settled."""
+        self._rest_of_view = memoryview(b"")
         self._held: memoryview | None = None
         self._is_plain = not isinstance(self.socket, ssl.SSLSocket)
 
@@ -118,8 +123,8 @@ class FastSocket(BoundedSocket):
                 return False
             # in the middle of a message more has come in the meantime, as a rule: nobody asks first
             if not (self._read() if is_busy else self._can_read() and self._read()):
-                self._settle()
                 if not is_busy:
+                    self._settle()
                     return False
                 is_busy = False
                 continue
@@ -158,34 +163,41 @@ class FastSocket(BoundedSocket):
         connection = self.socket
         if connection is None:
             raise ConnectionError("the connection is closed")
-        view = self._buffers.take()
+        if self._view is None:
+            self._view = self._rest_of_view = self._buffers.take()
+        view = self._rest_of_view
         try:
             count = _receive(connection, view)
         except BlockingIOError:
-            self._buffers.give_back(view)
             return False
         if not count:
             raise ConnectionError("the peer closed the connection")
         self._pace.received(count)
         # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        for piece in self._stream.pieces(view[:count]):
-            if piece is None:
-                self._messages.end_pdu()
-            else:
-                self._messages.take(piece)
-        self._settle(view)
+        self._take(view[:count])
+        self._rest_of_view = view[count:]
+        if len(self._rest_of_view) < _LEAST_READ or not self._messages.is_inside:
+            self._settle()
         if self._stream.pdus != self._pdus or not self._stream.is_inside:
             self._pdus, self._due = self._stream.pdus, time.monotonic() + PDU_SECONDS
         return True
 
-    def _settle(self, view: memoryview | None = None) -> None:
-        """Give buffers back, but the last one while it is being hashed."""
+    def _take(self, received: memoryview) -> None:
+        for piece in self._stream.pieces(received):
+            if piece is None:
+                self._messages.end_pdu()
+            else:
+                self._messages.take(piece)
+
+    def _settle(self) -> None:
+        """Be done with what was read, and give buffers back, but the last one while it is being hashed."""
         still_used = self._messages.settle(self._buffers.hashing)
         self._buffers.give_back(self._held)
-        self._held = view if still_used else None
+        self._held = self._view if still_used else None
         if not still_used:
-            self._buffers.give_back(view)
+            self._buffers.give_back(self._view)
+        self._view = None
 
     def _received(self, count: int) -> bytearray:
         """Give pynetdicom first what was read of its PDUs already."""
