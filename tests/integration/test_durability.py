@@ -241,7 +241,7 @@ def test_power_goes_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             wait_for(reception.temporaries)
     prefix, rng, states = str(tmp_path / "first"), random.Random(7), 0
     for stop in range(len(tape.operations) + 1):
-        for _ in range(4):
+        for _ in range(6):
             files, acknowledged = tape.crash(stop, rng)
             home = tmp_path / f"after-{states}"
             _recover(home, {name.replace(prefix, str(home)): data for name, data in files.items()}, acknowledged)
