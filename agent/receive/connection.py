@@ -95,6 +95,7 @@ class BoundedSocket(AssociationSocket):
         self.__dict__.update(plain.__dict__)
         self.wake_up = wake_up
         self._rest = 0
+        self._poller, self._polled = select.poll(), (-1, -1)
         self._due = 0.0
         self._artim = time.monotonic() + bounds.associate_seconds
         self._pace = Pace(bounds.min_bytes_per_second)
@@ -126,16 +127,19 @@ class BoundedSocket(AssociationSocket):
     def _poll(self, descriptor: int) -> list[int]:
         idle = self.assoc.dul.state_machine.current_state in _WAITING
         idle = idle and self.event_queue.empty() and self.provider_queue.empty()
-        poll = select.poll()  # no limit of 1,024 descriptors, as `select` has
-        poll.register(descriptor, select.POLLIN)
-        if idle and self.wake_up.fileno() >= 0:
-            poll.register(self.wake_up, select.POLLIN)
+        bell = self.wake_up.fileno() if idle else -1
+        if self._polled != (descriptor, bell):
+            self._poller = select.poll()  # no limit of 1,024 descriptors, as `select` has
+            for number in {descriptor, bell} - {-1}:
+                self._poller.register(number, select.POLLIN)
+            self._polled = (descriptor, bell)
         started = time.monotonic()
-        found = poll.poll(LOOK_SECONDS * 1000 if idle else 0)
-        self.wake_up.answer()
+        found = [number for number, _ in self._poller.poll(LOOK_SECONDS * 1000 if idle else 0)]
+        if bell in found or not idle:
+            self.wake_up.answer()
         if self.is_inside_message:
             self._pace.waited(time.monotonic() - started)
-        return [number for number, _ in found]
+        return found
 
     @property
     def is_inside_message(self) -> bool:

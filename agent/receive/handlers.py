@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from pynetdicom import evt
@@ -29,6 +31,7 @@ from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
 from agent.worklist.recording import Recorded
 
+_LOG: Final = structlog.get_logger("receive")
 _UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
 
 
@@ -38,6 +41,8 @@ class _Open:
 
     row: int
     released: bool = False
+    is_archive: bool | None = None
+    """Whether one of our archives calls; None until it was asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,29 +184,43 @@ class Handlers:
             message_id=request.MessageID,
             has_originator=request.MoveOriginatorMessageID is not None,
         )
-        return self.store(event.assoc, command, request._dataset_file)
+        status, tell = self.store(event.assoc, command, request._dataset_file)
+        tell()
+        return status
 
-    def store(self, association: Any, command: StoreCommand, arriving: Arriving | None) -> int:
-        """Make an instance durable and recorded; returns the status to answer."""
-        started, log = time.monotonic(), self._log(association)
+    def store(
+        self, association: Any, command: StoreCommand, arriving: Arriving | None
+    ) -> tuple[int, Callable[[], None]]:
+        """Make an instance durable and recorded; returns the status to answer, and what tells the log of it."""
+        started = time.monotonic()
         try:
             stored, recorded = self._keep(association, command, arriving)
         except (AgentError, OSError) as error:
             status = status_of(error)
-            cause = str(error) if isinstance(error, AgentError) else f"{type(error).__name__}: {error.strerror}"
-            log.warning("instance refused", status=f"{status:04X}", cause=cause)
-            return status
-        log.info(
+            return status, functools.partial(self._tell_refused, association, status, error)
+        seconds = round(time.monotonic() - started, 4)
+        return SUCCESS, functools.partial(self._tell_stored, association, stored, recorded, seconds)
+
+    def _tell_refused(self, association: Any, status: int, error: Exception) -> None:
+        cause = str(error)
+        if isinstance(error, OSError):
+            cause = f"{type(error).__name__}: {error.strerror}"
+        self._log(association).warning("instance refused", status=f"{status:04X}", cause=cause)
+
+    def _tell_stored(self, association: Any, stored: StoredFile, recorded: Recorded, seconds: float) -> None:
+        opened = self._open.get(association)
+        _LOG.info(
             "instance stored",
+            association=None if opened is None else opened.row,
             study=stored.header.study_instance_uid,
             instance=stored.header.sop_instance_uid,
             bytes=stored.bytes,
             new=recorded.new,
-            seconds=round(time.monotonic() - started, 4),
+            seconds=seconds,
         )
         if recorded.conflict:
-            log.warning("another version came first and is scored", instance=stored.header.sop_instance_uid)
-        return SUCCESS
+            instance = stored.header.sop_instance_uid
+            self._log(association).warning("another version came first and is scored", instance=instance)
 
     def _admitted(self, association: Any, calling: str, called: str, host: str) -> Rejection | None:
         """Judge a request and record the association, so that studies wait while it sends."""
@@ -232,6 +251,7 @@ class Handlers:
         """Check and keep a data set. The order is the promise: synced file, then row, then Success."""
         arriving, incoming = _arrived(arriving)
         self.files.check_space()
+        incoming.start_sync()
         header = incoming.header()
         _check_command(command, header)
         retrieval_id = self._retrieval(association, command, header)
@@ -264,11 +284,18 @@ class Handlers:
 
         Tolerance: an archive that leaves the Move Originator out (PS3.7 Table 9.1-1 allows it) is known by its name.
         """
-        requestor = association.requestor
-        is_archive = self.admission.is_archive(str(requestor.primitive.calling_ae_title), requestor.address)
-        if not command.has_originator and not is_archive:
+        if not command.has_originator and not self._is_archive(association):
             return None
         return arrivals.open_retrieval(self.ledger, header.study_instance_uid)
+
+    def _is_archive(self, association: Any) -> bool:
+        opened, requestor = self._open.get(association), association.requestor
+        if opened is None or opened.is_archive is None:
+            found = self.admission.is_archive(str(requestor.primitive.calling_ae_title), requestor.address)
+            if opened is None:
+                return found
+            opened.is_archive = found
+        return opened.is_archive
 
     def _clean(self, association: Any) -> None:
         provider = association.dimse

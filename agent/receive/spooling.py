@@ -75,7 +75,7 @@ class Arriving:
         return self._dropped > _MOST_DROPPED_BYTES
 
     def write_borrowed(self, data: memoryview) -> None:
-        """Append a fragment that stays as it is until it is hashed; never raises."""
+        """Append a fragment that stays as it is until `settle`; never raises."""
         if self.incoming is not None:
             self.incoming.write_borrowed(data)
         self._count_dropped(data)
@@ -84,9 +84,9 @@ class Arriving:
         if self.incoming is None or self.incoming.error is not None:
             self._dropped += len(data)
 
-    def hash_behind(self, executor: Callable[[], Executor]) -> bool:
-        """Hash what was borrowed on another thread; says whether one is at it."""
-        return self.incoming is not None and self.incoming.hash_behind(executor)
+    def settle(self, executor: Callable[[], Executor]) -> bool:
+        """Be done with what was borrowed; says whether another thread still needs it."""
+        return self.incoming is not None and self.incoming.settle(executor)
 
     def flush(self) -> None:
         """Nothing is buffered."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-EARLY: Final = 8 << 20
+EARLY: Final = 1 << 20
 """The disk begins with a large file after so many bytes each, so that its sync need not wait for all of it."""
 _SYNC_FILE_RANGE_WRITE: Final = 2  # sync_file_range(2)
 
@@ -26,7 +26,7 @@ def start_writing(descriptor: int) -> None:
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux has it
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path | str) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -51,27 +51,35 @@ def publish(temporary: Path, final: Path) -> None:
     sync_directory(final.parent)
 
 
-def publish_together(pairs: Sequence[tuple[Path, Path]]) -> list[OSError | None]:
+def publish_together(pairs: Sequence[tuple[str, str]]) -> list[OSError | None]:
     """Give synced files their final names, each directory synced once after all of them; returns what failed, in order.
 
-    A directory's journal takes as long for one name as for ten.
+    A directory's journal takes as long for one name as for ten. Names are texts here: this is done at every object.
     """
     failed: list[OSError | None] = []
+    unsynced: dict[str, OSError | None] = {}
     for temporary, final in pairs:
         try:
-            make_directory(final.parent)
-            temporary.replace(final)
+            _rename(temporary, final)
         except OSError as error:
             failed.append(error)
         else:
             failed.append(None)
-    unsynced: dict[Path, OSError] = {}
-    for directory in dict.fromkeys(final.parent for (_, final), error in zip(pairs, failed, strict=True) if not error):
+            unsynced[final.rpartition("/")[0]] = None
+    for directory in unsynced:
         try:
             sync_directory(directory)
         except OSError as error:
             unsynced[directory] = error
-    return [error or unsynced.get(final.parent) for (_, final), error in zip(pairs, failed, strict=True)]
+    return [error or unsynced[final.rpartition("/")[0]] for (_, final), error in zip(pairs, failed, strict=True)]
+
+
+def _rename(temporary: str, final: str) -> None:
+    try:
+        os.rename(temporary, final)  # noqa: PTH104
+    except FileNotFoundError:  # the directory is made when it is needed, where it could not be made before
+        make_directory(Path(final).parent)
+        os.rename(temporary, final)  # noqa: PTH104
 
 
 def write_file(final: Path, content: bytes) -> None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ITEM: Final = 0xFFFEE000
 ITEM_END: Final = 0xFFFEE00D
@@ -29,8 +28,7 @@ _IMPLICIT_INSIDE: Final = frozenset({b"", b"UN"})
 _LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # 32-bit length (PS3.5 Table 7.1-1)
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """Where the value of an element lies: `[start, stop)` of the walked bytes."""
 
     tag: int

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import itertools
 import os
 import shutil
 import struct
@@ -37,6 +39,10 @@ _CHUNK: Final = 1 << 20
 _CHECK_BYTES: Final = 1 << 26
 _BEGINNING: Final = 1 << 15
 """So much of a data set stays in memory until it is kept: the header need not be read back from disk."""
+_SMALL: Final = 1 << 20
+_MOST_PARTS: Final = 1000  # IOV_MAX is 1024
+_SPACE_SECONDS: Final = 0.02
+"""For so long the free space is believed: at 3 GB/s that is 60 MB."""
 
 
 class IncomingFile:
@@ -54,54 +60,70 @@ class IncomingFile:
 
     def __init__(
         self,
-        path: Path,
+        path: str,
         *,
         sop_class_uid: str,
         sop_instance_uid: str,
         transfer_syntax_uid: str,
         check_room: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        self.name = str(path)
+        self.name = path
         self.transfer_syntax_uid = transfer_syntax_uid
         self.error: OSError | None = None
         self.size = 0
-        self.path = path
         self.offset = 0
         self._check_room, self._checked_at = check_room, -_CHECK_BYTES
-        self._beginning = bytearray()
+        self._beginning = b""
+        self._unwritten: list[bytes | memoryview] = []
         self._unhashed: list[memoryview] = []
         self._hashing: Future[None] | None = None
         self._digest = hashlib.sha256()
+        self._started_at = 0
         self._descriptor = -1
         self._lock = threading.Lock()
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            head = _PREAMBLE + file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
-            self._write_all(head)
-            self.offset = len(head)
         except OSError as error:
             self._fail(error)
+            return
+        head = _PREAMBLE + file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        self._unwritten.append(head)
+        self.offset = len(head)
+
+    @property
+    def path(self) -> Path:
+        """Temporary name."""
+        return Path(self.name)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append a fragment of the data set."""
-        if self._append(data):
+        if self._append(data) and self._flush():
             self._digest.update(data)
 
     def write_borrowed(self, data: memoryview) -> None:
-        """Append a fragment that stays as it is until `hash_behind` or `finish`: it is hashed then."""
+        """Append a fragment that stays as it is until `settle` or `finish`: it is written and hashed then."""
         if self._append(data):
             self._unhashed.append(data)
 
-    def hash_behind(self, executor: Callable[[], Executor]) -> bool:
-        """Hash what was borrowed on another thread; says whether one is at it.
+    def settle(self, executor: Callable[[], Executor]) -> bool:
+        """Write what was borrowed, and hash it; says whether another thread is still at it.
 
-        What an earlier call left is done before this one returns: no more than one call's fragments are in use.
+        What an earlier call left is done before this one returns: no more than one call's fragments are in use. A small
+        data set is hashed here, which takes less time than to ask another thread.
         """
+        self._flush()
         self._await_hashing()
-        if self._unhashed:
+        if self._unhashed and self.size < _SMALL:
+            self._hash_borrowed()
+        elif self._unhashed:
             borrowed, self._unhashed = self._unhashed, []
             self._hashing = executor().submit(self._hash, borrowed)
         return self._hashing is not None
+
+    def start_sync(self) -> None:
+        """Let the disk begin with all that came: what is left to do before the sync takes none of its time."""
+        if self._flush():
+            start_writing(self._descriptor)
 
     def header(self) -> InstanceHeader:
         """Read the header of what was written so far.
@@ -113,8 +135,12 @@ class IncomingFile:
         OSError
             The file cannot be read back.
         """
-        at_hand = header_at_hand(bytes(self._beginning), self.transfer_syntax_uid)
-        return at_hand or read_part_ten_header(self.path)[0]
+        at_hand = header_at_hand(self._beginning, self.transfer_syntax_uid)
+        if at_hand is not None:
+            return at_hand
+        if not self._flush() and self.error is not None:
+            raise self.error
+        return read_part_ten_header(self.path)[0]
 
     def finish(self) -> str:
         """Sync and close, once; returns the digest of the data set.
@@ -124,15 +150,15 @@ class IncomingFile:
         OSError
             Anything that went wrong since the beginning; nothing is left on disk.
         """
+        self._flush()
         self._await_hashing()
-        self._hash(self._unhashed)
-        self._unhashed = []
+        self._hash_borrowed()
         if self.error is None:
             try:
                 if self._descriptor < 0:
                     raise OSError(errno.EBADF, "the data set was discarded before it was whole")  # noqa: TRY301
                 self._check_room(self.size)
-                os.fsync(self._descriptor)
+                os.fdatasync(self._descriptor)  # with the length, and whatever else reading it back needs
             except OSError as error:
                 self._fail(error)
         self._close()
@@ -142,26 +168,42 @@ class IncomingFile:
 
     def discard(self) -> None:
         """Close and remove, unless it has been given its final name; may be called at any time and again."""
+        self._unwritten, self._unhashed = [], []
         with contextlib.suppress(OSError):  # of a broken disk; start-up collects what stays
             self._close()
-            self.path.unlink(missing_ok=True)
+            os.unlink(self.name)  # noqa: PTH108 - a text all the way
 
     def _append(self, data: bytes | memoryview) -> bool:
         if self.error is not None or self._descriptor < 0:
             return False
+        size = self.size + len(data)
         try:
-            if self.size + len(data) - self._checked_at >= _CHECK_BYTES:
-                self._checked_at = self.size + len(data)
-                self._check_room(self._checked_at)
-            self._write_all(data)
+            if size - self._checked_at >= _CHECK_BYTES:
+                self._checked_at = size
+                self._check_room(size)
         except OSError as error:
             self._fail(error)
             return False
+        self._unwritten.append(data)
         if self.size < _BEGINNING:
             self._beginning += data[: _BEGINNING - self.size]
-        if self.size // EARLY != (self.size + len(data)) // EARLY:
-            start_writing(self._descriptor)
-        self.size += len(data)
+        self.size = size
+        return True
+
+    def _flush(self) -> bool:
+        """Write what waits, in one call; says whether it went well."""
+        if self.error is not None or self._descriptor < 0:
+            return False
+        waiting, self._unwritten = self._unwritten, []
+        try:
+            if waiting:
+                _write_all(self._descriptor, waiting)
+            if self.size - self._started_at >= EARLY:
+                self._started_at = self.size
+                start_writing(self._descriptor)
+        except OSError as error:
+            self._fail(error)
+            return False
         return True
 
     def _await_hashing(self) -> None:
@@ -169,14 +211,13 @@ class IncomingFile:
         if hashing is not None:
             hashing.result()
 
+    def _hash_borrowed(self) -> None:
+        borrowed, self._unhashed = self._unhashed, []
+        self._hash(borrowed)
+
     def _hash(self, fragments: list[memoryview]) -> None:
         for fragment in fragments:
             self._digest.update(fragment)
-
-    def _write_all(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
 
     def _fail(self, error: OSError) -> None:
         self.error = error
@@ -187,6 +228,19 @@ class IncomingFile:
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _write_all(descriptor: int, parts: list[bytes | memoryview]) -> None:
+    """Write all parts, in one call if the kernel takes them."""
+    while parts:
+        written = os.writev(descriptor, parts[:_MOST_PARTS])
+        done = 0
+        while done < len(parts) and written >= len(parts[done]):
+            written -= len(parts[done])
+            done += 1
+        parts = parts[done:]
+        if written:
+            parts[0] = memoryview(parts[0])[written:]
 
 
 class InstanceFiles:
@@ -206,6 +260,9 @@ class InstanceFiles:
         self._layout = layout
         self._min_free_bytes = min_free_bytes
         self._max_object_bytes = max_object_bytes
+        self._free = (-_SPACE_SECONDS, 0)
+        self._incoming = f"{layout.incoming}/{uuid.uuid4().hex}"
+        self._numbers = itertools.count()
 
     def prepare(self) -> None:
         """Make every folder that a digest can name: two syncs now instead of two at the first instance of each.
@@ -219,7 +276,7 @@ class InstanceFiles:
 
     def check_space(self) -> None:
         """Raise StorageFullError while there is too little room."""
-        free = shutil.disk_usage(self._layout.data_dir).free
+        free = self._free_bytes()
         if free < self._min_free_bytes:
             raise StorageFullError(
                 f"{free / 1e9:.1f} GB free in the data folder, {self._min_free_bytes / 1e9:g} GB are to stay free",
@@ -228,9 +285,8 @@ class InstanceFiles:
 
     def begin(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> IncomingFile:
         """Open a temporary file; its name holds nothing of the sender's."""
-        path = self._layout.incoming / f"{uuid.uuid4().hex}{_PART}"
         return IncomingFile(
-            path,
+            f"{self._incoming}-{next(self._numbers):x}{_PART}",
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
@@ -241,8 +297,16 @@ class InstanceFiles:
         """Stop an object that grows past its limit or the disk's, before it has filled the disk for all others."""
         if size > self._max_object_bytes:
             raise OSError(errno.EFBIG, f"over {self._max_object_bytes / 1e9:g} GB, dicom.max_object_gb")
-        if shutil.disk_usage(self._layout.data_dir).free < self._min_free_bytes:
+        if self._free_bytes() < self._min_free_bytes:
             raise OSError(errno.ENOSPC, "less than storage.min_free_gb is free")
+
+    def _free_bytes(self) -> int:
+        """Free space, looked up again when what is known is old."""
+        now, (known_at, free) = time.monotonic(), self._free
+        if now - known_at >= _SPACE_SECONDS:
+            free = shutil.disk_usage(self._layout.data_dir).free
+            self._free = (now, free)
+        return free
 
     def keep(self, incoming: IncomingFile, header: InstanceHeader) -> StoredFile:
         """Sync an instance and give it its final name; keeping the same bytes again changes nothing.
@@ -281,22 +345,22 @@ class InstanceFiles:
         Where a file of the same bytes and length has the name already, that one stays: the ledger knows it by the
         transfer syntax that it came with. Its directory is synced again, since whoever wrote it may have died before.
         """
-        names = [self._layout.instance(stored.sha256) for _, stored in sealed]
+        names = [self._layout.instance_name(stored.sha256) for _, stored in sealed]
         is_there = [_holds(final, stored.bytes) for final, (_, stored) in zip(names, sealed, strict=True)]
         new = [n for n, there in enumerate(is_there) if not there]
         errors: list[OSError | None] = [None] * len(sealed)
-        for n, error in zip(new, publish_together([(sealed[n][0].path, names[n]) for n in new]), strict=True):
+        for n, error in zip(new, publish_together([(sealed[n][0].name, names[n]) for n in new]), strict=True):
             errors[n] = error
         for n, there in enumerate(is_there):
             if there:
-                errors[n] = _sync_error(names[n].parent)
+                errors[n] = _sync_error(os.path.dirname(names[n]))  # noqa: PTH120 - a text all the way
             if there or errors[n] is not None:
                 sealed[n][0].discard()
         return errors
 
     def missing(self, sha256: str) -> bool:
         """Whether no file holds these bytes."""
-        return not self._layout.instance(sha256).is_file()
+        return not os.path.isfile(self._layout.instance_name(sha256))  # noqa: PTH113 - asked at every instance
 
     def check_kept(self, stored: StoredFile) -> None:
         """Look again after the row is committed: retention may have removed an older file of the same bytes meanwhile.
@@ -353,15 +417,16 @@ class InstanceFiles:
         return digest.hexdigest()
 
 
-def _holds(path: Path, size: int) -> bool:
+def _holds(path: str, size: int) -> bool:
     """Whether a file is there whole, by the length of its data set."""
     try:
-        return path.stat().st_size - read_part_ten_header(path)[2] == size
+        length = os.stat(path).st_size  # noqa: PTH116 - asked at every instance
+        return length - read_part_ten_header(Path(path))[2] == size
     except (FileNotFoundError, RequestorError):
         return False
 
 
-def _sync_error(directory: Path) -> OSError | None:
+def _sync_error(directory: str) -> OSError | None:
     try:
         sync_directory(directory)
     except OSError as error:
@@ -369,18 +434,22 @@ def _sync_error(directory: Path) -> OSError | None:
     return None
 
 
+@functools.lru_cache(maxsize=64)
+def _classes(sop_class_uid: str, transfer_syntax_uid: str) -> tuple[bytes, bytes]:
+    """Encode what stands before and after the instance UID; it alone differs from object to object."""
+    before = struct.pack("<HH2sHL", 2, 0x0001, b"OB", 0, 2) + b"\0\1" + _element(0x0002, b"UI", sop_class_uid)
+    after = (
+        _element(0x0010, b"UI", transfer_syntax_uid),
+        _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+    )
+    return before, b"".join(after)
+
+
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
     """Encode file meta information (PS3.10 Table 7.1-1), always the same for the same UIDs."""
-    elements = b"".join(
-        (
-            struct.pack("<HH2sHL", 2, 0x0001, b"OB", 0, 2) + b"\0\1",
-            _element(0x0002, b"UI", sop_class_uid),
-            _element(0x0003, b"UI", sop_instance_uid),
-            _element(0x0010, b"UI", transfer_syntax_uid),
-            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-        )
-    )
+    before, after = _classes(sop_class_uid, transfer_syntax_uid)
+    elements = before + _element(0x0003, b"UI", sop_instance_uid) + after
     return struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(elements)) + elements
 
 

@@ -77,6 +77,10 @@ class Layout:
         """Path of an instance by the digest of its encoded data set."""
         return self.instances / sha256[:2] / f"{sha256}.dcm"
 
+    def instance_name(self, sha256: str) -> str:
+        """Write the same as a text: at each object received, a `Path` costs as much as a system call."""
+        return f"{self.data_dir}/instances/{sha256[:2]}/{sha256}.dcm"
+
     def result_folder(self, result_key: str) -> Path:
         """Folder of everything made for one result key."""
         return self.results / result_key[:2] / result_key

@@ -7,8 +7,12 @@ when they begin (BEGIN IMMEDIATE), so a transaction that has read never fails to
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +54,7 @@ class Ledger:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._reader = self._engine("BEGIN") if self.is_sqlite else self._writer
+        self._kept: deque[sa.PoolProxiedConnection] = deque()  # its operations are atomic
 
     @classmethod
     def in_folder(cls, path: Path) -> Ledger:
@@ -80,6 +85,33 @@ class Ledger:
         with _named_errors(), self._reader.begin() as connection:
             yield connection
 
+    @contextmanager
+    def write_prepared(self) -> Iterator[Driver]:
+        """One transaction that writes, for `Prepared` statements.
+
+        With SQLite on a connection that is kept for it: to begin and end a transaction through SQLAlchemy takes longer
+        than what an instance does in it.
+        """
+        if not self.is_sqlite:
+            with self.write() as connection:
+                yield Driver(connection.dialect, connection.connection)
+            return
+        with _named_errors():
+            kept = self._kept.pop() if self._kept else self._writer.raw_connection()
+        driver = Driver(self._writer.dialect, kept)
+        try:
+            with _named_errors(self._writer.dialect.loaded_dbapi.Error):
+                driver.execute("BEGIN IMMEDIATE")
+                yield driver
+                self._commit(driver)
+        except BaseException:
+            kept.close()  # back to the pool, which rolls back
+            raise
+        self._kept.append(kept)
+
+    def _commit(self, driver: Driver) -> None:
+        driver.execute("COMMIT")
+
     def prepare(self) -> None:
         """Bring the tables to this version's shape if they are not; a look that costs a millisecond if they are."""
         with self.read() as connection:
@@ -103,6 +135,8 @@ class Ledger:
 
     def close(self) -> None:
         """Close every pooled connection."""
+        while self._kept:
+            self._kept.pop().close()
         self._writer.dispose()
         self._reader.dispose()
 
@@ -116,6 +150,18 @@ class Ledger:
         return engine
 
 
+@dataclass(frozen=True)
+class Driver:
+    """The driver's own connection within a transaction."""
+
+    dialect: sa.Dialect
+    connection: sa.PoolProxiedConnection
+
+    def execute(self, text: str) -> None:
+        """Run a statement without values."""
+        self.connection.cursor().execute(text)
+
+
 class Prepared:
     """A statement compiled once for each kind of database and run on the driver's own cursor.
 
@@ -127,7 +173,7 @@ class Prepared:
         self._statement = statement
         self._compiled: dict[str, tuple[str, dict[str, Any], list[str] | None]] = {}
 
-    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> Any:
+    def run(self, connection: sa.Connection | Driver, values: Mapping[str, Any]) -> Any:
         """Run within a transaction; returns the driver's cursor.
 
         Raises
@@ -157,12 +203,8 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     """Set and read back what durability depends on: a pooled connection must not silently differ."""
     connection.isolation_level = None  # the driver must not begin transactions by itself
     cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        f"busy_timeout={_BUSY_MILLISECONDS}",
-    ):
+    _switch_to_wal(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={_BUSY_MILLISECONDS}"):
         cursor.execute(f"PRAGMA {pragma}")
     mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
     synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
@@ -174,12 +216,28 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
         )
 
 
+def _switch_to_wal(cursor: Any) -> None:
+    """Switch a new database to WAL; SQLite does not wait by itself where another process is at it, too."""
+    deadline = time.monotonic() + _BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 @contextmanager
-def _named_errors() -> Iterator[None]:
+def _named_errors(of_driver: type[Exception] | tuple[()] = ()) -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
         raise _named(error.orig) from error
+    except of_driver as error:
+        raise _named(error) from error
 
 
 def _named(error: BaseException | None) -> LedgerError:

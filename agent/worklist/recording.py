@@ -17,7 +17,7 @@ from agent.domain.eligibility import reason_not_scored
 from agent.domain.study import InstanceHeader, StoredFile
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy, group_id_of
-from agent.worklist.ledger import Ledger, Prepared
+from agent.worklist.ledger import Driver, Ledger, Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,33 @@ _REOPEN: Final = Prepared(
     .where(t.groups.c.id == _P("group"), ~t.groups.c.receiving)
     .values(receiving=True, first_at=_P("now"), quiet_since=_P("now"), closed_at=None)
 )
+_NEW_STUDY: Final = Prepared(
+    sa.insert(t.studies).values(
+        {
+            name: _P(name)
+            for name in (
+                "study_instance_uid",
+                "group_id",
+                "study_date",
+                "patient_id",
+                "issuer_of_patient_id",
+                "accession_number",
+                "first_at",
+            )
+        }
+    )
+)
+_ADOPT: Final = Prepared(sa.update(t.groups).where(t.groups.c.id == _P("group")).values(study_instance_uid=_P("study")))
+_NEW_GROUP: Final = Prepared(
+    sa.insert(t.groups).values(
+        id=_P("group"),
+        study_instance_uid=_P("study"),
+        first_at=_P("now"),
+        quiet_since=_P("now"),
+        receiving=True,
+        interruptions=0,
+    )
+)
 
 
 def _insert_of(insert: Any) -> Prepared:
@@ -100,7 +127,7 @@ def record_arrivals(ledger: Ledger, arrivals: Sequence[Arrival], *, group_by: Gr
 
     Repeating it changes nothing but counters.
     """
-    with ledger.write() as connection:
+    with ledger.write_prepared() as connection:
         headers = {(one.association_id, one.stored.header.study_instance_uid): one.stored.header for one in arrivals}
         groups = {key: _group_of(connection, key[0], header, group_by, now) for key, header in headers.items()}
         recorded, touched = [], dict.fromkeys(groups.values(), False)
@@ -145,7 +172,7 @@ def inserted(connection: sa.Connection, table: sa.Table, values: dict[str, Any])
     return int(key[0])
 
 
-def _record(connection: sa.Connection, arrival: Arrival, now: float) -> Recorded:
+def _record(connection: Driver, arrival: Arrival, now: float) -> Recorded:
     stored = arrival.stored
     values = instance_values(arrival, now, conflict=False)
     values |= {"uid": stored.header.sop_instance_uid, "digest": stored.sha256}
@@ -161,7 +188,7 @@ def _record(connection: sa.Connection, arrival: Arrival, now: float) -> Recorded
 
 
 def _group_of(
-    connection: sa.Connection, association_id: int | None, header: InstanceHeader, group_by: GroupBy, now: float
+    connection: Driver, association_id: int | None, header: InstanceHeader, group_by: GroupBy, now: float
 ) -> str:
     """Group of a study, noted as being sent by the association; an unknown study gets one."""
     note = _GROUP if association_id is None else _SENDING[connection.dialect.name]
@@ -173,7 +200,7 @@ def _group_of(
     return str(found[0])
 
 
-def _new_study(connection: sa.Connection, header: InstanceHeader, group_by: GroupBy, now: float) -> None:
+def _new_study(connection: Driver, header: InstanceHeader, group_by: GroupBy, now: float) -> None:
     group_id, study = group_id_of(header, group_by), header.study_instance_uid
     _touch_new_group(connection, group_id, study, now)
     values = {
@@ -185,25 +212,16 @@ def _new_study(connection: sa.Connection, header: InstanceHeader, group_by: Grou
         "accession_number": header.accession_number,
         "first_at": now,
     }
-    connection.execute(sa.insert(t.studies).values(values))
+    _NEW_STUDY.run(connection, values)
 
 
-def _touch_new_group(connection: sa.Connection, group_id: str, study: str, now: float) -> None:
+def _touch_new_group(connection: Driver, group_id: str, study: str, now: float) -> None:
     """Open the group, or make the newer study the one in which a later report is filed."""
-    adopted = sa.update(t.groups).where(t.groups.c.id == group_id).values(study_instance_uid=study)
-    if connection.execute(adopted).rowcount == 0:
-        values = {
-            "id": group_id,
-            "study_instance_uid": study,
-            "first_at": now,
-            "quiet_since": now,
-            "receiving": True,
-            "interruptions": 0,
-        }
-        connection.execute(sa.insert(t.groups).values(values))
+    if _ADOPT.run(connection, {"group": group_id, "study": study}).rowcount == 0:
+        _NEW_GROUP.run(connection, {"group": group_id, "study": study, "now": now})
 
 
-def _touch_group(connection: sa.Connection, group_id: str, reopens: bool, now: float) -> None:
+def _touch_group(connection: Driver, group_id: str, reopens: bool, now: float) -> None:
     """Restart the quiet time; open a closed group again only for an instance that is not one of our own results."""
     values = {"group": group_id, "now": now}
     if _QUIET.run(connection, values).rowcount == 0 and reopens:

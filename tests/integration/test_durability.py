@@ -22,7 +22,7 @@ from agent.store.instance_files import InstanceFiles
 from agent.store.layout import Layout
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
-from agent.worklist.ledger import Ledger
+from agent.worklist.ledger import Driver, Ledger
 from tests.unit.receive.reception import (
     STUDY,
     Hand,
@@ -35,7 +35,7 @@ from tests.unit.receive.reception import (
     wait_for,
 )
 
-_CALLS = ("open", "write", "fsync", "close", "rename", "commit")
+_CALLS = ("open", "writev", "fdatasync", "fsync", "close", "rename", "commit")
 
 
 def digest(number: int, size: int = 64) -> str:
@@ -56,29 +56,27 @@ class Failing:
         self.nth, self.error, self.calls = nth, error, 0
         self._main = threading.current_thread()
         self._folder = str(reception.layout.data_dir)
-        if call == "rename":
-            monkeypatch.setattr(Path, "replace", self._wrapped(Path.replace))
-        elif call == "commit":
-            self._fail_commits(monkeypatch, reception.ledger)
+        if call == "commit":
+            self._fail_commits(monkeypatch)
         else:
             monkeypatch.setattr(os, call, self._wrapped(getattr(os, call)))
 
-    def _fail_commits(self, monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
-        import sqlalchemy as sa
+    def _fail_commits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = Ledger._commit
 
-        def commit(_connection: Any) -> None:
+        def commit(ledger: Ledger, driver: Driver) -> None:
             if self._counted():
-                raise sa.exc.OperationalError("COMMIT", {}, OSError(self.error, os.strerror(self.error)))
+                raise ledger._writer.dialect.loaded_dbapi.OperationalError(os.strerror(self.error))
+            real(ledger, driver)
 
-        sa.event.listen(ledger._writer, "commit", commit)
-        monkeypatch.setattr(self, "remove", lambda: sa.event.remove(ledger._writer, "commit", commit), raising=False)
+        monkeypatch.setattr(Ledger, "_commit", commit)
 
     def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(first: Any, *rest: Any, **more: Any) -> Any:
             if not self._is_ours(first) or not self._counted():
                 return real(first, *rest, **more)
             if self.error == 0:  # a short write
-                return real(first, rest[0][: max(1, len(rest[0]) // 2)])
+                return real(first, [rest[0][0][: max(1, len(rest[0][0]) // 2)]])
             if real is os.close or real.__name__ == "close":
                 real(first)  # Linux gives the descriptor back whatever close answers
             raise OSError(self.error, os.strerror(self.error))
@@ -106,7 +104,7 @@ class Failing:
 _FAULTS = [
     (call, error)
     for call in _CALLS
-    for error in ((0, errno.EIO, errno.ENOSPC, errno.EDQUOT) if call == "write" else (errno.EIO, errno.ENOSPC))
+    for error in ((0, errno.EIO, errno.ENOSPC, errno.EDQUOT) if call == "writev" else (errno.EIO, errno.ENOSPC))
 ]
 
 
@@ -122,8 +120,6 @@ def test_the_nth_call_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cal
             with monkeypatch.context() as patch:
                 failing = Failing(patch, reception, call, nth, error)
                 status = hand.store(store_command(uid_of(nth)), encoded(instance(nth, size=9000)))
-                if call == "commit":
-                    failing.remove()  # type: ignore[attr-defined]
             rows = {row.sha256 for row in reception.rows(t.instances)}
             name = digest(nth, 9000)
             assert reception.temporaries() == []
@@ -150,7 +146,7 @@ class Tape:
     operations: list[tuple[str, str, Any]] = field(default_factory=list)
 
     def record(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        real_open, real_write, real_fsync, real_replace = os.open, os.write, os.fsync, Path.replace
+        real_open, real_write, real_rename = os.open, os.writev, os.rename
 
         def named(descriptor: int) -> Path:
             return Path(f"/proc/self/fd/{descriptor}").readlink()
@@ -164,28 +160,31 @@ class Tape:
                 self.operations.append(("create", str(path), None))
             return descriptor
 
-        def written(descriptor: int, data: Any) -> int:
-            count = real_write(descriptor, data)
+        def written(descriptor: int, parts: Any) -> int:
+            count = real_write(descriptor, parts)
             if inside(path := named(descriptor)):
-                self.operations.append(("write", str(path), bytes(data[:count])))
+                self.operations.append(("write", str(path), b"".join(parts)[:count]))
             return count
 
-        def synced(descriptor: int) -> None:
-            path = named(descriptor)
-            real_fsync(descriptor)
-            if inside(path):
-                self.operations.append(("sync folder" if path.is_dir() else "sync", str(path), None))
+        def syncing(real: Callable[[int], None]) -> Callable[[int], None]:
+            def synced(descriptor: int) -> None:
+                path = named(descriptor)
+                real(descriptor)
+                if inside(path):
+                    self.operations.append(("sync folder" if path.is_dir() else "sync", str(path), None))
 
-        def replaced(path: Path, target: Path) -> Path:
-            result = real_replace(path, target)
+            return synced
+
+        def renamed(path: Any, target: Any) -> None:
+            real_rename(path, target)
             if inside(path):
                 self.operations.append(("rename", str(path), str(target)))
-            return result
 
         monkeypatch.setattr(os, "open", opened)
-        monkeypatch.setattr(os, "write", written)
-        monkeypatch.setattr(os, "fsync", synced)
-        monkeypatch.setattr(Path, "replace", replaced)
+        monkeypatch.setattr(os, "writev", written)
+        monkeypatch.setattr(os, "fsync", syncing(os.fsync))
+        monkeypatch.setattr(os, "fdatasync", syncing(os.fdatasync))
+        monkeypatch.setattr(os, "rename", renamed)
 
     def crash(self, stop: int, rng: random.Random) -> tuple[dict[str, bytes], list[str]]:
         """Say what a disk may hold if the power goes after `stop` operations: what was synced, and any of the rest."""
@@ -242,7 +241,7 @@ def test_power_goes_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             wait_for(reception.temporaries)
     prefix, rng, states = str(tmp_path / "first"), random.Random(7), 0
     for stop in range(len(tape.operations) + 1):
-        for _ in range(4):
+        for _ in range(6):
             files, acknowledged = tape.crash(stop, rng)
             home = tmp_path / f"after-{states}"
             _recover(home, {name.replace(prefix, str(home)): data for name, data in files.items()}, acknowledged)

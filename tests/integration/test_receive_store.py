@@ -227,17 +227,21 @@ def test_sub_operations_belong_to_their_retrieval(
 # Faults of ours
 
 
-ORDER = ["write", "fsync file", "rename", "fsync directory", "record"]
+ORDER = ["write", "sync file", "rename", "sync directory", "record"]
 
 
 def test_order_of_system_calls(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Success is the last word: write, fsync the file, rename, fsync the directory, commit, answer."""
     calls: list[str] = []
-    real = {"write": os.write, "fsync": os.fsync, "replace": Path.replace, "record": recording.record_arrivals}
+    real = {"write": os.writev, "rename": os.rename, "record": recording.record_arrivals}
 
-    def fsync(descriptor: int) -> None:
-        calls.append("fsync directory" if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir() else "fsync file")
-        real["fsync"](descriptor)
+    def syncing(call: Any) -> Any:
+        def synced(descriptor: int) -> None:
+            is_folder = Path(f"/proc/self/fd/{descriptor}").readlink().is_dir()
+            calls.append("sync directory" if is_folder else "sync file")
+            call(descriptor)
+
+        return synced
 
     def spied(name: str, key: str) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -250,24 +254,25 @@ def test_order_of_system_calls(reception: Reception, monkeypatch: pytest.MonkeyP
     assert reception.send(instance(1)) == [0]  # makes folders
     digest = hashlib.sha256(encoded(instance(2))).hexdigest()
     durable.make_directory(reception.layout.instance(digest).parent)
-    monkeypatch.setattr(os, "write", spied("write", "write"))
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "replace", spied("rename", "replace"))
+    monkeypatch.setattr(os, "writev", spied("write", "write"))
+    monkeypatch.setattr(os, "fsync", syncing(os.fsync))
+    monkeypatch.setattr(os, "fdatasync", syncing(os.fdatasync))
+    monkeypatch.setattr(os, "rename", spied("rename", "rename"))
     monkeypatch.setattr(recording, "record_arrivals", spied("record", "record"))
     assert reception.send(instance(2)) == [0]
     assert [call for n, call in enumerate(calls) if calls[:n].count(call) == 0] == ORDER
-    assert calls.index("fsync file") == len(calls) - calls[::-1].index("write")
+    assert calls.index("sync file") == len(calls) - calls[::-1].index("write")
 
 
 FULL, BROKEN = OSError(28, "No space left on device"), OSError(5, "Input/output error")
 
 
 @pytest.mark.parametrize("fault", [FULL, BROKEN], ids=["ENOSPC", "EIO"])
-@pytest.mark.parametrize("where", ["open", "write", "write later", "fsync", "rename", "fsync directory"])
+@pytest.mark.parametrize("where", ["open", "writev", "writev later", "fdatasync", "rename", "sync directory"])
 def test_never_success_over_a_fault(
     reception: Reception, monkeypatch: pytest.MonkeyPatch, where: str, fault: OSError
 ) -> None:
-    calls = {"fsync": 0, "write": 0}
+    calls: dict[str, int] = {}
 
     def failing_at(name: str, count: int, real: Any) -> Any:
         def call(*args: Any) -> Any:
@@ -284,18 +289,16 @@ def test_never_success_over_a_fault(
     def name_of(descriptor: Any) -> str:
         return str(Path(f"/proc/self/fd/{descriptor}").readlink()) if isinstance(descriptor, int) else ""
 
-    def directory_fails(_directory: Path) -> None:
+    def directory_fails(_directory: str) -> None:
         raise fault
 
     with monkeypatch.context() as patch:
-        if where == "fsync directory":
+        if where == "sync directory":
             patch.setattr(durable, "sync_directory", directory_fails)
-        elif where == "rename":
-            patch.setattr(Path, "replace", failing_at("rename", 1, Path.replace))
         else:
-            name, count = ("write", 3) if where == "write later" else (where, 1)
+            name, count = ("writev", 2) if where == "writev later" else (where, 1)
             patch.setattr(instance_files.os, name, failing_at(name, count, getattr(os, name)))
-        ds = instance(size=200_000)
+        ds = instance(size=3_000_000)
         (status,) = reception.send(ds)
     assert status == (0xA700 if fault is FULL else 0x0110)
     assert (reception.temporaries(), reception.rows(t.instances)) == ([], [])
@@ -304,10 +307,12 @@ def test_never_success_over_a_fault(
 
 
 def test_short_writes_are_completed(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.write
-    monkeypatch.setattr(
-        instance_files.os, "write", lambda descriptor, data: real(descriptor, data[: max(1, len(data) // 2)])
-    )
+    real = os.writev
+
+    def short(descriptor: int, parts: list[bytes | memoryview]) -> int:
+        return real(descriptor, [parts[0][: max(1, len(parts[0]) // 2)]])
+
+    monkeypatch.setattr(instance_files.os, "writev", short)
     assert reception.send(instance(size=50_000)) == [0]
     assert data_set_of(reception.stored()[0]) == encoded(instance(size=50_000))
 

@@ -1,7 +1,8 @@
-"""Two hundred associations at once: each is served, or refused with the standard's reason, and none starves."""
+"""Two hundred associations at once: each served or refused with a reason; ten thousand in turn: nothing is left."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -9,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
+from tests.load.fuzz_pdus import echo
 from tests.load.receivers import Agent
 from tests.unit.receive.reception import Hand, associate_request, encoded, instance, pdu, store_command, value
 
@@ -20,6 +23,8 @@ ASSOCIATIONS: Final = 200
 OBJECTS: Final = 5
 LONGEST_SECONDS: Final = 30.0
 LIMIT: Final = 120
+MANY: Final = int(os.environ.get("BENCH_ASSOCIATIONS", "10000"))
+CALLERS: Final = 8
 
 
 class LimitedAgent(Agent):
@@ -80,3 +85,80 @@ def test_two_hundred_at_once(tmp_path: Path, kind: type[Agent]) -> None:
     assert served["served"] == ASSOCIATIONS if kind is Agent else served["refused (2, 3, 2)"]
     assert len(files) == served["served"] * OBJECTS
     assert longest < LONGEST_SECONDS
+
+
+def one_of_many(port: int, number: int, told: Counter[str]) -> None:
+    """Open an association and end it in one of the ways that peers have; every fourth sends an object first."""
+    with Hand.connect(port) as hand:
+        hand.connection.settimeout(LONGEST_SECONDS)
+        hand.send(associate_request())
+        kind, _ = hand.answer()
+        if kind != 2:
+            told[f"PDU {kind} to a request"] += 1
+            return
+        way = ("release", "store and release", "abort", "close", "release in mid-object")[number % 5]
+        ds = instance(number, size=2000)
+        command = pdu(4, value(store_command(ds.SOPInstanceUID.encode()), command=True))
+        if way == "store and release":
+            hand.send(command, pdu(4, value(encoded(ds))))
+            told[f"status {hand.status():04X}"] += 1
+        if way == "release in mid-object":
+            hand.send(command, pdu(4, value(encoded(ds)[:500], last=False)))
+        if way != "close":
+            hand.send(pdu(7, bytes(4)) if way == "abort" else pdu(5, bytes(4)))
+        if way.endswith("release"):
+            way += ", released" if hand.answer()[0] == 6 else ", not released"
+        told[way] += 1
+
+
+def standing(receiver: Agent) -> dict[str, int]:
+    """What the listeners hold, once nobody calls any more."""
+    listeners = [psutil.Process(pid) for pid in receiver.roots()]
+    return {
+        "descriptors": sum(one.num_fds() for one in listeners),
+        "threads": sum(one.num_threads() for one in listeners),
+        "kilobytes": sum(one.memory_info().rss for one in listeners) // 1024,
+    }
+
+
+def test_ten_thousand_one_after_another(tmp_path: Path) -> None:
+    """Descriptors and threads are given back, and memory is flat once everything has been used once."""
+    told, numbers, marks = Counter[str](), iter(range(MANY)), dict[int, dict[str, int]]()
+    lock = threading.Lock()
+    with Agent(tmp_path / "receiver") as receiver:
+        assert isinstance(receiver, Agent)
+
+        def call(until: int) -> None:
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                try:
+                    one_of_many(receiver.port, number, told)
+                except (OSError, AssertionError) as error:
+                    told[f"failed: {type(error).__name__}"] += 1
+                if number + 1 >= until:
+                    return
+
+        for until in (MANY // 5, MANY // 2, MANY):
+            callers = [threading.Thread(target=call, args=(until - n,)) for n in range(CALLERS)]
+            for caller in callers:
+                caller.start()
+            for caller in callers:
+                caller.join()
+            time.sleep(3)
+            marks[until] = standing(receiver)
+            print(until, dict(told), marks[until], flush=True)
+        stored = list((tmp_path / "receiver" / "var" / "instances").glob("*/*.dcm"))
+        left = list((tmp_path / "receiver" / "var" / "incoming").iterdir())
+        seconds = echo(receiver.port)
+    first, last = marks[MANY // 5], marks[MANY]
+    print(f"C-ECHO afterwards in {1000 * seconds:.0f} ms", flush=True)
+    assert told["status 0000"] == len(stored)
+    assert not any(name.startswith(("failed", "PDU")) for name in told)
+    assert left == []
+    assert seconds < 1
+    assert last["descriptors"] <= first["descriptors"] + 4
+    assert last["threads"] <= first["threads"] + 4
+    assert last["kilobytes"] < first["kilobytes"] * 1.1

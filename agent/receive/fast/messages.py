@@ -86,9 +86,11 @@ class Messages:
             primitive.presentation_data_value_list = [value]  # type: ignore[list-item]  # it wants lists
             self._is_other = not self._room.pass_on(primitive)
 
-    def hash_behind(self, executor: Callable[[], Executor]) -> bool:
-        """Let another thread hash what the last pieces held; says whether it still needs them."""
-        return self._store is not None and self._store.arriving.hash_behind(executor)
+    def settle(self, executor: Callable[[], Executor]) -> bool:
+        """Be done with what the last pieces held; says whether another thread still needs them."""
+        stores = self._whole if self._store is None else [*self._whole, self._store]
+        still_used = [store.arriving.settle(executor) for store in stores]
+        return any(still_used)
 
     def _begin(self, piece: Piece) -> None:
         """Gather a command set."""

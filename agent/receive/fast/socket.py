@@ -6,6 +6,7 @@ C-STOREs meanwhile, for as long as they come, and says yes only for what is pyne
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -28,10 +29,12 @@ from agent.receive.spooling import Arriving, SpoolingProvider
 from agent.receive.waiting import LOOK_SECONDS, WakeUp
 
 _ESTABLISHED: Final = "Sta6"  # PS3.8 Table 9-10
+_LEAST_READ: Final = 1 << 16
+"""With less room than this left, a buffer is full: short reads cost as much as long ones."""
 _CLOSED, _MALFORMED = "Evt17", "Evt19"  # PS3.8 Table 9-9
 
-Keep = Callable[[Any, StoreCommand, Arriving], int]
-"""Makes a data set of an association durable and recorded; returns the DIMSE status to answer."""
+Keep = Callable[[Any, StoreCommand, Arriving], tuple[int, Callable[[], None]]]
+"""Makes a data set of an association durable and recorded; returns the DIMSE status to answer, and what to do then."""
 
 
 class FastSocket(BoundedSocket):
@@ -60,7 +63,11 @@ class FastSocket(BoundedSocket):
         self._messages = Messages(self)
         self._plain_contexts: dict[int, tuple[str, str] | None] = {}
         self._pdus = 0
+        self._view: memoryview | None = None
+        """What is read into; pieces of it are borrowed until it is settled."""
+        self._rest_of_view = memoryview(b"")
         self._held: memoryview | None = None
+        self._is_plain = not isinstance(self.socket, ssl.SSLSocket)
 
     @property
     def ready(self) -> bool:
@@ -94,10 +101,11 @@ class FastSocket(BoundedSocket):
 
     def finish(self, store: Store) -> None:
         """Keep a whole data set, and answer."""
-        status = self._keep(self.assoc, store.command, store.arriving)
+        status, tell = self._keep(self.assoc, store.command, store.arriving)
         store.arriving.close()
         most = self.assoc.requestor.maximum_length or 0
-        self.send(store_response(store.command, store.context_id, status, most))
+        self._answer(store_response(store.command, store.context_id, status, most))
+        tell()
 
     def pass_on(self, primitive: P_DATA) -> bool:
         """Give a value of another message to pynetdicom; says whether the message is whole."""
@@ -105,20 +113,41 @@ class FastSocket(BoundedSocket):
         return self._provider.message is None
 
     def _serve(self) -> bool:
-        until = time.monotonic() + LOOK_SECONDS
+        until, is_busy = time.monotonic() + LOOK_SECONDS, False
         while self.event_queue.empty() and self.provider_queue.empty() and not self.assoc.dul._kill_thread:
             now = time.monotonic()
             if self._stream.is_inside and now > self._due:
                 raise TimeoutError(f"a PDU is not whole after {PDU_SECONDS:g} s")
-            if now > until or not self._can_read():
+            if now > until:
                 self._settle()
                 return False
+            # in the middle of a message more has come in the meantime, as a rule: nobody asks first
+            if not (self._read() if is_busy else self._can_read() and self._read()):
+                if not is_busy:
+                    self._settle()
+                    return False
+                is_busy = False
+                continue
             self.assoc.dul._idle_timer.restart()
-            self._read()
+            is_busy = self._is_plain and self.is_inside_message
             if self._stream.foreign:
                 return True
         self.wake_up.answer()
         return False
+
+    def _answer(self, encoded: bytes) -> None:
+        """Send an answer: in one call of the kernel's if it takes it all, which it nearly always does."""
+        connection, sent = self.socket, 0
+        if connection is not None and not isinstance(connection, ssl.SSLSocket):
+            try:
+                sent = os.write(connection.fileno(), encoded)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.event_queue.put(_CLOSED)
+                return
+        if sent < len(encoded):
+            self.send(encoded[sent:])
 
     def _can_read(self) -> bool:
         """Wait for something to read; False where there is something else to do, or nothing."""
@@ -129,34 +158,46 @@ class FastSocket(BoundedSocket):
             return True
         return connection.fileno() in self._poll(connection.fileno())
 
-    def _read(self) -> None:
-        """Read what is there, once, and do what it asks for."""
+    def _read(self) -> bool:
+        """Read what is there, once, and do what it asks for; says whether there was something."""
         connection = self.socket
         if connection is None:
             raise ConnectionError("the connection is closed")
-        view = self._buffers.take()
-        count = connection.recv_into(view)
+        if self._view is None:
+            self._view = self._rest_of_view = self._buffers.take()
+        view = self._rest_of_view
+        try:
+            count = _receive(connection, view)
+        except BlockingIOError:
+            return False
         if not count:
             raise ConnectionError("the peer closed the connection")
         self._pace.received(count)
         # a sender with Nagle's algorithm waits for this acknowledgement before each last, short segment
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        for piece in self._stream.pieces(view[:count]):
+        self._take(view[:count])
+        self._rest_of_view = view[count:]
+        if len(self._rest_of_view) < _LEAST_READ or not self._messages.is_inside:
+            self._settle()
+        if self._stream.pdus != self._pdus or not self._stream.is_inside:
+            self._pdus, self._due = self._stream.pdus, time.monotonic() + PDU_SECONDS
+        return True
+
+    def _take(self, received: memoryview) -> None:
+        for piece in self._stream.pieces(received):
             if piece is None:
                 self._messages.end_pdu()
             else:
                 self._messages.take(piece)
-        self._settle(view)
-        if self._stream.pdus != self._pdus or not self._stream.is_inside:
-            self._pdus, self._due = self._stream.pdus, time.monotonic() + PDU_SECONDS
 
-    def _settle(self, view: memoryview | None = None) -> None:
-        """Give buffers back, but the last one while it is being hashed."""
-        still_used = self._messages.hash_behind(self._buffers.hashing)
+    def _settle(self) -> None:
+        """Be done with what was read, and give buffers back, but the last one while it is being hashed."""
+        still_used = self._messages.settle(self._buffers.hashing)
         self._buffers.give_back(self._held)
-        self._held = view if still_used else None
+        self._held = self._view if still_used else None
         if not still_used:
-            self._buffers.give_back(view)
+            self._buffers.give_back(self._view)
+        self._view = None
 
     def _received(self, count: int) -> bytearray:
         """Give pynetdicom first what was read of its PDUs already."""
@@ -172,3 +213,16 @@ class FastSocket(BoundedSocket):
         if uid_to_service_class(abstract_syntax) is not StorageServiceClass:
             return None
         return abstract_syntax, str(context.transfer_syntax[0])
+
+
+def _receive(connection: socket.socket, view: memoryview) -> int:
+    """Read once. Without TLS by the descriptor: the socket's own way, with its timeout, asks the kernel twice.
+
+    Raises
+    ------
+    BlockingIOError
+        There is nothing.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        return connection.recv_into(view)
+    return os.readv(connection.fileno(), [view])
