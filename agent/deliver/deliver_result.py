@@ -7,7 +7,7 @@ nothing twice; a row counts only when the archive has proved to have it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from agent.domain.identifiers import Archive, is_message_address
 from agent.domain.results import Delivery, DeliveryState
 from agent.domain.work_item import WITHHELD, State, WorkItem
 from agent.store.layout import Layout
+from agent.store.result_files import sync_objects
 from agent.worklist import blinding, commitments, outbox, results, work_items
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
@@ -89,6 +90,7 @@ def deliver_result(
     ready = [row for row in rows if outbox.is_open(row) and row.not_before <= now()]
     away = left_alone(ledger, now()) if ready else frozenset()
     due = [row for row in ready if row.destination not in away]
+    synced = _syncing(layout, item, rows)
     try:
         if due:
             files = kept_files(layout, item.result_key, due)
@@ -113,7 +115,7 @@ def deliver_result(
             )
             _deliver_everywhere(courier, teller, due)
         skipped = random.uniform(*_LOOK_AGAIN_SECONDS) if len(due) < len(ready) else 0.0
-        return _settle(ledger, item, owner, now, earliest=now() + skipped)
+        return _settle(ledger, item, owner, now, synced, earliest=now() + skipped)
     except LostLeaseError as error:
         log.info("delivery given up", cause=error.cause)
         return DeliveryOutcome()
@@ -134,8 +136,16 @@ def _deliver_everywhere(courier: Courier, teller: MessageCourier, due: list[Deli
         done.result()
 
 
+def _syncing(layout: Layout, item: WorkItem, rows: tuple[Delivery, ...]) -> Future[None]:
+    """Begin to make the kept objects durable: the report step waits for no disk, the end of the work item does."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="sync")
+    synced = pool.submit(sync_objects, layout, item.result_key, {row.sop_instance_uid for row in rows})
+    pool.shutdown(wait=False)
+    return synced
+
+
 def _settle(
-    ledger: Ledger, item: WorkItem, owner: str, now: Callable[[], float], *, earliest: float
+    ledger: Ledger, item: WorkItem, owner: str, now: Callable[[], float], synced: Future[None], *, earliest: float
 ) -> DeliveryOutcome:
     rows = outbox.deliveries(ledger, item.id)
     open_rows = [row for row in rows if outbox.is_open(row)]
@@ -146,14 +156,22 @@ def _settle(
         if earliest <= now():  # nothing was left alone
             commitments.hasten(ledger, item.id, now())
         return DeliveryOutcome(retry_at=retry_at)
+    try:
+        synced.result()
+    except OSError as error:
+        raise KeptBytesError(f"the kept result objects cannot be made durable: {error.strerror}") from error
     failure = _failure(rows)
     if failure is None and any(row.state is DeliveryState.WITHHELD for row in rows):
-        if blinding.withhold(ledger, item, owner, now()):
-            return DeliveryOutcome(state=State.SCHEDULED, reason=WITHHELD)
-        work_items.give_back(ledger, item.id, owner, now=now(), not_before=now(), error=None)
-        return DeliveryOutcome(retry_at=now())
+        return _withhold(ledger, item, owner, now)
     state, reason = results.finish_delivery(ledger, item, owner, failed_because=failure, now=now())
     return DeliveryOutcome(state=state, reason=reason)
+
+
+def _withhold(ledger: Ledger, item: WorkItem, owner: str, now: Callable[[], float]) -> DeliveryOutcome:
+    if blinding.withhold(ledger, item, owner, now()):
+        return DeliveryOutcome(state=State.SCHEDULED, reason=WITHHELD)
+    work_items.give_back(ledger, item.id, owner, now=now(), not_before=now(), error=None)
+    return DeliveryOutcome(retry_at=now())
 
 
 def _failure(rows: tuple[Delivery, ...]) -> str | None:

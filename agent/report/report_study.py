@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Final
 
 import agent
 from agent.domain.results import Predecessor, ResultKind, ResultObject
@@ -30,7 +27,6 @@ from agent.report.summary import draw_summary
 from agent.report.words import CAPTION, no_score_sentence, view_name
 from agent.store.result_files import ViewPicture
 
-_THREADS: Final = min(4, len(os.sched_getaffinity(0)))
 MOST_SOURCES: int = 64
 """Images that a refusal's summary names as looked at."""
 
@@ -63,12 +59,13 @@ def build_report(
 ) -> tuple[ResultObject, ...]:
     """Build one Structured Report, one summary picture, and one heatmap for each used view.
 
-    Pictures are drawn on threads of their own while the report is written.
+    Everything is built on the calling thread: drawing holds the interpreter's lock most of the time, and threads
+    only make it dearer.
 
     Parameters
     ----------
     keep
-        Is given each object once it has passed the gate, on the thread that made it; others may still fail.
+        Is given each object once it has passed the gate, on a thread of its own; others may still fail.
 
     Raises
     ------
@@ -93,25 +90,28 @@ def build_report(
     )
     sources = [_source(evidence, view) for view in used_views(request.outcome.views)]
 
-    def passed(made: ResultObject) -> ResultObject:
-        check(study, made)
-        keep(made)
-        return made
-
-    def picture(draw: Callable[[], Capture]) -> ResultObject:
-        return passed(build_capture(study, draw()))
-
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="drawing") as pool:
-        drawn = [pool.submit(picture, draw) for draw in _captures(study, request.pictures, sources)]
-        report = passed(build_structured_report(study))
-        extras = [passed(made) for made in _extras(study, request, sources)]
-    return report, *(one.result() for one in drawn), *extras
+    with ThreadPoolExecutor(1, thread_name_prefix="keeping") as pool:
+        made, kept = [], []
+        for one in _objects(study, request, sources):
+            check(study, one)
+            made.append(one)
+            kept.append(pool.submit(keep, one))
+    for done in kept:
+        done.result()
+    return tuple(made)
 
 
-def _extras(study: ReportedStudy, request: ReportRequest, sources: list[Source]) -> Iterator[ResultObject]:
-    wanted = request.extras
+def _objects(study: ReportedStudy, request: ReportRequest, sources: list[Source]) -> Iterator[ResultObject]:
+    yield build_structured_report(study)
+    summary = _summary(study, request.pictures, sources)
+    yield build_capture(study, summary)
+    for heatmap in _heatmaps(study, request.pictures, sources):
+        yield build_capture(study, heatmap)
+    yield from _extras(study, summary, request.extras)
+
+
+def _extras(study: ReportedStudy, summary: Capture, wanted: frozenset[ResultKind]) -> Iterator[ResultObject]:
     if ResultKind.DOCUMENT in wanted:
-        summary = _summary(study, request.pictures, sources)
         yield build_document(study, summary.pixels, list(summary.sources))
     here = study.evidence.reference.study_instance_uid
     # a note stands in the study of what it rejects (IHE RAD TF-3 4.66)
@@ -122,29 +122,21 @@ def _extras(study: ReportedStudy, request: ReportRequest, sources: list[Source])
         yield from (state for state in build_presentation_states(study, sources) if state.kind in wanted)
 
 
-def _captures(
-    study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]
-) -> Iterator[Callable[[], Capture]]:
-    """Give what draws each picture."""
-    yield partial(_summary, study, pictures, sources)
+def _heatmaps(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]) -> Iterator[Capture]:
     views = used_views(study.outcome.views)
     for index, (view, picture, source) in enumerate(zip(views, pictures, sources, strict=True)):
         page = HeatmapPage(picture=picture, view=view, number=index + 1, count=len(views), score=study.outcome.score)
-        yield partial(_heatmap, page, index, source)
-
-
-def _heatmap(page: HeatmapPage, index: int, source: Source) -> Capture:
-    return Capture(
-        kind=ResultKind.HEATMAP,
-        index=index,
-        instance_number=index + 2,
-        pixels=draw_heatmap(page),
-        sources=[source],
-        comment=f"{view_name(page.view.view)}. {CAPTION}",
-        derivation="Grad-CAM saliency blended over the source beside the source itself; relative to this image.",
-        derivation_code=codes.GRAD_CAM,
-        names_patient=False,
-    )
+        yield Capture(
+            kind=ResultKind.HEATMAP,
+            index=index,
+            instance_number=index + 2,
+            pixels=draw_heatmap(page),
+            sources=[source],
+            comment=f"{view_name(view.view)}. {CAPTION}",
+            derivation="Grad-CAM saliency blended over the source beside the source itself; relative to this image.",
+            derivation_code=codes.GRAD_CAM,
+            names_patient=False,
+        )
 
 
 def _summary(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]) -> Capture:

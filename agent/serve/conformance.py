@@ -200,6 +200,7 @@ def _network(settings: Settings) -> Iterator[str]:
             ("Application context", "1.2.840.10008.3.1.1.1"),
             ("Maximum PDU received", f"{MAXIMUM_PDU} bytes"),
             ("Simultaneous associations as acceptor", f"{settings.dicom.max_associations}"),
+            ("Simultaneous associations as requestor", "2 with an archive while results are sent, else 1"),
             ("Asynchronous operations", "not negotiated"),
             ("Time-outs as requestor", f"connection {timeouts.connect:g} s, negotiation {timeouts.negotiate:g} s, "
              f"response {timeouts.answer:g} s, sub-operations {timeouts.retrieve:g} s"),

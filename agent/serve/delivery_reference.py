@@ -36,6 +36,10 @@ A work item is COMPLETED when every row is proved. When one has failed and none 
 study stands for it. `agent retry --state failed` (or `--reason`, `--since`, STUDY-UID) sends dead letters again under
 the same UIDs; `agent cancel` ends a work item in any state, and closes a study that still receives.
 
+Where pictures of a megabyte or more are to go, a second association with the archive takes them from the end while the
+first sends from the beginning. It decides nothing: what goes wrong on it is sent on the first. An archive that takes no
+second one is not asked for one again until the process is restarted.
+
 ## Proof
 
 1. Where the archive accepts the Storage Commitment Push Model, it is asked (N-ACTION) for all objects of a round in one

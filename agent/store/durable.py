@@ -98,8 +98,13 @@ def write_file(final: Path, content: bytes) -> None:
         raise
 
 
-def stage(final: Path, content: bytes) -> Path:
-    """Write `content` beside its final place, durably but for its name; returns where it lies, to be published.
+def stage(final: Path, content: bytes, *, sync: bool = True) -> Path:
+    """Write `content` beside its final place; returns where it lies, to be published.
+
+    Parameters
+    ----------
+    sync
+        Wait until it is durable but for its name; else the disk only begins with it.
 
     Raises
     ------
@@ -112,13 +117,31 @@ def stage(final: Path, content: bytes) -> Path:
     try:
         try:
             _write_all(descriptor, content)
-            os.fsync(descriptor)
+            os.fsync(descriptor) if sync else start_writing(descriptor)
         finally:
             os.close(descriptor)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def sync_files(paths: Sequence[Path]) -> None:
+    """Make files that lie under their names durable, and then their names.
+
+    Raises
+    ------
+    OSError
+        One is missing, or the disk is broken: none of them may be relied on.
+    """
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for directory in dict.fromkeys(path.parent for path in paths):
+        sync_directory(directory)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

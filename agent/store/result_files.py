@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.store.durable import publish_together, stage, write_file
+from agent.store.durable import stage, sync_files, write_file
 from agent.store.layout import Layout
 
 _PICTURES = "views.npz"
@@ -74,7 +75,8 @@ def write_object(layout: Layout, result_key: str, sop_instance_uid: str, encoded
 class ObjectFiles:
     """The objects of a result on their way to their names: all of them get one, or none does.
 
-    They are written while others are still being made, from whichever thread makes them.
+    They are written while others are still being made, from whichever thread makes them. Nobody waits for the disk
+    here: `sync_objects` does before the work item ends, and what a power cut takes before then is built again.
     """
 
     def __init__(self, layout: Layout, result_key: str) -> None:
@@ -85,18 +87,22 @@ class ObjectFiles:
     def add(self, sop_instance_uid: str, encoded: bytes) -> None:
         """Write one object's bytes; raises OSError where the disk is full or broken."""
         final = object_path(self._layout, self._result_key, sop_instance_uid)
-        self._staged.append((stage(final, encoded), final))
+        self._staged.append((stage(final, encoded, sync=False), final))
 
     def __enter__(self) -> ObjectFiles:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        failed = [] if kind is not None else publish_together(self._staged)
-        if kind is not None or any(failed):
-            for temporary, _final in self._staged:
+        for temporary, final in self._staged:
+            if kind is None:
+                temporary.replace(final)
+            else:
                 temporary.unlink(missing_ok=True)
-        for error in filter(None, failed):
-            raise error
+
+
+def sync_objects(layout: Layout, result_key: str, sop_instance_uids: Iterable[str]) -> None:
+    """Make kept objects durable; raises OSError where one is missing or the disk is broken."""
+    sync_files([object_path(layout, result_key, uid) for uid in sop_instance_uids])
 
 
 def quarantine(layout: Layout, sop_instance_uid: str, encoded: bytes, reason: str) -> None:

@@ -65,7 +65,7 @@ class ReportStep:
 
         def keep(made: ResultObject) -> None:
             files.add(made.sop_instance_uid, made.encoded)
-            _ = made.sha256  # while other threads draw; the ledger asks for it under its lock
+            _ = made.sha256  # while the next is drawn; the ledger asks for it under its lock
 
         try:
             return build_report(request, keep)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import random
 import time
 from dataclasses import replace
@@ -79,6 +80,29 @@ def test_without_destination_the_results_are_kept(tmp_path: Path) -> None:
     desk = make_desk(tmp_path, ())
     assert deliver(desk).state is State.COMPLETED
     assert {row.proof for row in desk.rows()} == {Proof.KEPT}
+
+
+@pytest.mark.parametrize("has_archive", [True, False])
+def test_no_work_item_ends_before_its_objects_are_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_archive: bool
+) -> None:
+    synced: list[str] = []
+
+    def broken(_layout: object, _key: str, uids: set[str]) -> None:
+        synced.extend(uids)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,) if has_archive else ())
+        with monkeypatch.context() as patched:
+            patched.setattr("agent.deliver.deliver_result.sync_objects", broken)
+            with pytest.raises(KeptBytesError, match="durable"):
+                deliver(desk)
+        found = work_items.find(desk.ledger, desk.item.id)
+        assert found is not None
+        assert found.state is State.IN_PROGRESS
+        assert set(synced) == set(desk.encoded)
+        assert deliver(desk).state is State.COMPLETED
 
 
 def test_a_refusal_ends_canceled_with_its_code_once_proved(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from agent.score.score_study import ScoreLimits, score_study
 from inference.backends.interface import BackendError, Graphs
 from inference.backends.registry import CANDIDATES, opened
 from inference.bundle import Bundle
+from inference.contract import OUTPUT_SALIENCY, OUTPUTS
 from inference.ensemble import combine
 from inference.predictor import Predictor
 from inference.verify import verify
+from tests.load import way_page
 from tests.load.way import jpeg_instance
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
@@ -41,8 +44,20 @@ class Opened:
         self.bundle, self.engine = bundle, engine
 
 
-def took(run: Callable[[], object], runs: int = RUNS) -> str:
-    """Say the median and the best of a few runs after one that is not counted, and the median of CPU time.
+@dataclass(frozen=True)
+class Took:
+    """Milliseconds: median and best by the clock, median of the CPU time of all threads."""
+
+    median: float
+    best: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"median {self.median:.1f} ms, best {self.best:.1f} ms, CPU {self.cpu:.1f} ms"
+
+
+def took(run: Callable[[], object], runs: int = RUNS) -> Took:
+    """Time a few runs after one that is not counted.
 
     CPU time of all threads over the number of threads is what a machine would take that does nothing else.
     """
@@ -53,7 +68,7 @@ def took(run: Callable[[], object], runs: int = RUNS) -> str:
         run()
         wall.append(1e3 * (time.perf_counter() - started))
         cpu.append(1e3 * (time.process_time() - used))
-    return f"median {statistics.median(wall):.1f} ms, best {min(wall):.1f} ms, CPU {statistics.median(cpu):.1f} ms"
+    return Took(statistics.median(wall), min(wall), statistics.median(cpu))
 
 
 def folders() -> Iterator[Path]:
@@ -70,9 +85,11 @@ def test_engines(folder: Path) -> None:
     views = np.random.default_rng(0).standard_normal((3, g.channels, g.height, g.width), np.float32)
     joint = Graphs(members=bundle.members, digest=bundle.digest, shape=(g.channels, g.height, g.width))
     print(f"\n{bundle.name}, {len(bundle.members)} members, 3 views at {g.height}², {joint.cores} threads")
+    shown: dict[str, float] = {}
     if (folder / "torch.json").exists():
-        for name, value in json.loads((folder / "torch.json").read_text()).items():
-            print(f"torch, {name}: {value}")
+        told = json.loads((folder / "torch.json").read_text())
+        shown = {f"torch {name}": one["wall_ms"] for name, one in told.pop("study").items()}
+        print("\n".join(f"{name}: {value:.0f} ms" for name, value in shown.items()), told)
     for candidate in CANDIDATES:
         try:
             engine = opened(candidate, joint)
@@ -81,7 +98,9 @@ def test_engines(folder: Path) -> None:
             continue
         found = verify(Opened(bundle, engine))
         verdict = "agrees" if found.ok else "refused"
-        print(f"{candidate.words}: {took(lambda engine=engine: engine.run(views))}; {verdict}: {found.worst}")
+        cost = took(lambda engine=engine: engine.run(views))
+        shown[f"{candidate.words} ({verdict})"] = cost.median
+        print(f"{candidate.words}: {cost}; {verdict}: {found.worst}")
         del engine
         apart = [opened(candidate, Graphs(members=(member,))) for member in bundle.members]
         one_by_one = took(lambda apart=apart: [one.run(views) for one in apart])
@@ -89,7 +108,34 @@ def test_engines(folder: Path) -> None:
         del apart
     calibration, outputs = bundle.calibration, opened(CANDIDATES[-1], joint).run(views)
     print(f"calibration and aggregation: {took(lambda: combine(outputs, calibration))}")
+    way_page.bars(shown, "ms", f"benchmarks-engines-{bundle.name}.svg")
     print(f"resident: {psutil.Process().memory_info().rss >> 20} MiB")
+
+
+@pytest.mark.parametrize("folder", [*folders()], ids=lambda folder: folder.name)
+def test_what_maps_cost(folder: Path) -> None:
+    """The same graph on OpenVINO in fp32 with and without its maps, turn about."""
+    import openvino as ov
+
+    bundle = Bundle.load(folder)
+    g = bundle.geometry
+    views = np.random.default_rng(0).standard_normal((3, g.channels, g.height, g.width), np.float32)
+    joint = Graphs(members=bundle.members, digest=bundle.digest, shape=(g.channels, g.height, g.width))
+    core, requests = ov.Core(), {}
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": joint.cores}
+    for has_maps in (True, False):
+        model = core.read_model(joint.joint)
+        if not has_maps:
+            for result in [one for one in model.get_results() if OUTPUT_SALIENCY in one.output(0).get_names()]:
+                model.remove_result(result)
+            assert len(model.get_results()) == len(OUTPUTS) - 1
+        requests[has_maps] = core.compile_model(model, "CPU", options).create_infer_request()
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(RUNS):
+        for has_maps, request in requests.items():
+            spent[has_maps].append(took(lambda request=request: request.infer([views], share_inputs=True), 1).best)
+    with_maps, without = (statistics.median(spent[has_maps]) for has_maps in (True, False))
+    print(f"\n{bundle.name}: with maps {with_maps:.1f} ms, without {without:.1f} ms: {with_maps / without - 1:+.1%}")
 
 
 def test_stages_before_the_engine(tmp_path: Path) -> None:

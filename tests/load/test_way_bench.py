@@ -177,9 +177,12 @@ def tell_queue(lines: list[dict[str, float]], usage: Usage) -> None:
         ["ms", "p50", "p95"], [[name, f"{one.p50:.0f}", f"{one.p95:.0f}"] for name, one in stages.items()]
     )
     wall = max(line["to"] for line in lines) - min(line["from"] for line in lines)
+    others = usage.busy - 100 * used / (usage.wall * cores) - usage.stolen
     words = (
         f"{machine()}: {len(lines)} studies in {wall:.1f} s, {3600 * len(lines) / wall:,.0f} an hour. Cores busy "
-        f"{usage.busy:.0f} %; wall time {usage.wall / (used / cores):.2f} times the summed core seconds over {cores}."
+        f"{usage.busy:.0f} %, of which {usage.stolen:.0f} went to the host and {others:.0f} to the kernel's "
+        "threads and to processes that are not ours; wall time "
+        f"{usage.wall / (used / cores):.2f} times the summed core seconds below over {cores}."
     )
     print(f"\n{words}\n{told}\n{spent}")
     way_page.put("queue", "\n\n".join((way_page.dated(words), told, spent)))

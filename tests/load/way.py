@@ -179,6 +179,8 @@ class Usage:
     cpu: dict[str, float] | None = None
     busy: float = 0.0
     """Share of the machine's time that was not idle, percent, whoever used it."""
+    stolen: float = 0.0
+    """Share of the machine's time that its host gave to others, percent; it counts as busy."""
     peak_megabytes: dict[str, float] | None = None
 
 
@@ -194,23 +196,26 @@ def measured(processes: Processes) -> Iterator[Usage]:
                 peaks[name] = max(peaks.get(name, 0.0), size)
 
     watcher = threading.Thread(target=watch)
-    before, idle, started = processes.cpu_seconds(), _idle(), time.monotonic()
+    before, (idle, stolen), started = processes.cpu_seconds(), _elsewhere(), time.monotonic()
     watcher.start()
     try:
         yield usage
     finally:
         usage.wall = time.monotonic() - started
         after = processes.cpu_seconds()
-        usage.busy = 100 * (1 - (_idle() - idle) / (usage.wall * (psutil.cpu_count() or 1)))
+        share = 100 / (usage.wall * (psutil.cpu_count() or 1))
+        now_idle, now_stolen = _elsewhere()
+        usage.busy, usage.stolen = 100 - share * (now_idle - idle), share * (now_stolen - stolen)
         usage.cpu = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
         over.set()
         watcher.join()
         usage.peak_megabytes = peaks
 
 
-def _idle() -> float:
+def _elsewhere() -> tuple[float, float]:
+    """Seconds of all cores that were idle, and that the host took away."""
     times = psutil.cpu_times()
-    return float(times.idle + times.iowait)
+    return float(times.idle + times.iowait), float(getattr(times, "steal", 0.0))
 
 
 @functools.cache
