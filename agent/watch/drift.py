@@ -141,8 +141,8 @@ def look(
             by_unit[one.unit(kind)].append(one)
         names = sorted(first, key=lambda name: (-len(by_unit[name]), -len(first[name]), name))[:MOST_UNITS]
         units += [_unit(kind, name, first[name], by_unit[name], start, bundle, window) for name in names]
-    judged = iter(judged([c for unit in units for c in unit.comparisons]))
-    told_units = tuple(replace(unit, comparisons=tuple(next(judged) for _ in unit.comparisons)) for unit in units)
+    verdicts = iter(judged([c for unit in units for c in unit.comparisons]))
+    told_units = tuple(replace(unit, comparisons=tuple(next(verdicts) for _ in unit.comparisons)) for unit in units)
     return DriftReport(bundle_digest=bundle_digest, bundle_reference=told, window=window, units=told_units)
 
 
