@@ -141,8 +141,8 @@ def look(
             by_unit[one.unit(kind)].append(one)
         names = sorted(first, key=lambda name: (-len(by_unit[name]), -len(first[name]), name))[:MOST_UNITS]
         units += [_unit(kind, name, first[name], by_unit[name], start, bundle, window) for name in names]
-    judged = iter(_judged([c for unit in units for c in unit.comparisons]))
-    told_units = tuple(replace(unit, comparisons=tuple(next(judged) for _ in unit.comparisons)) for unit in units)
+    verdicts = iter(judged([c for unit in units for c in unit.comparisons]))
+    told_units = tuple(replace(unit, comparisons=tuple(next(verdicts) for _ in unit.comparisons)) for unit in units)
     return DriftReport(bundle_digest=bundle_digest, bundle_reference=told, window=window, units=told_units)
 
 
@@ -244,11 +244,17 @@ def _bin_names(histogram: Histogram) -> tuple[str, ...]:
     return (f"below {edges[0]}", *between, f"from {edges[-1]}")
 
 
-def _judged(comparisons: list[Comparison]) -> list[Comparison]:
-    """Give each its verdict: large enough to matter, and not to be expected among so many looks."""
-    tested = [one for one in comparisons if one.p is not None]
-    real = iter(discoveries([one.p for one in tested if one.p is not None], FALSE_DISCOVERIES))
-    return [one if one.p is None else _with_verdict(one, real=next(real)) for one in comparisons]
+def judged(comparisons: list[Comparison]) -> list[Comparison]:
+    """Give each its verdict: large enough to matter, and not to be expected among so many looks.
+
+    Each reference is a family of its own: where nothing is like the phantoms of the bundle, that must not make chance
+    count as a change of a scanner.
+    """
+    real: dict[int, bool] = {}
+    for reference in (OWN, BUNDLE):
+        tested = {i: one.p for i, one in enumerate(comparisons) if one.p is not None and one.reference == reference}
+        real |= dict(zip(tested, discoveries(list(tested.values()), FALSE_DISCOVERIES), strict=True))
+    return [_with_verdict(one, real=real[i]) if i in real else one for i, one in enumerate(comparisons)]
 
 
 def _with_verdict(one: Comparison, *, real: bool) -> Comparison:

@@ -41,8 +41,11 @@ class ReaderGrade:
 
 
 def reader_hash(secret: bytes, name: str) -> str:
-    """Name a reader by a keyed hash of a name or initials, whatever their case and spacing."""
-    plain = " ".join(name.replace("^", " ").split()).casefold()
+    """Name a reader by a keyed hash of a name or initials, whatever their case, spacing and order.
+
+    Reports have the family name first (PS3.5 6.2.1), people at a page do not.
+    """
+    plain = " ".join(sorted(name.replace("^", " ").casefold().split()))
     return "R-" + hmac.new(secret, b"reader\0" + plain.encode(), hashlib.sha256).hexdigest()[:10]
 
 

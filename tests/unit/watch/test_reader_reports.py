@@ -109,7 +109,7 @@ def test_received_reports_are_looked_at_once_each(scene: Scene, tmp_path: Path) 
     assert looking.look(scene.now + 9) == 0
     (kept,) = reader_grades.of_study(scene.ledger, make.STUDY)
     assert (kept["grade"], kept["source"]) == ("S1", "sr")
-    assert kept["reader"] == reader_grades.reader_hash(b"key", "reader  ADA")
+    assert kept["reader"] == reader_grades.reader_hash(b"key", "Ada  READER")
     with scene.ledger.read() as connection:
         outcomes = connection.execute(sa.select(t.reader_reports.c.outcome)).scalars().all()
     assert sorted(outcomes) == sorted(["S1", rr.BY_A_DEVICE, rr.UNKNOWN_STUDY])

@@ -113,6 +113,17 @@ def test_the_bundles_reference_is_another_question(scene: Scene, observe: Observ
     assert report.drifted == [], "what differs from phantoms is no alarm"
 
 
+def test_what_is_unlike_the_bundle_does_not_make_chance_count() -> None:
+    def compared(reference: str, p: float) -> Comparison:
+        named = {"kind": "scanner", "unit": "u", "figure": "contrast", "verdict": "steady", "studies": 30}
+        return Comparison(reference=reference, reference_studies=60, psi=0.5, chance=0.4, p=p, **named)  # type: ignore[arg-type]
+
+    own = [compared(OWN, 0.03), *(compared(OWN, 1.0) for _ in range(9))]
+    found = drift.judged([*own, *(compared(OF_BUNDLE, 0.0002) for _ in range(40))])
+    assert [one.verdict for one in found[:10]] == ["steady"] * 10
+    assert {one.verdict for one in found[10:]} == {"drifted"}
+
+
 def test_the_reference_file_is_of_its_bundle_only(tmp_path: Path) -> None:
     assert read_reference(tmp_path, BUNDLE)[0] is None
     values = {"brightness": [float(value) for value in range(200)], "grade": ["S0"] * 150 + ["S1"] * 50}
