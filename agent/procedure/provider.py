@@ -5,6 +5,7 @@ The agent performs its own steps: nobody may claim them, so Change UPS State is 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -62,9 +63,7 @@ class StepProvider:
     def on_find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         """Answer a C-FIND (PS3.4 CC.2.8)."""
         try:
-            keys = event.identifier
-            candidates = [self._attributes(step) for step in self.steps(None)]
-            found = [answer(one, keys) for one in candidates if matches(one, keys)]
+            found = self._found(event)
         except (AgentError, *_UNREADABLE) as error:
             _log("procedure steps cannot be listed", error)
             yield UNABLE_TO_PROCESS, None
@@ -74,6 +73,13 @@ class StepProvider:
                 yield CANCEL, None
                 return
             yield PENDING, one
+
+    def _found(self, event: Any) -> list[Dataset]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's quote values of keys, which may be a patient's
+            keys = event.identifier
+            candidates = [self._attributes(step) for step in self.steps(None)]
+            return [answer(one, keys) for one in candidates if matches(one, keys)]
 
     def on_get(self, event: Any) -> tuple[int, Dataset | None]:
         """Answer an N-GET (PS3.4 CC.2.7); the Transaction UID is never told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -34,7 +35,9 @@ def availability_service(take: Callable[[AvailabilityNotice], None]) -> Services
     def handle(event: Any) -> tuple[int, Dataset | None]:
         log = structlog.get_logger("receive")
         try:
-            notice = notice_of(event)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom's quote values; ours name what is wrong
+                notice = notice_of(event)
         except IdentifierError as error:
             log.warning("availability notification refused", cause=error.cause)
             return _INVALID_ATTRIBUTE_VALUE, None

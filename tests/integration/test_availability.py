@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
 from agent.domain.work_item import Cause, State, Step
 from agent.receive.availability import INSTANCE_AVAILABILITY_NOTIFICATION, availability_service
@@ -105,7 +107,7 @@ def test_hostile_notifications(reception: Reception) -> None:
     shapeless = notice(1)
     del shapeless.ReferencedSeriesSequence
     odd = notice(1)
-    odd.StudyInstanceUID = "1.2..3"
+    odd[0x0020000D] = DataElement(0x0020000D, "UI", UID("1.2..3", IGNORE), already_converted=True)
     assert notify(reception, nameless, shapeless) == [0x0120, 0x0120]
     assert notify(reception, odd) == [0x0106]
     assert items(reception) == []

@@ -121,7 +121,7 @@ def test_a_step_is_read_with_inputs_and_outputs(reception: Reception) -> None:
     status, part = ask(reception, "send_n_get", [0x00741000], PUSH, f"{ROOT}.1")
     assert part is not None
     assert [element.keyword for element in part] == ["ProcedureStepState"]
-    for unknown in (f"{ROOT}.9", "2.25.78.1", f"{ROOT}.x1"[:-2], "1.2.3"):
+    for unknown in (f"{ROOT}.9", f"{ROOT}.1.1", "2.25.78.1", "1.2.3"):
         assert ask(reception, "send_n_get", [], PUSH, unknown)[0] == 0xC307
 
 
@@ -148,7 +148,9 @@ def test_a_cancel_that_is_not_allowed(tmp_path: Path) -> None:
     with Reception(tmp_path, services=strict) as reception:
         reception.send(instance(1))
         replay_of(reception.ledger)
-        assert ask(reception, "send_n_action", Dataset(), 2, PUSH, f"{ROOT}.1", context=WATCH)[0] == 0xC313
+        cancel = Dataset()
+        cancel.ReasonForCancellation = "not needed"
+        assert ask(reception, "send_n_action", cancel, 2, PUSH, f"{ROOT}.1", context=WATCH)[0] == 0xC313
         assert reception.rows(t.work_items)[0].state == State.SCHEDULED
 
 
