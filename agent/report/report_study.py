@@ -107,10 +107,12 @@ def _objects(study: ReportedStudy, request: ReportRequest, sources: list[Source]
     yield build_capture(study, summary)
     for heatmap in _heatmaps(study, request.pictures, sources):
         yield build_capture(study, heatmap)
-    yield from _extras(study, summary, request.extras)
+    yield from _extras(study, summary, sources, request.extras)
 
 
-def _extras(study: ReportedStudy, summary: Capture, wanted: frozenset[ResultKind]) -> Iterator[ResultObject]:
+def _extras(
+    study: ReportedStudy, summary: Capture, sources: list[Source], wanted: frozenset[ResultKind]
+) -> Iterator[ResultObject]:
     if ResultKind.DOCUMENT in wanted:
         yield build_document(study, summary.pixels, list(summary.sources))
     here = study.evidence.reference.study_instance_uid
