@@ -29,7 +29,7 @@ from agent.scu.config import Timeouts
 from agent.scu.find import STUDY_ROOT_FIND
 from agent.scu.outcomes import Rule
 from agent.settings import Settings
-from agent.store import instance_files
+from agent.store import part_ten
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
 _COMMITMENT: Final = "1.2.840.10008.1.20.1"
@@ -70,7 +70,7 @@ def _cover(settings: Settings) -> Iterator[str]:
         [
             ("Product", f"{MANUFACTURER_MODEL_NAME} {__version__}"),
             ("Manufacturer", MANUFACTURER),
-            ("Implementation Class UID, storing", f"`{instance_files.IMPLEMENTATION_CLASS_UID}`"),
+            ("Implementation Class UID, storing", f"`{part_ten.IMPLEMENTATION_CLASS_UID}`"),
             ("Implementation Class UID, result objects", f"`{envelope.IMPLEMENTATION_CLASS_UID}`"),
             ("Implementation Version Name", f"`{envelope.IMPLEMENTATION_VERSION_NAME}`"),
             ("Intended use", "Research only; results are never verified by the product"),
