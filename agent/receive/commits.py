@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from agent.domain.errors import LedgerError
 from agent.domain.study import InstanceHeader, StoredFile
-from agent.store.instance_files import IncomingFile, InstanceFiles
+from agent.store.incoming_file import IncomingFile
+from agent.store.instance_files import InstanceFiles
 from agent.worklist import recording
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger

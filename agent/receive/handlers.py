@@ -25,7 +25,8 @@ from agent.receive.fast.socket import FastSocket
 from agent.receive.services import Services
 from agent.receive.spooling import Arriving, SpoolingProvider
 from agent.receive.status import PROCESSING_FAILURE, SUCCESS, status_of
-from agent.store.instance_files import IncomingFile, InstanceFiles
+from agent.store.incoming_file import IncomingFile
+from agent.store.instance_files import InstanceFiles
 from agent.worklist import arrivals
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger

@@ -28,7 +28,8 @@ from agent.receive.fast.relied import missing
 from agent.receive.handlers import Handlers
 from agent.receive.services import Services
 from agent.scu.tls import server_context
-from agent.store.instance_files import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, InstanceFiles
+from agent.store.instance_files import InstanceFiles
+from agent.store.part_ten import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from agent.worklist import arrivals
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger

@@ -26,7 +26,8 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from agent.domain.errors import IdentifierError, MismatchError, StorageFullError
 from agent.domain.identifiers import checked_uid, is_uid
-from agent.store.instance_files import IncomingFile, InstanceFiles
+from agent.store.incoming_file import IncomingFile
+from agent.store.instance_files import InstanceFiles
 
 PLACEHOLDER_UID: Final = "2.25.0"
 """Stands in the answer for an instance UID that pynetdicom would abort over; the status is C000 in any case."""

@@ -10,7 +10,9 @@ from pynetdicom import evt
 
 from agent.domain.errors import AgentError, MismatchError, RequestorError, StorageFullError
 from agent.domain.identifiers import checked_uid
-from agent.store.instance_files import IncomingFile, InstanceFiles, read_part_ten_header
+from agent.store.incoming_file import IncomingFile
+from agent.store.instance_files import InstanceFiles
+from agent.store.part_ten import read_part_ten_header
 from agent.worklist import arrivals
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger

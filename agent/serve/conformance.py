@@ -35,7 +35,7 @@ from agent.serve.conformance_services import (
     services_by_setting,
 )
 from agent.settings import Settings
-from agent.store import instance_files
+from agent.store import part_ten
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"
 _COMMITMENT: Final = "1.2.840.10008.1.20.1"
@@ -77,7 +77,7 @@ def _cover(settings: Settings) -> Iterator[str]:
         [
             ("Product", f"{MANUFACTURER_MODEL_NAME} {__version__}"),
             ("Manufacturer", MANUFACTURER),
-            ("Implementation Class UID, storing", f"`{instance_files.IMPLEMENTATION_CLASS_UID}`"),
+            ("Implementation Class UID, storing", f"`{part_ten.IMPLEMENTATION_CLASS_UID}`"),
             ("Implementation Class UID, result objects", f"`{envelope.IMPLEMENTATION_CLASS_UID}`"),
             ("Implementation Version Name", f"`{envelope.IMPLEMENTATION_VERSION_NAME}`"),
             ("Intended use", "Research only; results are never verified by the product"),

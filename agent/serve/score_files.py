@@ -13,7 +13,7 @@ from agent.domain.study import Instance
 from agent.score.score_study import ScoreLimits, score_study
 from agent.serve.bundles import predictors_of
 from agent.settings import Settings
-from agent.store.instance_files import read_file_header
+from agent.store.part_ten import read_file_header
 
 Source = tuple[Instance, Path]
 

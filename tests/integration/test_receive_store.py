@@ -28,7 +28,7 @@ from agent.receive.commitment import CommitmentReport
 from agent.receive.contexts import RETIRED_ULTRASOUND, TRANSFER_SYNTAXES
 from agent.receive.listener import Listener
 from agent.receive.rebuild import rebuild
-from agent.store import durable, instance_files
+from agent.store import durable
 from agent.worklist import arrivals, recording
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
@@ -297,7 +297,7 @@ def test_never_success_over_a_fault(
             patch.setattr(durable, "sync_directory", directory_fails)
         else:
             name, count = ("writev", 2) if where == "writev later" else (where, 1)
-            patch.setattr(instance_files.os, name, failing_at(name, count, getattr(os, name)))
+            patch.setattr(os, name, failing_at(name, count, getattr(os, name)))
         ds = instance(size=3_000_000)
         (status,) = reception.send(ds)
     assert status == (0xA700 if fault is FULL else 0x0110)
@@ -312,7 +312,7 @@ def test_short_writes_are_completed(reception: Reception, monkeypatch: pytest.Mo
     def short(descriptor: int, parts: list[bytes | memoryview]) -> int:
         return real(descriptor, [parts[0][: max(1, len(parts[0]) // 2)]])
 
-    monkeypatch.setattr(instance_files.os, "writev", short)
+    monkeypatch.setattr(os, "writev", short)
     assert reception.send(instance(size=50_000)) == [0]
     assert data_set_of(reception.stored()[0]) == encoded(instance(size=50_000))
 

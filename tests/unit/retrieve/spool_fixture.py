@@ -22,8 +22,9 @@ from agent.retrieve.fetching import TRANSFER_SYNTAXES
 from agent.retrieve.query_retrieve import RetrieveContext
 from agent.scu.config import ScuConfig, Timeouts
 from agent.store.durable import make_directory
-from agent.store.instance_files import InstanceFiles, read_part_ten_header
+from agent.store.instance_files import InstanceFiles
 from agent.store.layout import Layout
+from agent.store.part_ten import read_part_ten_header
 from agent.worklist import arrivals, results, retrievals, work_items
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy

@@ -20,7 +20,7 @@ from pydicom.uid import UID
 from agent.domain.errors import RequestorError
 from agent.domain.study import InstanceHeader
 from agent.store.header import MOST_BYTES, header_of, read_header
-from agent.store.instance_files import file_meta
+from agent.store.part_ten import file_meta
 from tests.unit.receive.reception import STUDY, ULTRASOUND, encoded, instance
 
 IMPLICIT, EXPLICIT, DEFLATED, BIG = (

@@ -9,8 +9,10 @@ import pytest
 
 from agent.domain.errors import RequestorError, StorageFullError
 from agent.store.durable import make_directory
-from agent.store.instance_files import IncomingFile, InstanceFiles, read_file_header, read_part_ten_header
+from agent.store.incoming_file import IncomingFile
+from agent.store.instance_files import InstanceFiles
 from agent.store.layout import Layout
+from agent.store.part_ten import read_file_header, read_part_ten_header
 from tests.unit.receive.reception import ULTRASOUND, encoded, instance
 
 EXPLICIT, BASELINE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
