@@ -130,12 +130,12 @@ def replay(
 @config_option
 def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) -> int:
     """List the work items, newest first."""
-    from agent.serve.context import ledger_of
+    from agent.serve.context import kept_ledger_of
     from agent.worklist import reading
 
     if state is not None and state not in reading.FILTERS:
         raise click.UsageError(f"--state {state!r} is none of {', '.join(reading.FILTERS)}")
-    entries = reading.worklist(ledger_of(_settings(config)), state, limit=limit)
+    entries = reading.worklist(kept_ledger_of(_settings(config)), state, limit=limit)
     _print(
         entries, as_json, ("id", "study_instance_uid", "state", "reason", "grade", "fat_fraction_percent", "created_at")
     )
@@ -148,10 +148,10 @@ def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) 
 @config_option
 def show(study: str, as_json: bool, config: Path | None) -> int:
     """Say everything known of a study."""
-    from agent.serve.context import ledger_of
+    from agent.serve.context import kept_ledger_of
     from agent.worklist import reading
 
-    shown = reading.show(ledger_of(_settings(config)), study)
+    shown = reading.show(kept_ledger_of(_settings(config)), study)
     click.echo(json.dumps(shown, indent=2) if as_json else _told(shown))
     return 0
 

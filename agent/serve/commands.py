@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agent.domain.work_item import CANCELED_BY_OPERATOR, RECEIVING, SUPERSEDED, Cause, State, WorkItem
 from agent.serve.bundles import bundle_digest_of
-from agent.serve.context import ledger_of
+from agent.serve.context import kept_ledger_of
 from agent.settings import Settings
 from agent.worklist import closing, reading, replay
 from agent.worklist.ledger import Ledger
@@ -32,7 +32,7 @@ def retry_work_items(settings: Settings, choice: Choice) -> list[dict[str, Any]]
 
     One that a later work item of its group stands for is passed over: retrying twice sends nothing twice.
     """
-    ledger, entries = ledger_of(settings), []
+    ledger, entries = kept_ledger_of(settings), []
     for item in _chosen(ledger, choice):
         if not _may_be_retried(ledger, item):
             continue
@@ -45,7 +45,7 @@ def retry_work_items(settings: Settings, choice: Choice) -> list[dict[str, Any]]
 
 def cancel_work_items(settings: Settings, choice: Choice) -> list[dict[str, Any]]:
     """Cancel each chosen work item that is not finished, and close studies that still receive."""
-    ledger, entries = ledger_of(settings), []
+    ledger, entries = kept_ledger_of(settings), []
     if choice.state in (None, RECEIVING) and choice.reason is None:
         entries = _receiving_canceled(settings, ledger, choice)
     for item in _chosen(ledger, choice):

@@ -7,7 +7,7 @@ import os
 import socket
 
 from agent.domain.completeness import Patience
-from agent.domain.errors import SettingsError
+from agent.domain.errors import NotFoundError, SettingsError
 from agent.domain.results import Extras, ResultKind
 from agent.scu.tls import server_context
 from agent.serve.broker import broker_url
@@ -48,6 +48,24 @@ def ledger_of(settings: Settings) -> Ledger:
         ledger = Ledger.in_folder(Layout(settings.storage.data_dir).ledger)
     ledger.prepare()
     return ledger
+
+
+def kept_ledger_of(settings: Settings) -> Ledger:
+    """Open the ledger that `agent serve` keeps, for commands that only make sense beside it.
+
+    Raises
+    ------
+    NotFoundError
+        The data folder has none. Making an empty one would answer "no work" to whoever stands in the wrong folder.
+    """
+    ledger = Layout(settings.storage.data_dir).ledger
+    if settings.database.url is None and not ledger.exists():
+        raise NotFoundError(
+            f"no agent has served from the data folder {settings.storage.data_dir} yet",
+            remedy="storage.data_dir is taken from the folder that the command runs in: run it where `agent serve` "
+            "runs, or make the setting an absolute path",
+        )
+    return ledger_of(settings)
 
 
 def broker_of(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from agent.domain.identifiers import Archive
 from agent.domain.score import Refusal
 from agent.retrieve.query_retrieve import images_at, list_studies
 from agent.scu.config import ScuConfig
-from agent.serve.context import ledger_of
+from agent.serve.context import kept_ledger_of
 from agent.serve.dicom import scu_of
 from agent.settings import Settings
 from agent.worklist import reading
@@ -55,7 +55,7 @@ def reconcile(settings: Settings, since: date) -> Iterator[Reconciled]:
     archive = settings.archive.query
     if archive is None:
         raise SettingsError("there is no archive to compare with", remedy="set archive.query")
-    ledger, scu = ledger_of(settings), scu_of(settings)
+    ledger, scu = kept_ledger_of(settings), scu_of(settings)
     for listed in list_studies(archive, scu, since=since):
         uid = listed.study_instance_uid
         outcome, reason = _compared(ledger, archive, scu, uid)

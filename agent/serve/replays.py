@@ -13,7 +13,7 @@ from typing import Any, Final
 from agent.domain.errors import AgentError, NotFoundError, SettingsError
 from agent.domain.work_item import State, WorkItem
 from agent.serve.bundles import bundle_digest_of
-from agent.serve.context import layout_of, ledger_of
+from agent.serve.context import kept_ledger_of, layout_of
 from agent.settings import Settings
 from agent.worklist import reading, replay, work_items
 from agent.worklist.ledger import Ledger
@@ -61,7 +61,7 @@ def replay_studies(
     tuple
         An entry for each study scheduled, and the exit status.
     """
-    ledger = ledger_of(settings)
+    ledger = kept_ledger_of(settings)
     studies = list(dict.fromkeys(request.studies or _studies_since(settings, ledger, request)))
     digest = bundle_digest_of(request.bundle or settings.model.bundle)
     entries, status, told = [], 0, _Progress(progress, len(studies))

@@ -110,6 +110,9 @@ def test_each_miss_has_its_reason(tmp_path: Path, orthanc: Orthanc) -> None:
 
 
 def test_nothing_missed_is_exit_0_and_no_archive_is_told(tmp_path: Path, orthanc: Orthanc) -> None:
-    code, missed, told = _reconcile(tmp_path / "var", orthanc.archive)
+    home = tmp_path / "var"
+    home.mkdir()
+    Ledger.in_folder(home / "ledger.sqlite").prepare()
+    code, missed, told = _reconcile(home, orthanc.archive)
     assert (code, missed) == (0, {})
     assert "0 ultrasound studies" in told

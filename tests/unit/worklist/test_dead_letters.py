@@ -21,7 +21,7 @@ FAILED = replace(ANY, state="failed")
 
 @pytest.fixture
 def settings(scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
-    monkeypatch.setattr(commands, "ledger_of", lambda _settings: scene.ledger)
+    monkeypatch.setattr(commands, "kept_ledger_of", lambda _settings: scene.ledger)
     monkeypatch.setattr(commands, "bundle_digest_of", lambda _folder: BUNDLE)
     return Settings.model_validate({"storage": {"data_dir": tmp_path}})
 
