@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.domain.errors import NotFoundError
 from agent.serve.bundles import bundle_digest_of, shadow_of
-from agent.serve.context import ledger_of
+from agent.serve.context import kept_ledger_of
 from agent.settings import Settings
 from agent.watch.drift import DriftReport, UnitDrift, Window
 from agent.watch.readers import ReadersReport
@@ -31,7 +31,7 @@ def watching_of(settings: Settings, ledger: Ledger) -> Watching:
 
 def drift_entries(settings: Settings) -> tuple[DriftReport, list[dict[str, Any]]]:
     """Look at drift: the report, and a line for each comparison."""
-    report = watching_of(settings, ledger_of(settings)).drift()
+    report = watching_of(settings, kept_ledger_of(settings)).drift()
     return report, [one.as_dict() for unit in report.units for one in unit.comparisons]
 
 
@@ -51,7 +51,7 @@ def shadow_report(settings: Settings) -> ShadowReport:
     NotFoundError
         There is no shadow bundle.
     """
-    found = watching_of(settings, ledger_of(settings)).shadow_report()
+    found = watching_of(settings, kept_ledger_of(settings)).shadow_report()
     if found is None:
         raise NotFoundError("no bundle runs as a shadow", remedy="set model.shadow_bundle to a bundle's folder")
     return found
@@ -59,7 +59,7 @@ def shadow_report(settings: Settings) -> ShadowReport:
 
 def readers_report_of(settings: Settings) -> ReadersReport:
     """Compare readers with results."""
-    return watching_of(settings, ledger_of(settings)).readers()
+    return watching_of(settings, kept_ledger_of(settings)).readers()
 
 
 def _own_told(unit: UnitDrift, report: DriftReport) -> str:
