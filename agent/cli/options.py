@@ -1,0 +1,52 @@
+"""Options, settings and parameter types that commands share."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agent.domain.identifiers import is_uid
+from agent.settings import Settings, load_settings
+
+NOTICE: Final = "For research use only; not for use in diagnostic procedures."
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="AGENT_CONFIG",
+    help="Settings file (TOML); environment variables AGENT_<SECTION>__<KEY> win over it.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class StudyUid(click.ParamType[str]):
+    """A Study Instance UID; anything else is wrong use."""
+
+    name = "STUDY-UID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take it as it stands."""
+        if is_uid(str(value)):
+            return str(value)
+        self.fail(f"{value!a} is not a Study Instance UID", param, ctx)
+
+
+def settings_of(config: Path | None) -> Settings:
+    """Read file and environment."""
+    return load_settings(config, os.environ)
+
+
+def quiet_logs(settings: Settings) -> None:
+    """Log warnings alone: a command's own words are enough."""
+    from agent.observe.logs import set_up_logging
+
+    set_up_logging(settings.log.format or "auto", role="cli", level="warning")
+
+
+def seconds(date: datetime | None) -> float | None:
+    """Seconds since the epoch of a date's first moment (UTC)."""
+    return None if date is None else date.replace(tzinfo=UTC).timestamp()
