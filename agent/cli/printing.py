@@ -47,6 +47,8 @@ def _headline(shown: dict[str, Any]) -> list[str]:
             f"({low:.1f} to {high:.1f} %)  "
             f"steatosis probability {score_['steatosis_probability']:.2f}  {score_['quality']}"
         )
+    if shown["borderline"]:
+        lines.append(f"score   borderline: {'; '.join(shown['borderline'])}")
     if shown["withheld"]:
         lines.append("score   withheld: blinded until `agent release`")
     if shown["order"]:

@@ -142,7 +142,7 @@ class ScoreOutcome:
         return cls(
             **{
                 **values,
-                "score": None if score is None else _score_from(score),
+                "score": None if score is None else score_from(score),
                 "refusal": None if values["refusal"] is None else Refusal(values["refusal"]),
                 "views": tuple(ViewUse(**view) for view in values["views"]),
                 "model": ModelIdentity(**values["model"]),
@@ -151,7 +151,8 @@ class ScoreOutcome:
         )
 
 
-def _score_from(values: dict[str, Any]) -> StudyScore:
+def score_from(values: dict[str, Any]) -> StudyScore:
+    """Rebuild a score from its plain values after a round trip through JSON."""
     low, high = values["fat_fraction_interval"]
     first, second, third = values["cut_offs"]
     return StudyScore(

@@ -10,6 +10,7 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from agent.domain.borderline import borderline, has_cut_offs
 from agent.domain.eligibility import MANUFACTURER
 from agent.domain.score import Refusal, StudyScore, ViewUse
 from agent.report import codes
@@ -17,9 +18,7 @@ from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_versi
 from agent.report.evidence import SourceHeader
 from agent.report.judgement import (
     Change,
-    borderline,
     change_since_earlier,
-    has_cut_offs,
     reasons_not_used,
     used_views,
 )

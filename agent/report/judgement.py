@@ -1,4 +1,4 @@
-"""What may be said of a score in words: whether it is borderline, and which views were not used and why."""
+"""What may be said of an outcome in words: how it changed, and which views were not used and why."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from agent.domain.score import GRADES, ScoreOutcome, StudyScore, ViewUse
-
-BORDERLINE_POINTS: Final = 1.5
-"""Percent points of fat fraction: the bias of ultrasound against MRI (AJR 2024), until our own is measured."""
-BORDERLINE_PROBABILITY: Final = 0.15
-"""Two grades whose probabilities differ by less are about equally likely."""
+from agent.domain.score import ScoreOutcome, ViewUse
 
 
 class Verdict(StrEnum):
@@ -81,16 +76,6 @@ def change_since_earlier(outcome: ScoreOutcome) -> Change | None:
     )
 
 
-def borderline(score: StudyScore) -> tuple[str, ...]:
-    """Say in phrases why another grade would have been nearly as good; empty if none would."""
-    return tuple(phrase for phrase in (_near_cut_off(score), _disagreeing(score), _equally_likely(score)) if phrase)
-
-
-def grade_by_cut_offs(score: StudyScore) -> str:
-    """Grade that the fat fraction alone would give."""
-    return GRADES[sum(score.fat_fraction_percent >= cut_off for cut_off in score.cut_offs)]
-
-
 def reasons_not_used(views: Sequence[ViewUse]) -> list[tuple[str, int]]:
     """Count the entries that were not used by reason, the commonest first."""
     counted = Counter(view.reason or "no reason given" for view in views if not view.used)
@@ -100,35 +85,3 @@ def reasons_not_used(views: Sequence[ViewUse]) -> list[tuple[str, int]]:
 def used_views(views: Sequence[ViewUse]) -> tuple[ViewUse, ...]:
     """Entries that were used, in their order."""
     return tuple(view for view in views if view.used)
-
-
-def has_cut_offs(score: StudyScore) -> bool:
-    """Whether the bundle names its cut-offs."""
-    return score.cut_offs[-1] > 0
-
-
-def _near_cut_off(score: StudyScore) -> str | None:
-    if not has_cut_offs(score):
-        return None
-    index, distance = min(
-        ((i, abs(score.fat_fraction_percent - cut_off)) for i, cut_off in enumerate(score.cut_offs)),
-        key=lambda pair: pair[1],
-    )
-    if distance > BORDERLINE_POINTS:
-        return None
-    return f"{distance:.1f} points from the {GRADES[index]}/{GRADES[index + 1]} cut-off {score.cut_offs[index]:.1f} %"
-
-
-def _disagreeing(score: StudyScore) -> str | None:
-    by_fat = grade_by_cut_offs(score)
-    if not has_cut_offs(score) or by_fat == score.grade:
-        return None
-    return f"the fat fraction alone would give {by_fat}"
-
-
-def _equally_likely(score: StudyScore) -> str | None:
-    first, second = sorted(score.probabilities.items(), key=lambda pair: -pair[1])[:2]
-    if first[1] - second[1] > BORDERLINE_PROBABILITY:
-        return None
-    low, high = sorted((first[0], second[0]))
-    return f"{low} and {high} about equally likely"

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.domain.borderline import borderline, has_cut_offs
 from agent.domain.score import GRADES, Refusal, ScoreOutcome, StudyScore, ViewUse
 from agent.report.canvas import (
     AMBER,
@@ -26,7 +27,7 @@ from agent.report.canvas import (
     as_rgb,
     resized,
 )
-from agent.report.judgement import borderline, change_since_earlier, has_cut_offs, reasons_not_used, used_views
+from agent.report.judgement import change_since_earlier, reasons_not_used, used_views
 from agent.report.words import GRADE_WORDS, REFUSAL_WORDS, view_name
 from agent.store.result_files import ViewPicture
 

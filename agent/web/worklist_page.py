@@ -29,7 +29,7 @@ _COLUMNS: Final = (
     ("Quality", None),
     ("Views", None),
     ("Time taken", None),
-    ("Proved in archive", None),
+    ("Proved", None),
     ("Study", None),
 )
 """Heading, and what a click on it sorts by."""

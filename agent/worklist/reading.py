@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from agent.domain.borderline import borderline
 from agent.domain.errors import NotFoundError
+from agent.domain.score import score_from
 from agent.domain.work_item import DEAD_LETTERS, HELD, RECEIVING, WITHHELD, State, Step, WorkItem
 from agent.worklist import blinding
 from agent.worklist import tables as t
@@ -241,13 +243,14 @@ def _instances(
 
 def _scored_part(outcome: dict[str, Any] | None, instances: list[sa.Row[Any]]) -> dict[str, Any]:
     """Compose the score, the model and one entry under `views` at least for every instance."""
-    views = list(outcome["views"]) if outcome else []
+    score, views = (outcome["score"], list(outcome["views"])) if outcome else (None, [])
     looked_at = {view["sop_instance_uid"] for view in views}
     for row in instances:
         if row.sop_instance_uid not in looked_at or row.conflict:
             views.append(_unseen(row, scored=outcome is not None))
     return {
-        "score": outcome and outcome["score"],
+        "score": score,
+        "borderline": list(borderline(score_from(score))) if score else [],
         "refusal": outcome and outcome["refusal"],
         "views": views,
         "model": outcome and outcome["model"],

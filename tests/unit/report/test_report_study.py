@@ -335,7 +335,8 @@ def test_evidence_must_reach_the_study(tmp_path: Path) -> None:
 
 def test_what_some_archives_want_besides(tmp_path: Path) -> None:
     asked = request(tmp_path, predecessor=PREDECESSOR, extras=OPTIONAL_KINDS, replaced=(PREDECESSOR,))
-    document, note = (read(one) for one in build_report(asked)[-2:])
+    made = {one.kind: read(one) for one in build_report(asked) if one.kind in OPTIONAL_KINDS}
+    document, note = made[ResultKind.DOCUMENT], made[ResultKind.REJECTION_NOTE]
     assert document.EncapsulatedDocument.startswith(b"%PDF")
     assert document.MIMETypeOfEncapsulatedDocument == "application/pdf"
     assert note.ConceptNameCodeSequence[0].CodeValue == "113001"

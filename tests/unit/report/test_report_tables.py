@@ -6,10 +6,11 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 from pydicom.uid import JPEG2000, MPEG4HP41, ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1
 
+from agent.domain.borderline import borderline
 from agent.domain.eligibility import SERIES_DESCRIPTIONS
 from agent.domain.score import GRADES, EarlierResult, Quality, Refusal
 from agent.report import codes, words
-from agent.report.judgement import Verdict, borderline, change_since_earlier, reasons_not_used
+from agent.report.judgement import Verdict, change_since_earlier, reasons_not_used
 from agent.report.lossy import UNKNOWN_METHOD, LossyCompression, lossy_compression, worst
 from agent.report.words import plain
 from inference.contract import VIEWS

@@ -36,8 +36,10 @@ def scored(scene: Scene, study: str, fat: float, grade: str, **header: str) -> s
         "fat_fraction_percent": fat,
         "fat_fraction_interval": [fat - 2, fat + 2],
         "interval_coverage": 0.9,
+        "grade_set": [grade],
         "certainty": fat / 40,
         "member_spread": 0.03,
+        "fat_fraction_spread": 1.0,
         "quality": "diagnostic",
         "limits": [],
         "cut_offs": [6.4, 17.4, 22.1],
@@ -142,6 +144,7 @@ def test_the_study_page_shows_score_trend_and_why(client: MakeClient, scene: Sce
     assert "18.2 %" in text
     assert "2025-11-02" in text
     assert "9.5 %" in text
+    assert "points from the S1/S2 cut-off 17.4 %" in text
     assert "37.3 %" not in text, "another patient's"
     assert "hepatorenal, frame 1, weight 1.00" in text
     assert "This patient" not in client().get("/studies/1.4").text
