@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from agent.domain.errors import AgentError
@@ -77,6 +77,7 @@ def run_worker(settings: Settings, queue: str) -> None:
             log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
 
     stop = threading.Event()
+    setup_logging.connect(lambda **_: None, weak=False)  # else Celery raises our own lines' least level with its own
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
     _every(TICK_SECONDS, look, stop, log)
     _every(work_items.RENEW_SECONDS, lambda: work_items.renew(ledger, owner, time.time()), stop, log)

@@ -343,6 +343,10 @@ def test_the_marked_patient_is_found_nowhere_else(
     look_at_commands(agent, studies, tmp_path, search)
     search.look_at_broker(agent)
     agent.stop()
+    told = agent.log.read_text()
+    assert all(f'"event": "{event}"' in told for event in ("scored", "reported", "step failed")), (
+        "the workers' lines, too"
+    )
     search.look_at_files(agent.home)
     for content in pacs.stored.values():
         search.look("what the archive got", content)
