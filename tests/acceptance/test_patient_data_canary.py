@@ -277,8 +277,8 @@ def look_at_commands(agent: AgentProcess, studies: dict[str, str], folder: Path,
     one = studies["good"]
     (folder / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM QANARY^WRENQX QID-7731-Z 19510913")
     for arguments in (
-        *(("show", uid, "--json") for uid in studies.values()), ("show", one), ("worklist", "--json"), ("worklist",),
-        ("doctor", "--json"), ("doctor", "--deep"), ("reconcile",), ("replay", one, "--wait"),
+        *(("show", studies[name], "--json") for name in ("good", "held", "files gone", "impossible values")),
+        ("show", one), ("worklist",), ("doctor", "--deep"), ("reconcile",), ("replay", one, "--wait"),
         ("replay", one, "--from", "archive", "--wait"), ("retry", "--state", "failed"), ("cancel", one),
         ("score", str(folder / "broken.dcm")), ("score", str(agent.home / "var/instances"), "--json"), ("conformance",),
         ("audit", "verify"),
