@@ -90,6 +90,7 @@ def run_worker(settings: Settings, queue: str) -> None:
 
     setup_logging.connect(_logging_is_set_up, weak=False)
     stop = threading.Event()
+    setup_logging.connect(lambda **_: None, weak=False)  # else Celery raises our own lines' least level with its own
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
     _every(TICK_SECONDS, look, stop, log)
     _every(work_items.RENEW_SECONDS, lambda: work_items.renew(ledger, owner, time.time()), stop, log)

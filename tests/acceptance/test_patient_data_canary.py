@@ -277,8 +277,8 @@ def look_at_commands(agent: AgentProcess, studies: dict[str, str], folder: Path,
     one = studies["good"]
     (folder / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM QANARY^WRENQX QID-7731-Z 19510913")
     for arguments in (
-        *(("show", uid, "--json") for uid in studies.values()), ("show", one), ("worklist", "--json"), ("worklist",),
-        ("doctor", "--json"), ("doctor", "--deep"), ("reconcile",), ("replay", one, "--wait"),
+        *(("show", studies[name], "--json") for name in ("good", "held", "files gone", "impossible values")),
+        ("show", one), ("worklist",), ("doctor", "--deep"), ("reconcile",), ("replay", one, "--wait"),
         ("replay", one, "--from", "archive", "--wait"), ("retry", "--state", "failed"), ("cancel", one),
         ("score", str(folder / "broken.dcm")), ("score", str(agent.home / "var/instances"), "--json"), ("conformance",),
         ("audit", "verify"),
@@ -343,6 +343,10 @@ def test_the_marked_patient_is_found_nowhere_else(
     look_at_commands(agent, studies, tmp_path, search)
     search.look_at_broker(agent)
     agent.stop()
+    told = agent.log.read_text()
+    assert all(f'"event": "{event}"' in told for event in ("scored", "reported", "step failed")), (
+        "the workers' lines, too"
+    )
     search.look_at_files(agent.home)
     for content in pacs.stored.values():
         search.look("what the archive got", content)
