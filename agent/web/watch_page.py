@@ -30,6 +30,7 @@ FIGURE_WORDS: Final = {
     "fat_fraction": "Fat fraction, %",
     "member_spread": "Spread of the members",
 }
+_MOST_NAMED: Final = 4
 VERDICT_WORDS: Final = {
     "gathering": "reference is gathered",
     "few": "too few studies to say",
@@ -85,7 +86,9 @@ def _row(unit: UnitDrift, report: DriftReport) -> dict[str, Any]:
 def _moved(unit: UnitDrift, reference: str) -> list[str]:
     """Figures that have drifted, furthest first."""
     found = [one for one in unit.comparisons if one.reference == reference and one.verdict == "drifted"]
-    return [FIGURE_WORDS[one.figure].split(",")[0].lower() for one in sorted(found, key=lambda one: -(one.psi or 0))]
+    words = [FIGURE_WORDS[one.figure].split(",")[0] for one in sorted(found, key=lambda one: -(one.psi or 0))]
+    told = [word[0].lower() + word[1:] for word in words[:_MOST_NAMED]]
+    return told if len(words) == len(told) else [*told, f"{len(words) - len(told)} more"]
 
 
 def _details(unit: UnitDrift, report: DriftReport) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from agent.settings import SHIPPED_BUNDLE
 from tests.support.agent_process import AgentProcess, wait_until
 from tests.unit.watch import reports
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(500)]
 
 TOKEN = "a-token-of-the-test-alone"
 WHEN = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -83,10 +83,11 @@ def test_an_agent_is_watched(agent: AgentProcess) -> None:
         make_study(number, seed=number, when=WHEN + timedelta(hours=number), fat_fraction_percent=fat)
         for number, fat in ((1, 3.0), (2, 28.0))
     ]
-    agent.start()
+    agent.start(ready=False)
+    wait_until(agent.is_ready, 120, f"ready beside a shadow; see {agent.log}")
     for study in studies:
         send_study(study.instances, host="127.0.0.1", port=agent.dicom_port)
-        agent.await_state(study.study_instance_uid)
+        agent.await_state(study.study_instance_uid, seconds=120)
     first, second = (study.study_instance_uid for study in studies)
 
     # the shadow answers, and nothing of it becomes an object
@@ -94,7 +95,7 @@ def test_an_agent_is_watched(agent: AgentProcess) -> None:
         found = told(agent, "shadow", "report")
         return found if found["studies"] == 2 else None
 
-    found = wait_until(compared, 90, f"both scored by the shadow; see {agent.log}", every=1.0)
+    found = wait_until(compared, 120, f"both scored by the shadow; see {agent.log}", every=1.0)
     assert found["waiting"] == 0
     assert 8.0 < found["fat_fraction"]["bias"] < 13.0, "the intercept was raised by eleven points"
     assert "candidate" in agent.run("shadow", "report").stdout
