@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import redis
@@ -133,11 +132,12 @@ def _worklists(settings: Settings) -> Iterator[Finding]:
     """Ask for an order and for steps that nobody has: what answers with none answers."""
     orders, steps, scu = settings.worklist.query, settings.worklist.perform, scu_of(settings)
     if orders is not None:
-        asked = partial(orders_of, accession_number="-")
-        yield _asked(f"{orders} Modality Worklist", orders, scu, WORKLIST_CONTEXT, asked)
+        subject = f"{orders} Modality Worklist"
+        yield _asked(subject, orders, scu, WORKLIST_CONTEXT, lambda association: orders_of(association, "-"))
     if steps is not None:
-        asked = partial(waiting_steps, code=settings.worklist.perform_code, label=settings.worklist.perform_label)
-        yield _asked(f"{steps} Unified Procedure Steps", steps, scu, PULL_CONTEXT, asked)
+        wanted = {"code": settings.worklist.perform_code, "label": settings.worklist.perform_label}
+        subject = f"{steps} Unified Procedure Steps"
+        yield _asked(subject, steps, scu, PULL_CONTEXT, lambda association: waiting_steps(association, **wanted))
 
 
 def _asked(

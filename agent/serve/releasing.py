@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,7 +54,8 @@ def note(settings: Settings, ledger: Ledger, study: str, *, by: str, what: str) 
     query = sa.select(t.studies).where(t.studies.c.study_instance_uid == study)
     with ledger.read() as connection:
         row = connection.execute(query).first()
-    known = {"study_instance_uid": study, "accession_number": "", "patient_id": ""} if row is None else row._mapping
+    unknown: Mapping[Any, Any] = {"study_instance_uid": study, "accession_number": "", "patient_id": ""}
+    known = unknown if row is None else row._mapping
     event = scribe.result_accessed(known, by=by, what=what, changes=what == RELEASED, now=time.time())
     try:
         scribe.trail.append([m.xml_of(event)])
