@@ -53,5 +53,5 @@ class MessageSender:
             identity=identity,
             outcome=kept.outcome,
             content_at=datetime.fromtimestamp(kept.content_at, UTC),
-            replaced_report_uid=replaced and replaced.sop_instance_uid,
+            replaced_report_uid=None if replaced is None else replaced.sop_instance_uid,
         )

@@ -80,5 +80,5 @@ def _outputs(connection: sa.Connection, key: str) -> tuple[Reference, ...]:
     return tuple(_reference(row) for row in connection.execute(made))
 
 
-def _reference(row: sa.Row[Any]) -> Reference:
+def _reference(row: Any) -> Reference:
     return Reference(**row._mapping)
