@@ -211,7 +211,11 @@ def _agent(home: Path, ports: Ports) -> Iterator[subprocess.Popen[bytes]]:
     }
     with (home / "serve.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "serve"], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            [sys.executable, "-P", "-m", "agent", "serve"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
         )
         try:
             yield process

@@ -45,7 +45,7 @@ def children_of(settings: Settings, role: str, config: Path | None) -> list[Chil
     specs = [
         ChildSpec(
             name=name,
-            command=[sys.executable, "-m", "agent.serve.children", name, *arguments],
+            command=[sys.executable, "-P", "-m", "agent.serve.children", name, *arguments],
             environment=shared,
             first=name in listeners,
         )

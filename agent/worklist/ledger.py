@@ -121,9 +121,16 @@ class Ledger:
             self.migrate()
 
     def migrate(self) -> None:
-        """Run the migrations."""
+        """Run the migrations.
+
+        Raises
+        ------
+        SettingsError
+            The tables were made by a newer version.
+        """
         from alembic import command  # here, because it is slow to load and needed once a release
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
@@ -131,7 +138,13 @@ class Ledger:
             if not self.is_sqlite:  # hosts that start together migrate one after another
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise SettingsError(
+                    "the ledger has the tables of another, newer version of the agent",
+                    remedy="install that version here, too, or restore the backup that was made before the upgrade",
+                ) from error
 
     def close(self) -> None:
         """Close every pooled connection."""

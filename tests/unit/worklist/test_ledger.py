@@ -60,3 +60,13 @@ def test_an_error_rolls_back_and_is_named(scene: Scene) -> None:
         connection.exec_driver_sql(twice)
     with scene.ledger.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM leases").scalar() == 0
+
+
+def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
+    ledger = Ledger.in_folder(tmp_path / "ledger.sqlite")
+    ledger.prepare()
+    with ledger.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999_of_tomorrow'")
+    with pytest.raises(SettingsError, match="newer version"):
+        ledger.prepare()
+    ledger.close()
