@@ -143,8 +143,8 @@ def _seconds_to_echo(port: int) -> float:
     raise AssertionError(f"no C-ECHO within {_ECHO_SECONDS:g} s")
 
 
-def run(kills: int, groups: int, seed: int, pause: float, role: str) -> dict[str, Any]:
-    """Kill `kills` times, `groups` of them the whole group; returns what was seen."""
+def run(kills: int, groups: int, seed: int, pause: float, role: str, seconds: float) -> dict[str, Any]:
+    """Kill `kills` times, `groups` of them the whole group, no longer than `seconds`; returns what was seen."""
     rng, waits, group_waits = random.Random(seed), list[float](), list[float]()
     rounds = ["group"] * groups + ["one"] * (kills - groups)
     rng.shuffle(rounds)
@@ -164,7 +164,10 @@ def run(kills: int, groups: int, seed: int, pause: float, role: str) -> dict[str
         for sender in senders:
             sender.start()
         try:
+            ends = time.monotonic() + seconds
             for number, kind in enumerate(rounds):
+                if time.monotonic() > ends:
+                    break
                 if number % 50 == 0:
                     print(json.dumps({"kills": number, **ingest.seen}), file=sys.stderr, flush=True)
                 time.sleep(rng.uniform(0.0, pause))
@@ -231,8 +234,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--role", choices=["all", "listener"], default="all", help="listener: kills come faster")
     parser.add_argument("--pause", type=float, default=1.0, help="longest time between two kills, s")
+    parser.add_argument("--seconds", type=float, default=1e9, help="kill no longer; what was acknowledged is checked")
     chosen = parser.parse_args()
-    told = run(chosen.kills, chosen.groups, chosen.seed, chosen.pause, chosen.role)
+    told = run(chosen.kills, chosen.groups, chosen.seed, chosen.pause, chosen.role, chosen.seconds)
     print(json.dumps(told))
     return 1 if told["faults"] else 0
 

@@ -120,9 +120,9 @@ def all_four(tmp_path_factory: pytest.TempPathFactory, peer_tool: Any) -> Iterat
         }
 
 
-def _kept(name: str, folder: Path, before: set[Path]) -> bytes:
+def _kept(folder: Path, before: set[Path]) -> bytes:
     (path,) = {path for path in folder.rglob("*") if path.is_file()} - before
-    return path.read_bytes() if name == "pynetdicom" else data_set(path)
+    return data_set(path)
 
 
 def _sent_by(storescu: Path, source: Path, option: str, pdu: str, port: int) -> str:
@@ -137,7 +137,7 @@ def _digests(four: dict[str, tuple[int, Path]], storescu: Path, source: Path, op
         before = {path for path in folder.rglob("*") if path.is_file()}
         told = _sent_by(storescu, source, option, pdu, port)
         assert "Received Store Response (Success)" in told, f"{name}: {told}"
-        digests[name] = hashlib.sha256(_kept(name, folder, before)).hexdigest()
+        digests[name] = hashlib.sha256(_kept(folder, before)).hexdigest()
         for path in {path for path in folder.rglob("*") if path.is_file()} - before:
             path.unlink()  # the next one may be the same object with other PDUs
     return digests
