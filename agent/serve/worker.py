@@ -88,12 +88,14 @@ def run_worker(settings: Settings, queue: str) -> None:
         for closed in tick.closed:
             log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
 
-    setup_logging.connect(_logging_is_set_up, weak=False)
+    def renew() -> None:
+        work_items.renew(ledger, owner, time.time(), frozenset(runner.at_hand))
+
     stop = threading.Event()
-    setup_logging.connect(lambda **_: None, weak=False)  # else Celery raises our own lines' least level with its own
+    setup_logging.connect(_logging_is_set_up, weak=False)
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
     _every(TICK_SECONDS, look, stop, log)
-    _every(work_items.RENEW_SECONDS, lambda: work_items.renew(ledger, owner, time.time()), stop, log)
+    _every(work_items.RENEW_SECONDS, renew, stop, log)
     _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
     _every(WATCH_SECONDS, watch.look, stop, log)
     auditor = Auditor(settings=settings, ledger=ledger, owner=owner)

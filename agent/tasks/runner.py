@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import structlog
@@ -51,6 +51,8 @@ class Runner:
     now: Callable[[], float]
     sleep: Callable[[float], None] = time.sleep
     closes_soon: Callable[[float, float], bool] = lambda _now, _seconds: False
+    at_hand: set[int] = field(default_factory=set)
+    """Work items whose step runs now: their leases are to be renewed."""
 
     def run(self, work_item_id: int) -> None:
         """Do every step of a work item that belongs to this queue, then wake the queue of the next one.
@@ -100,6 +102,7 @@ class Runner:
             work_item=item.id, study=item.study_instance_uid, step=str(item.step), attempt=item.attempts
         )
         started = self.now()
+        self.at_hand.add(item.id)
         try:
             self.steps[item.step](item, log)
         except LostLeaseError as error:
@@ -108,6 +111,8 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - the boundary that must survive: it logs, and moves the state
             self._after_fault(item, error, log)
             return False
+        finally:
+            self.at_hand.discard(item.id)
         log.info("step done", seconds=round(self.now() - started, 3))
         return True
 

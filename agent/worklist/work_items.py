@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -114,9 +115,15 @@ def claim(ledger: Ledger, work_item_id: int, owner: str, now: float, *, step: St
         return as_work_item(row)
 
 
-def renew(ledger: Ledger, owner: str, now: float) -> None:
-    """Renew every lease of one process; called from a thread of its own while a step runs."""
-    mine = (t.work_items.c.lease_owner == owner) & (t.work_items.c.state == State.IN_PROGRESS)
+def renew(ledger: Ledger, owner: str, now: float, at_hand: Collection[int]) -> None:
+    """Renew the leases of one process for the steps at hand; called from a thread of its own while they run.
+
+    Those alone: a step whose end could not be recorded, since the ledger was away, must come back when its lease ends.
+    """
+    if not at_hand:
+        return
+    w = t.work_items.c
+    mine = (w.lease_owner == owner) & (w.state == State.IN_PROGRESS) & w.id.in_(at_hand)
     with ledger.write() as connection:
         connection.execute(sa.update(t.work_items).where(mine).values(lease_until=now + LEASE_SECONDS))
 

@@ -310,8 +310,8 @@ def look_at_pages(agent: AgentProcess, studies: dict[str, str], search: Search) 
         assert fetch(agent, place, token=True)[0] == 200
     assert b"QID" not in fetch(agent, "/?q=QID-7731-Z", token=True)[1], "an id that was typed turns into its hash"
     wrong = fetch(agent, f"/studies/{studies['good']}/cancel", token=True, data=b"form=QID-7731-Z")
-    search.look("pages without", wrong[1])
-    search.look("pages without", fetch(agent, "/studies/1.2.3.4/none", token=True)[1])
+    search.look("pages with the token", wrong[1])
+    search.look("pages with the token", fetch(agent, "/studies/1.2.3.4/none", token=True)[1])
 
 
 def test_marks_are_found_where_they_are() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from agent.domain.errors import ArchiveError, NotFoundError
+from agent.domain.errors import ArchiveError, LedgerError, NotFoundError
 from agent.domain.work_item import State, Step, WorkItem
 from agent.tasks.runner import FRESH_SECONDS, Runner
 from agent.worklist import replay, work_items
@@ -242,3 +242,23 @@ def test_a_replay_begins_no_step_just_before_a_study_closes(steps: Steps) -> Non
     steps.runner(closes_soon=closes_soon).run(number)
     assert steps.done == [(2, Step.SCORE), (2, Step.REPORT)]
     assert steps.slept == pytest.approx(0.9, abs=0.05), "until half a second after it should have closed"
+
+
+def test_a_step_whose_end_could_not_be_recorded_comes_back(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger goes away while a step runs: the worker must not go on holding what it no longer does."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise LedgerError("away")
+
+    runner, held = steps.runner(), list[frozenset[int]]()
+    steps.faults = iter([LedgerError("away")])
+    steps.meanwhile = lambda: held.append(frozenset(runner.at_hand))
+    with monkeypatch.context() as patched:
+        patched.setattr(work_items, "give_back", away)
+        runner.run(1)
+    assert held == [frozenset({1})], "renewed while it runs"
+    assert runner.at_hand == set(), "and not after"
+    steps.scene.now += work_items.LEASE_SECONDS
+    work_items.renew(steps.scene.ledger, ME, steps.scene.now, frozenset(runner.at_hand))
+    runner.run(1)
+    assert state(steps)[2] is Step.DELIVER

@@ -51,7 +51,7 @@ def test_an_expired_lease_may_be_taken_and_the_first_owner_has_lost_it(closed: S
 def test_a_renewed_lease_may_not(closed: Scene) -> None:
     work_items.claim(closed.ledger, 1, "one", closed.now)
     closed.now += 10
-    work_items.renew(closed.ledger, "one", closed.now)
+    work_items.renew(closed.ledger, "one", closed.now, {1})
     closed.now += 10
     assert work_items.claim(closed.ledger, 1, "two", closed.now) is None
 
@@ -158,3 +158,11 @@ def test_named_leases(scene: Scene) -> None:
     assert leases.hold(scene.ledger, "ready:score:1", "two", now=10, seconds=10)
     assert leases.active(scene.ledger, "ready:score:", now=19) == ["ready:score:1"]
     assert leases.active(scene.ledger, "ready:score:", now=20) == []
+
+
+def test_a_lease_that_nobody_works_under_is_not_renewed(closed: Scene) -> None:
+    work_items.claim(closed.ledger, 1, "one", closed.now)
+    closed.now += work_items.LEASE_SECONDS - 1
+    work_items.renew(closed.ledger, "one", closed.now, frozenset())
+    closed.now += 1
+    assert work_items.claim(closed.ledger, 1, "two", closed.now) is not None
