@@ -135,6 +135,7 @@ def test_an_agent_is_watched(agent: AgentProcess) -> None:
     assert 'csd-code="grade"' in graded
     assert second in graded
     assert base64.b64encode(b"S3").decode() in graded
-    assert told(agent, "audit", "verify")["ok"]
+    (verified,) = told(agent, "audit", "verify")
+    assert verified["ok"]
     assert re.search(r"\bada\b", agent.log.read_text() + trail, re.IGNORECASE) is None, "no reader is named"
     assert agent.stop()[0] == 0
