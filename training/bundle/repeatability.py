@@ -18,7 +18,7 @@ from training.frames.data import prepared_view
 from training.metrics import bootstrap
 from training.phantom import Scanner, draw_patient
 
-PATIENTS: Final = 150
+PATIENTS: Final = 100
 SEED: Final = 737373
 """Of no experiment's data."""
 KNOBS: Final = ("gain_db", "tgc_sliders_db", "operator_gain", "operator_tgc", "operator_wall", "depth_cm", "focus_cm")
