@@ -49,7 +49,7 @@ def git(*arguments: str) -> str:
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the code of the release before."""
     newest = f"agent/worklist/migrations/versions/rev_{HEAD_REVISION}*.py"
-    added = git("log", "-1", "--diff-filter=A", "--format=%H", "--", newest)
+    added = git("log", "-1", "-m", "--first-parent", "--diff-filter=A", "--format=%H", "--", newest)
     revision = os.environ.get("UPGRADE_FROM") or f"{added}^"
     folder = tmp_path_factory.mktemp("before")
     git("archive", "--output", str(folder / "code.tar"), revision, "agent", "inference", "training")
