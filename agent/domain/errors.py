@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
+"""What reading a peer's data set may raise: attributes that are missing, of another kind, or broken off."""
 
 
 class AgentError(Exception):

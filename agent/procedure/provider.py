@@ -14,7 +14,7 @@ import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from agent.domain.errors import AgentError
+from agent.domain.errors import UNREADABLE, AgentError
 from agent.domain.procedure_step import OfferedStep
 from agent.domain.work_item import State
 from agent.procedure.attributes import UPS_PULL, UPS_QUERY, UPS_WATCH, offered_attributes
@@ -34,7 +34,6 @@ NO_EVENT_REPORTS: Final = 0xC315
 UNABLE_TO_PROCESS: Final = 0xC000
 _CHANGE_STATE, _CANCEL_REQUEST = 1, 2
 _SUBSCRIPTIONS: Final = (3, 4, 5)
-_UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class StepProvider:
         """Answer a C-FIND (PS3.4 CC.2.8)."""
         try:
             found = self._found(event)
-        except (AgentError, *_UNREADABLE) as error:
+        except (AgentError, *UNREADABLE) as error:
             _log("procedure steps cannot be listed", error)
             yield UNABLE_TO_PROCESS, None
             return

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from agent.domain.availability import AvailabilityNotice, AvailableInstance
-from agent.domain.errors import AgentError, IdentifierError
+from agent.domain.errors import UNREADABLE, AgentError, IdentifierError
 from agent.domain.identifiers import checked_uid, is_uid
 from agent.receive.services import Services
 from agent.receive.status import PROCESSING_FAILURE, SUCCESS
@@ -20,7 +20,6 @@ INSTANCE_AVAILABILITY_NOTIFICATION: Final = "1.2.840.10008.5.1.4.33"
 _INVALID_ATTRIBUTE_VALUE: Final = 0x0106  # PS3.7 Annex C
 _MISSING_ATTRIBUTE: Final = 0x0120
 _MOST_INSTANCES: Final = 100_000
-_UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
 
 
 def availability_service(take: Callable[[AvailabilityNotice], None]) -> Services:
@@ -41,7 +40,7 @@ def availability_service(take: Callable[[AvailabilityNotice], None]) -> Services
         except IdentifierError as error:
             log.warning("availability notification refused", cause=error.cause)
             return _INVALID_ATTRIBUTE_VALUE, None
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             log.warning("availability notification cannot be read", cause=type(error).__name__)
             return _MISSING_ATTRIBUTE, None
         try:

@@ -12,7 +12,7 @@ import structlog
 from pynetdicom import evt
 from pynetdicom.pdu_primitives import A_RELEASE
 
-from agent.domain.errors import AgentError, IdentifierError, LedgerError, MismatchError
+from agent.domain.errors import UNREADABLE, AgentError, IdentifierError, LedgerError, MismatchError
 from agent.domain.study import InstanceHeader, StoredFile
 from agent.receive.admission import Admission, Rejection, congestion, crowded
 from agent.receive.bounds import AlertHandler, Bounds, Doorkeeper, unheard
@@ -33,7 +33,6 @@ from agent.worklist.ledger import Ledger
 from agent.worklist.recording import Recorded
 
 _LOG: Final = structlog.get_logger("receive")
-_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
 
 
 @dataclass
@@ -163,7 +162,7 @@ class Handlers:
         """Pass a report of storage commitment on (PS3.4 J.3.3)."""
         try:
             report = report_of(event)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             self._log(event.assoc).warning("report of storage commitment cannot be read", cause=type(error).__name__)
             return PROCESSING_FAILURE, None
         status = self.on_commitment(report)
