@@ -44,7 +44,7 @@ format: setup ## put the code in its usual shape
 	$(BIN)/ruff format
 
 docs: setup ## write the generated pages
-	for page in settings.md delivery.md conformance.md sr-template.md; do $(BIN)/python -m agent.serve.reference $$page > docs/$$page || exit 1; done
+	for page in settings.md commands.md delivery.md conformance.md sr-template.md; do $(BIN)/python -m agent.cli.reference $$page > docs/$$page || exit 1; done
 
 docs-site: setup ## the manual as a site in build/site, strict
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

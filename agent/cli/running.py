@@ -15,7 +15,13 @@ from agent.cli.printing import print_entries, progress
 
 @click.command()
 @config_option
-@click.option("--role", type=click.Choice(["all", "listener", "worker", "web"]), default="all", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(["all", "listener", "worker", "web"]),
+    default="all",
+    show_default=True,
+    help="What this host runs; all also supervises an embedded broker.",
+)
 def serve(config: Path | None, role: str) -> int:
     """Receive, score, report and deliver until SIGTERM."""
     from agent.observe.logs import set_up_logging
@@ -63,7 +69,7 @@ def conformance(config: Path | None) -> int:
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the pictures go; default: a temporary folder.",
 )
-@click.option("--patients", type=click.IntRange(1, 100), default=12, show_default=True)
+@click.option("--patients", type=click.IntRange(1, 100), default=12, show_default=True, help="How many.")
 @json_option
 def demo(folder: Path | None, patients: int, as_json: bool) -> int:
     """Show the whole way: a dozen synthetic patients pushed to an agent of their own and read back from an archive."""
@@ -86,7 +92,12 @@ def migrate(config: Path | None) -> int:
 
 
 @click.command()
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Studies of this date and later; default: yesterday.")
+@click.option(
+    "--since",
+    metavar="YYYY-MM-DD",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Studies of this date and later; default: yesterday.",
+)
 @click.option("--all", "every", is_flag=True, help="Print every study, not only those that were missed.")
 @json_option
 @config_option

@@ -19,7 +19,9 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("study", metavar="[STUDY-UID]", required=False, type=StudyUid()),
         click.option("--state", help="As `worklist --state` takes it."),
         click.option("--reason", help="Beginning of the reason, e.g. delivery-failed."),
-        click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Made since this date (UTC)."),
+        click.option(
+            "--since", metavar="YYYY-MM-DD", type=click.DateTime(["%Y-%m-%d"]), help="Made since this date (UTC)."
+        ),
         click.option("--dry-run", is_flag=True, help="Only say which."),
         json_option,
         config_option,

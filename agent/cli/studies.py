@@ -17,7 +17,12 @@ from agent.domain.errors import NotFoundError
 @click.command()
 @click.argument("studies", metavar="STUDY-UID...", nargs=-1, type=StudyUid())
 @click.option("--from", "source", type=click.Choice(["spool", "archive"]), help="Default: the spool if it is whole.")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Every study received since this date (UTC).")
+@click.option(
+    "--since",
+    metavar="YYYY-MM-DD",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Every study received since this date (UTC).",
+)
 @click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Score with another bundle.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome and print it.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -53,7 +58,7 @@ def replay(
 
 @click.command()
 @click.option("--state", help="RECEIVING, SCHEDULED, 'IN PROGRESS', COMPLETED, CANCELED, held, withheld or failed.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many at most.")
 @json_option
 @config_option
 def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) -> int:

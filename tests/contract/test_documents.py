@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from agent.cli import cli
+from agent.cli.reference import PAGES
 from agent.receive.contexts import TRANSFER_SYNTAXES
 from agent.serve.conformance import conformance_statement
-from agent.serve.reference import PAGES
 from agent.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -51,3 +52,5 @@ def test_readme_names_every_command() -> None:
 def test_every_command_has_help() -> None:
     for name, command in cli.commands.items():
         assert command.help, name
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{name} {option.name}"

@@ -1,4 +1,4 @@
-"""Generated documentation: `python -m agent.serve.reference PAGE` writes one page of `PAGES`."""
+"""Generated documentation: `python -m agent.cli.reference PAGE` writes one page of `PAGES`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from agent.cli.commands_reference import commands_reference
 from agent.serve.conformance import conformance_statement
 from agent.serve.delivery_reference import delivery_reference
 from agent.serve.report_reference import report_reference
@@ -49,6 +50,7 @@ def _shown(value: object) -> str:
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "settings.md": settings_reference,
+    "commands.md": commands_reference,
     "delivery.md": delivery_reference,
     "conformance.md": lambda: conformance_statement(Settings()),
     "sr-template.md": report_reference,
