@@ -249,6 +249,9 @@ class Web(_Section):
     unblinded_token: str | None = Field(
         None, min_length=16, repr=False, description="another secret, for those who may see and release blinded results"
     )
+    upload_to: _Archive | None = Field(
+        None, description="our own listener, `AE@host:port`, for studies uploaded on the page; unset: none are taken"
+    )
     patient: Literal["hash", "initials", "none"] = Field(
         "hash", description="how the page shows a patient: a keyed hash of the id, initials, or not at all"
     )
@@ -315,6 +318,10 @@ def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (
             not is_loopback(web.host) and web.token is None,
             f"web.host = {web.host!r} serves beyond this machine without web.token; set one of 16 characters or more",
+        ),
+        (
+            web.upload_to is not None and web.token is None,
+            "web.upload_to takes studies from whoever knows web.token; set one of 16 characters or more",
         ),
         (
             (dicom.tls_cert is None) != (dicom.tls_key is None),

@@ -14,7 +14,7 @@ from agent.cli.models import model
 from agent.cli.options import NOTICE
 from agent.cli.running import conformance, demo, doctor, migrate, reconcile, serve
 from agent.cli.steering import cancel, release, retry
-from agent.cli.studies import replay, score, show, worklist
+from agent.cli.studies import push, replay, score, show, worklist
 from agent.cli.watching import drift_command, readers_command, shadow_group
 from agent.domain.errors import AgentError
 
@@ -47,7 +47,7 @@ def cli() -> None:
 
 _COMMANDS: Final = (
     (serve, doctor, conformance, demo, migrate, reconcile),
-    (replay, worklist, show, score),
+    (push, replay, worklist, show, score),
     (retry, cancel, release),
     (drift_command, shadow_group, readers_command),
     (model, audit),

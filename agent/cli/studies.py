@@ -113,3 +113,26 @@ def score(paths: tuple[Path, ...], as_json: bool, config: Path | None) -> int:
     if not found:
         raise NotFoundError("no DICOM instance was found under the given paths")
     return 0
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--to", metavar="AE@HOST:PORT", help="Another listener; default: that of the settings, on this machine.")
+@json_option
+@config_option
+def push(paths: tuple[Path, ...], to: str | None, as_json: bool, config: Path | None) -> int:
+    """Send DICOM files or folders to the listener by C-STORE, as a modality would: a line per study.
+
+    What is no DICOM file is passed over and told.
+    """
+    from agent.serve.pushing import listener_called, push_paths
+
+    settings = settings_of(config)
+    quiet_logs(settings)
+    try:
+        called = listener_called(settings, to)
+    except ValueError as error:
+        raise click.UsageError(f"--to {error}") from error
+    entries = push_paths(settings, called, paths, progress)
+    print_entries(entries, as_json, ("study_instance_uid", "stored", "refused"))
+    return int(not entries or any(entry["refused"] for entry in entries))

@@ -6,6 +6,7 @@ import time
 
 from agent.deliver.proof import take_report
 from agent.domain.errors import LedgerError
+from agent.domain.identifiers import Peer
 from agent.orders.check_order import OrderChecker
 from agent.receive.bounds import Bounds
 from agent.receive.commitment import CommitmentHandler, CommitmentReport, nobody_asked
@@ -68,7 +69,7 @@ def listener_of(settings: Settings, owner: str) -> ListenerConfig:
         ae_title=dicom.ae_title,
         host=dicom.host,
         port=dicom.port,
-        peers=dicom.peers,
+        peers=_callers(settings),
         archives=(*settings.results.destinations, *query),
         max_associations=dicom.max_associations,
         max_associations_per_peer=dicom.max_associations_per_peer,
@@ -84,6 +85,14 @@ def listener_of(settings: Settings, owner: str) -> ListenerConfig:
         owner=owner,
         receive_path=dicom.receive_path,
     )
+
+
+def _callers(settings: Settings) -> tuple[Peer, ...]:
+    """Who may call: where anybody is named, and studies are uploaded on the page, ourselves as well."""
+    dicom, upload = settings.dicom, settings.web.upload_to
+    if not dicom.peers or upload is None:
+        return dicom.peers
+    return (*dicom.peers, Peer(ae_title=dicom.ae_title, host=upload.host))
 
 
 def commitments_of(ledger: Ledger) -> CommitmentHandler:

@@ -12,11 +12,13 @@ from agent import __version__
 from agent.serve.acting import act
 from agent.serve.auditing import note_operator
 from agent.serve.context import GIGABYTE, layout_of, ledger_of
+from agent.serve.pushing import push_file
 from agent.serve.readiness import readiness
 from agent.serve.releasing import SEEN, note
 from agent.serve.watching import watching_of
 from agent.settings import Settings
 from agent.web.app import WebContext, make_app
+from agent.web.uploads import Inlet
 
 
 def run_page(settings: Settings, stop: threading.Event) -> None:
@@ -36,6 +38,7 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         act=lambda action, study, dry_run: act(settings, action, study, dry_run=dry_run),
         watching=watching_of(settings, ledger),
         note=partial(note_operator, settings, ledger),
+        inlet=_inlet_of(settings),
     )
     config = uvicorn.Config(
         make_app(context),
@@ -54,3 +57,16 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
     server.should_exit = True
     thread.join(3.0)
     structlog.get_logger("web").info("page ended")
+
+
+def _inlet_of(settings: Settings) -> Inlet | None:
+    """Make what takes uploads, where they are wanted."""
+    to = settings.web.upload_to
+    if to is None:
+        return None
+    return Inlet(
+        folder=layout_of(settings).incoming,
+        max_bytes=int(settings.dicom.max_object_gb * GIGABYTE),
+        least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
+        push=lambda path: push_file(settings, to, path),
+    )

@@ -13,6 +13,7 @@ from agent.domain.study import Instance
 from agent.score.score_study import ScoreLimits, score_study
 from agent.serve.bundles import predictors_of
 from agent.settings import Settings
+from agent.store.layout import files_under
 from agent.store.part_ten import read_file_header
 
 Source = tuple[Instance, Path]
@@ -29,7 +30,7 @@ def score_paths(
         The score part of the contract's JSON, one a study.
     """
     studies: dict[str, list[Source]] = {}
-    for path in _files(paths):
+    for path in files_under(paths):
         try:
             instance = _instance(path)
         except AgentError as error:
@@ -55,11 +56,6 @@ def score_paths(
             "model": told["model"],
             "results": [],
         }
-
-
-def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
-    for path in paths:
-        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def _instance(path: Path) -> Instance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,3 +85,12 @@ class Layout:
     def result_folder(self, result_key: str) -> Path:
         """Folder of everything made for one result key."""
         return self.results / result_key[:2] / result_key
+
+
+def files_under(paths: Sequence[Path]) -> list[Path]:
+    """List files, and those in folders however deep, each folder in the order of its names."""
+    return [
+        file
+        for path in paths
+        for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
+    ]

@@ -25,6 +25,7 @@ from agent.web.grading import Grading
 from agent.web.patients import Patients, PatientShown
 from agent.web.session import Session, form_of
 from agent.web.study_page import StudyPage
+from agent.web.uploads import Inlet, Uploads
 from agent.web.view_pictures import ViewPictures
 from agent.web.watch_page import WatchPage
 from agent.web.words import clock
@@ -71,6 +72,8 @@ class WebContext:
         What `/watch` and the metrics say of the model.
     note
         Writes what somebody did here into log and audit trail.
+    inlet
+        Where uploaded studies go; None: none are taken.
     """
 
     ledger: Ledger
@@ -84,6 +87,7 @@ class WebContext:
     act: Act
     watching: Watching
     note: Note
+    inlet: Inlet | None = None
     unblinded_token: str | None = None
     on_unblinded: Callable[[str, str], None] = lambda _study, _peer: None
 
@@ -94,6 +98,7 @@ def make_app(context: WebContext) -> Starlette:
     session = Session(token=context.token, secret=secret, unblinded_token=context.unblinded_token)
     templates = Jinja2Templates(directory=_HERE / "templates")
     templates.env.globals["version"] = context.version
+    templates.env.globals["uploads"] = context.inlet is not None and session.may_act
     templates.env.filters["clock"] = clock
     patients = Patients(ledger=context.ledger, layout=context.layout, shown=context.patient, secret=secret)
     worklist = WorklistPage(context.ledger, patients, session, templates, context.quiet_seconds)
@@ -103,6 +108,7 @@ def make_app(context: WebContext) -> Starlette:
     pictures = ViewPictures(context.ledger, context.layout, session)
     actions = Actions(context.act, session, templates, context.note)
     grading = Grading(context.ledger, session, templates, secret, context.note, context.watching.forget)
+    uploads = Uploads(context.inlet, session, templates, context.note)
     watch = WatchPage(context.watching, templates)
     api = Api(context.ledger, context.layout, context.ready, context.least_free_bytes, context.watching, session)
 
@@ -132,6 +138,7 @@ def make_app(context: WebContext) -> Starlette:
             Route("/studies/{uid}/grade", grading.answer, methods=["GET", "POST"]),
             Route("/studies/{uid}/{action}", actions.answer, methods=["GET", "POST"]),
             Route("/watch", watch.answer),
+            Route("/upload", uploads.answer, methods=["GET", "POST"]),
             Route("/api/worklist", api.worklist),
             Route("/api/studies/{uid}", api.study),
             Route("/healthz", api.health),

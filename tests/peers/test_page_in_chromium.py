@@ -65,6 +65,7 @@ def browser(
     chromium = peer_tool("chromium")
     dicom_port, web_port = free_port(), free_port()
     settings = {"AGENT_WEB__TOKEN": TOKEN, "AGENT_WEB__PATIENT": "initials"}
+    settings["AGENT_WEB__UPLOAD_TO"] = f"STEATOSIS@127.0.0.1:{dicom_port}"
     home = tmp_path_factory.mktemp("page") / "agent"
     agent = AgentProcess(home, dicom_port=dicom_port, web_port=web_port, settings=settings)
     agent.token = TOKEN
@@ -96,11 +97,11 @@ def _shot(page: Any, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["worklist", "study", "confirm", "login", "watch", "grade"])
+@pytest.mark.parametrize("which", ["worklist", "study", "confirm", "login", "watch", "grade", "upload"])
 def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, which: str) -> None:
     study = f"/studies/{browser.studies[1]}"
     paths = {"worklist": "/", "study": study, "confirm": f"{study}/replay", "login": "/login"}
-    path = (paths | {"watch": "/watch", "grade": f"{study}/grade"})[which]
+    path = (paths | {"watch": "/watch", "grade": f"{study}/grade", "upload": "/upload"})[which]
     page = browser.page(path, scheme=scheme)
     for image in page.locator("img").all():
         image.scroll_into_view_if_needed()
@@ -207,3 +208,22 @@ def test_the_worklist_renews_itself(browser: Browser) -> None:
     page = browser.page("/")
     before = page.inner_text('[data-live="told"]')
     page.wait_for_function("before => document.querySelector('[data-live=told]').innerText !== before", arg=before)
+
+
+def test_a_study_is_uploaded_and_followed_to_its_page(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(9, seed=3, when=datetime(2026, 11, 24, 9, tzinfo=UTC))
+    files = [tmp_path / "letter.txt"]
+    files[0].write_text("not DICOM")
+    for ds in study.instances:
+        files.append(tmp_path / f"{ds.SOPInstanceUID}.dcm")
+        ds.save_as(files[-1], enforce_file_format=True)
+    page = browser.page("/")
+    page.get_by_role("link", name="Upload").click()
+    page.get_by_label("Choose files").set_input_files(files)
+    page.wait_for_function("() => document.querySelector('[data-told]').innerText.startsWith('All')")
+    assert f"All {len(files)} files done, 1 not taken." in page.inner_text("[data-told]")
+    assert "letter.txt: no DICOM object" in page.inner_text("[data-faults]")
+    _shot(page, tmp_path, "upload-done")
+    page.get_by_role("link", name=study.study_instance_uid).click()
+    page.wait_for_selector(".state.s-done", timeout=120_000)
+    assert [fault for fault in page.faults if "415" not in fault] == []  # the browser's own line about the letter

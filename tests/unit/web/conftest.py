@@ -15,6 +15,7 @@ from agent.watch.drift import Window
 from agent.watch.watching import Live, Watching
 from agent.web.app import WebContext, make_app
 from agent.web.patients import PatientShown
+from agent.web.uploads import Inlet
 from tests.unit.worklist.conftest import BUNDLE, Scene, scene  # noqa: F401 - a fixture
 
 MakeClient = Callable[..., TestClient]
@@ -48,6 +49,7 @@ def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F81
         patient: PatientShown = "hash",
         shadow: Any = None,
         unblinded_token: str | None = None,
+        inlet: Inlet | None = None,
     ) -> TestClient:
         context = WebContext(
             ledger=scene.ledger,
@@ -69,6 +71,7 @@ def client(scene: Scene, tmp_path: Path, acts: Acts) -> MakeClient:  # noqa: F81
             ),
             note=lambda action, study, host, details: acts.noted.append((action, study, host, dict(details))),
             unblinded_token=unblinded_token,
+            inlet=inlet,
             on_unblinded=lambda study, peer: acts.seen.append((study, peer)),
         )
         return TestClient(make_app(context), follow_redirects=False, base_url="http://127.0.0.1:8080")
