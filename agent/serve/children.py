@@ -14,7 +14,7 @@ import structlog
 
 from agent.domain.errors import AgentError, LedgerError, SettingsError
 from agent.observe.logs import set_up_logging
-from agent.serve.context import broker_of, layout_of, ledger_of, owner_of
+from agent.serve.composition.context import broker_of, layout_of, ledger_of, owner_of
 from agent.serve.supervisor import WRONG_SETTINGS, ChildSpec
 from agent.settings import Settings, load_settings
 
@@ -55,7 +55,7 @@ def children_of(settings: Settings, role: str, config: Path | None) -> list[Chil
 
 
 def _broker(settings: Settings) -> ChildSpec:
-    from agent.serve.broker import broker_command, socket_path
+    from agent.serve.composition.broker import broker_command, socket_path
 
     folder = layout_of(settings).broker
     return ChildSpec(
@@ -98,10 +98,10 @@ def _run(settings: Settings, name: str) -> None:
 
 def _run_listener(settings: Settings, name: str) -> None:
     from agent.receive.listener import Listener
-    from agent.serve.auditing import alerts_of, write_alerts
-    from agent.serve.dicom import commitments_of, files_of, listener_of
+    from agent.serve.composition.auditing import alerts_of, write_alerts
+    from agent.serve.composition.dicom import commitments_of, files_of, listener_of
+    from agent.serve.composition.standards import services_of
     from agent.serve.readiness import READY_SECONDS, say_ready
-    from agent.serve.standards import services_of
 
     stop = _stopped_by_sigterm()
     ledger, owner = ledger_of(settings), owner_of(settings, name)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import redis
 
 from agent.domain.errors import LedgerError
-from agent.serve.context import GIGABYTE, broker_of
+from agent.serve.composition.context import GIGABYTE, broker_of
 from agent.settings import Settings
 from agent.worklist import leases
 from agent.worklist.ledger import Ledger

@@ -12,10 +12,10 @@ import structlog
 
 from agent.domain.errors import LedgerError, SettingsError
 from agent.observe.audit.messages import START, STOP
-from agent.serve.auditing import note_activity
-from agent.serve.bundles import bundle_digest_of, shadow_of
 from agent.serve.children import children_of
-from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
+from agent.serve.composition.auditing import note_activity
+from agent.serve.composition.bundles import bundle_digest_of, shadow_of
+from agent.serve.composition.context import check_tls, installation_of, layout_of, ledger_of
 from agent.serve.housekeeping import collect_temporaries
 from agent.serve.supervisor import Supervisor, lock_folder
 from agent.settings import Settings
@@ -91,7 +91,7 @@ def _take_back(settings: Settings, ledger: Ledger) -> None:
 def _rebuild(settings: Settings, ledger: Ledger, role: str) -> None:
     """Make rows again for files that a power cut left without one; listeners may receive meanwhile."""
     from agent.receive.rebuild import rebuild  # slow to load: the listeners have been started before
-    from agent.serve.dicom import files_of
+    from agent.serve.composition.dicom import files_of
 
     if role == "all":
         rebuilt = rebuild(ledger, files_of(settings), group_by=settings.study.group_by, now=time.time())

@@ -10,7 +10,7 @@ import pytest
 from agent.cli import cli
 from agent.cli.reference import PAGES
 from agent.receive.contexts import TRANSFER_SYNTAXES
-from agent.serve.conformance import conformance_statement
+from agent.serve.documents.conformance import conformance_statement
 from agent.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from agent.domain.errors import ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive, Peer
-from agent.serve.pushing import listener_called, push_file, push_paths
+from agent.serve.commands.pushing import listener_called, push_file, push_paths
 from agent.settings import Settings, load_settings
 from agent.web.uploads import Inlet
 from tests.unit.receive.reception import STUDY, Reception, instance

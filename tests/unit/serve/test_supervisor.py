@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from agent.domain.errors import SettingsError
-from agent.serve.broker import broker_command, broker_url, socket_path
 from agent.serve.children import children_of
+from agent.serve.composition.broker import broker_command, broker_url, socket_path
 from agent.serve.serve import check_port
 from agent.serve.supervisor import ChildSpec, Supervisor, lock_folder
 from agent.settings import load_settings

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.domain.work_item import CANCELED_BY_OPERATOR, SUPERSEDED, Cause, State, Step
-from agent.serve import commands
-from agent.serve.commands import Choice, cancel_work_items, retry_work_items
+from agent.serve.commands import steering
+from agent.serve.commands.steering import Choice, cancel_work_items, retry_work_items
 from agent.settings import Settings
 from agent.worklist import reading, replay, work_items
 from tests.unit.worklist.conftest import BUNDLE, Scene
@@ -21,8 +21,8 @@ FAILED = replace(ANY, state="failed")
 
 @pytest.fixture
 def settings(scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
-    monkeypatch.setattr(commands, "kept_ledger_of", lambda _settings: scene.ledger)
-    monkeypatch.setattr(commands, "bundle_digest_of", lambda _folder: BUNDLE)
+    monkeypatch.setattr(steering, "kept_ledger_of", lambda _settings: scene.ledger)
+    monkeypatch.setattr(steering, "bundle_digest_of", lambda _folder: BUNDLE)
     return Settings.model_validate({"storage": {"data_dir": tmp_path}})
 
 

@@ -16,7 +16,7 @@ from agent.domain.errors import AgentError
 from agent.domain.identifiers import Archive
 from agent.scu.association import MOST_CONTEXTS, AssociationGoneError, Context, associate
 from agent.scu.config import ScuConfig
-from agent.serve.dicom import scu_of
+from agent.serve.composition.dicom import scu_of
 from agent.settings import Settings
 from agent.store.layout import files_under
 from agent.store.part_ten import read_file_header
