@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import psutil
 import pytest
 
 from tests.load.fuzz_pdus import echo
@@ -113,7 +112,7 @@ def one_of_many(port: int, number: int, told: Counter[str]) -> None:
 
 def standing(receiver: Agent) -> dict[str, int]:
     """What the listeners hold, once nobody calls any more."""
-    listeners = [psutil.Process(pid) for pid in receiver.roots()]
+    listeners = receiver.listeners()
     return {
         "descriptors": sum(one.num_fds() for one in listeners),
         "threads": sum(one.num_threads() for one in listeners),
