@@ -20,7 +20,7 @@ def audit() -> None:
 @config_option
 def audit_verify(as_json: bool, config: Path | None) -> int:
     """Follow the chain of the whole trail; the head that it prints, noted elsewhere, proves everything before."""
-    from agent.serve.auditing import verify_trail
+    from agent.serve.composition.auditing import verify_trail
 
     entry = verify_trail(settings_of(config))
     print_entries([entry], as_json, ("ok", "records", "first", "torn", "fault", "head"))
@@ -33,7 +33,7 @@ def audit_verify(as_json: bool, config: Path | None) -> int:
 @config_option
 def audit_export(after: int, as_json: bool, config: Path | None) -> int:
     """Print the messages, XML of DICOM PS3.15 A.5, one a line; with --json with number and hashes."""
-    from agent.serve.auditing import export_trail
+    from agent.serve.composition.auditing import export_trail
 
     for record in export_trail(settings_of(config), after):
         click.echo(record.line().decode().rstrip() if as_json else record.message)

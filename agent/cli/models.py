@@ -20,7 +20,7 @@ def model() -> None:
 @config_option
 def model_list(as_json: bool, config: Path | None) -> int:
     """List the configured, the shipped and the installed bundles."""
-    from agent.serve.models import list_bundles
+    from agent.serve.commands.models import list_bundles
 
     print_entries(
         list_bundles(settings_of(config)), as_json, ("name", "version", "members", "digest", "folder", "configured")
@@ -34,7 +34,7 @@ def model_list(as_json: bool, config: Path | None) -> int:
 @config_option
 def model_verify(folder: Path | None, as_json: bool, config: Path | None) -> int:
     """Check a bundle's digests, and its golden vectors on this machine."""
-    from agent.serve.models import verify_bundle
+    from agent.serve.commands.models import verify_bundle
 
     entry = verify_bundle(settings_of(config), folder)
     print_entries([entry], as_json, ("name", "version", "backend", "precision", "ok", "worst"))
@@ -47,7 +47,7 @@ def model_verify(folder: Path | None, as_json: bool, config: Path | None) -> int
 @config_option
 def model_compile(folder: Path | None, as_json: bool, config: Path | None) -> int:
     """Build a bundle for this machine, try every engine, and remember the fastest that agrees."""
-    from agent.serve.models import compile_bundle
+    from agent.serve.commands.models import compile_bundle
 
     entry = compile_bundle(settings_of(config), folder, progress)
     print_entries([entry], as_json, ("name", "version", "backend", "precision", "ok"))
@@ -60,7 +60,7 @@ def model_compile(folder: Path | None, as_json: bool, config: Path | None) -> in
 @config_option
 def model_install(folder: Path, as_json: bool, config: Path | None) -> int:
     """Check a bundle and copy it into the data folder."""
-    from agent.serve.models import install_bundle
+    from agent.serve.commands.models import install_bundle
 
     entry = install_bundle(settings_of(config), folder)
     print_entries([entry], as_json, ("name", "version", "members", "digest", "folder"))

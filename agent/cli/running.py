@@ -34,7 +34,7 @@ def serve(config: Path | None, role: str) -> int:
 @config_option
 def doctor(deep: bool, as_json: bool, config: Path | None) -> int:
     """Probe archives, broker, ledger, disk and model; say the true cause of each fault."""
-    from agent.serve.doctor import examine
+    from agent.serve.commands.doctor import examine
 
     settings = settings_of(config)
     quiet_logs(settings)
@@ -53,7 +53,7 @@ def doctor(deep: bool, as_json: bool, config: Path | None) -> int:
 @config_option
 def conformance(config: Path | None) -> int:
     """Write the DICOM Conformance Statement of the configuration, as Markdown."""
-    from agent.serve.conformance import conformance_statement
+    from agent.serve.documents.conformance import conformance_statement
 
     click.echo(conformance_statement(settings_of(config)), nl=False)
     return 0
@@ -78,7 +78,7 @@ def demo(folder: Path | None, patients: int, as_json: bool) -> int:
 @config_option
 def migrate(config: Path | None) -> int:
     """Bring the ledger to this version's tables; before an upgrade of several hosts. `serve` does it by itself."""
-    from agent.serve.context import ledger_of
+    from agent.serve.composition.context import ledger_of
 
     settings = settings_of(config)
     quiet_logs(settings)
@@ -97,8 +97,8 @@ def reconcile(since: datetime | None, every: bool, as_json: bool, config: Path |
 
     The exit status is 1 where a study was missed: run it once a day.
     """
-    from agent.serve.reconciling import MISSED
-    from agent.serve.reconciling import reconcile as compare
+    from agent.serve.commands.reconciling import MISSED
+    from agent.serve.commands.reconciling import reconcile as compare
 
     settings = settings_of(config)
     quiet_logs(settings)

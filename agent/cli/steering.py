@@ -38,7 +38,7 @@ def _choice(kind: type[Any], chosen: dict[str, Any]) -> Any:
 @_filters
 def retry(config: Path | None, as_json: bool, **chosen: Any) -> int:
     """Make new work items for failed or canceled ones, with the same result key."""
-    from agent.serve.commands import Choice, retry_work_items
+    from agent.serve.commands.steering import Choice, retry_work_items
 
     entries = retry_work_items(settings_of(config), _choice(Choice, chosen))
     print_entries(entries, as_json, ("study_instance_uid", "work_item", "retried", "state"))
@@ -49,7 +49,7 @@ def retry(config: Path | None, as_json: bool, **chosen: Any) -> int:
 @_filters
 def cancel(config: Path | None, as_json: bool, **chosen: Any) -> int:
     """End work items in any state that is not final."""
-    from agent.serve.commands import Choice, cancel_work_items
+    from agent.serve.commands.steering import Choice, cancel_work_items
 
     entries = cancel_work_items(settings_of(config), _choice(Choice, chosen))
     print_entries(entries, as_json, ("study_instance_uid", "work_item", "state"))
@@ -64,7 +64,7 @@ def cancel(config: Path | None, as_json: bool, **chosen: Any) -> int:
 @config_option
 def release(study: str | None, every: bool, dry_run: bool, as_json: bool, config: Path | None) -> int:
     """Release blinded results: they are sent to their archives and shown. Released ones are passed over."""
-    from agent.serve.releasing import release_results
+    from agent.serve.commands.releasing import release_results
 
     if (study is None) != every:
         raise click.UsageError("name one STUDY-UID, or give --all")

@@ -37,7 +37,7 @@ def replay(
 
     The same instances and model make no new object: what the archive lacks is sent again, byte for byte.
     """
-    from agent.serve.replays import ReplayRequest, replay_studies
+    from agent.serve.commands.replays import ReplayRequest, replay_studies
 
     if not studies and since is None:
         raise click.UsageError("name a STUDY-UID, or give --since")
@@ -58,7 +58,7 @@ def replay(
 @config_option
 def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) -> int:
     """List the work items, newest first."""
-    from agent.serve.context import kept_ledger_of
+    from agent.serve.composition.context import kept_ledger_of
     from agent.worklist import reading
 
     if state is not None and state not in reading.FILTERS:
@@ -77,8 +77,8 @@ def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) 
 @config_option
 def show(study: str, unblind: bool, as_json: bool, config: Path | None) -> int:
     """Say everything known of a study; the result of a blinded one only with --unblind."""
-    from agent.serve.context import kept_ledger_of
-    from agent.serve.releasing import SEEN, note
+    from agent.serve.commands.releasing import SEEN, note
+    from agent.serve.composition.context import kept_ledger_of
     from agent.worklist import reading
 
     settings = settings_of(config)
@@ -96,7 +96,7 @@ def show(study: str, unblind: bool, as_json: bool, config: Path | None) -> int:
 @config_option
 def score(paths: tuple[Path, ...], as_json: bool, config: Path | None) -> int:
     """Score DICOM files or folders without network, ledger or queue: one JSON line per study."""
-    from agent.serve.score_files import score_paths
+    from agent.serve.commands.score_files import score_paths
 
     del as_json  # one JSON line per study either way; the option is taken for uniformity
     settings = settings_of(config)

@@ -20,7 +20,7 @@ def drift_command(every: bool, as_json: bool, config: Path | None) -> int:
 
     The exit status is 1 where a figure has drifted from its own beginning: run it once a day.
     """
-    from agent.serve.watching import drift_entries, drift_told
+    from agent.serve.composition.watching import drift_entries, drift_told
 
     settings = settings_of(config)
     quiet_logs(settings)
@@ -43,8 +43,8 @@ def shadow_group() -> None:
 @config_option
 def shadow_report_command(as_json: bool, config: Path | None) -> int:
     """Say how the shadow bundle agrees with the live one: grades, fat fractions, and the studies where they differ."""
-    from agent.serve.agreement_told import shadow_told
-    from agent.serve.watching import shadow_report
+    from agent.serve.commands.agreement_told import shadow_told
+    from agent.serve.composition.watching import shadow_report
 
     settings = settings_of(config)
     quiet_logs(settings)
@@ -58,8 +58,8 @@ def shadow_report_command(as_json: bool, config: Path | None) -> int:
 @config_option
 def readers_command(as_json: bool, config: Path | None) -> int:
     """Say how readers' grades agree with the reported ones: over all, by month and by reader."""
-    from agent.serve.agreement_told import readers_told
-    from agent.serve.watching import readers_report_of
+    from agent.serve.commands.agreement_told import readers_told
+    from agent.serve.composition.watching import readers_report_of
 
     settings = settings_of(config)
     quiet_logs(settings)

@@ -20,7 +20,7 @@ import structlog
 
 from agent.domain.errors import AgentError, LedgerError, SettingsError
 from agent.observe.logs import set_up_logging
-from agent.serve.context import broker_of, layout_of, ledger_of, owner_of
+from agent.serve.composition.context import broker_of, layout_of, ledger_of, owner_of
 from agent.serve.supervisor import FORKED_NAME, WRONG_SETTINGS, ChildSpec
 from agent.settings import Settings, load_settings
 
@@ -79,7 +79,7 @@ def _listeners(settings: Settings, config: Path | None, port: SharedPort | None)
 
 
 def _broker(settings: Settings) -> ChildSpec:
-    from agent.serve.broker import broker_command, socket_path
+    from agent.serve.composition.broker import broker_command, socket_path
 
     folder = layout_of(settings).broker
     return ChildSpec(
@@ -134,10 +134,10 @@ def _worker(settings: Settings, name: str) -> None:
 
 def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
     from agent.receive.listener import Listener
-    from agent.serve.auditing import alerts_of, write_alerts
-    from agent.serve.dicom import commitments_of, files_of, listener_of
+    from agent.serve.composition.auditing import alerts_of, write_alerts
+    from agent.serve.composition.dicom import commitments_of, files_of, listener_of
+    from agent.serve.composition.standards import services_of
     from agent.serve.readiness import READY_SECONDS, say_ready
-    from agent.serve.standards import services_of
 
     stop = _stopped_by_sigterm()
     ledger, owner = ledger_of(settings), owner_of(settings, name)

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 import structlog
 
 from agent.observe.audit import messages as m
-from agent.serve.auditing import scribe_of
-from agent.serve.context import GIGABYTE, layout_of
-from agent.serve.dicom import scu_of
+from agent.serve.composition.auditing import scribe_of
+from agent.serve.composition.context import GIGABYTE, layout_of
+from agent.serve.composition.dicom import scu_of
 from agent.settings import Settings
 from agent.store.layout import Layout
 from agent.tasks.retention import Retention

@@ -9,12 +9,12 @@ import structlog
 import uvicorn
 
 from agent import __version__
-from agent.serve.acting import act
-from agent.serve.auditing import note_operator
-from agent.serve.context import GIGABYTE, layout_of, ledger_of
+from agent.serve.commands.acting import act
+from agent.serve.commands.releasing import SEEN, note
+from agent.serve.composition.auditing import note_operator
+from agent.serve.composition.context import GIGABYTE, layout_of, ledger_of
+from agent.serve.composition.watching import watching_of
 from agent.serve.readiness import readiness
-from agent.serve.releasing import SEEN, note
-from agent.serve.watching import watching_of
 from agent.settings import Settings
 from agent.web.app import WebContext, make_app
 

@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 from agent.domain.errors import LedgerError
-from agent.serve.context import GIGABYTE, broker_of
+from agent.serve.composition.context import GIGABYTE, broker_of
 from agent.settings import Settings
 from agent.worklist import leases
 from agent.worklist.ledger import Ledger

@@ -9,9 +9,9 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from agent.serve.conformance import conformance_statement
-from agent.serve.delivery_reference import delivery_reference
-from agent.serve.report_reference import report_reference
+from agent.serve.documents.conformance import conformance_statement
+from agent.serve.documents.delivery_reference import delivery_reference
+from agent.serve.documents.report_reference import report_reference
 from agent.settings import Settings
 
 _HEAD = """# Settings

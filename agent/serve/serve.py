@@ -16,11 +16,11 @@ from agent.observe.audit.messages import START, STOP
 from agent.receive.listener import load
 from agent.receive.rebuild import rebuild
 from agent.receive.sharing import SharedPort
-from agent.serve.auditing import note_activity
-from agent.serve.bundles import bundle_digest_of, shadow_of
 from agent.serve.children import children_of, told_end
-from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
-from agent.serve.dicom import files_of
+from agent.serve.composition.auditing import note_activity
+from agent.serve.composition.bundles import bundle_digest_of, shadow_of
+from agent.serve.composition.context import check_tls, installation_of, layout_of, ledger_of
+from agent.serve.composition.dicom import files_of
 from agent.serve.housekeeping import collect_temporaries
 from agent.serve.supervisor import Supervisor, lock_folder
 from agent.settings import Settings

@@ -12,8 +12,8 @@ import structlog
 
 from agent.domain.errors import AgentError, SettingsError
 from agent.score.score_study import ScoreLimits
-from agent.serve.bundles import bundle_digest_of, shadow_of
-from agent.serve.context import layout_of, ledger_of, owner_of
+from agent.serve.composition.bundles import bundle_digest_of, shadow_of
+from agent.serve.composition.context import layout_of, ledger_of, owner_of
 from agent.settings import Settings
 from agent.tasks.shadow import ShadowScoring
 from agent.worklist import leases

@@ -17,10 +17,10 @@ from kombu.exceptions import OperationalError
 
 from agent.domain.errors import AgentError
 from agent.domain.work_item import Step
-from agent.serve.auditing import AUDIT_SECONDS, Auditor
 from agent.serve.broker_watch import WATCH_SECONDS, BrokerWatch, StepsAtHand, end_worker, running_broker
-from agent.serve.bundles import bundle_digest_of, predictors_of
-from agent.serve.context import (
+from agent.serve.composition.auditing import AUDIT_SECONDS, Auditor
+from agent.serve.composition.bundles import bundle_digest_of, predictors_of
+from agent.serve.composition.context import (
     blinded_of,
     broker_of,
     destinations_of,
@@ -30,10 +30,10 @@ from agent.serve.context import (
     owner_of,
     patience_of,
 )
+from agent.serve.composition.observing import READER_REPORTS_SECONDS, look_for_grades, observer_of
+from agent.serve.composition.standards import perform
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
-from agent.serve.observing import READER_REPORTS_SECONDS, look_for_grades, observer_of
 from agent.serve.readiness import say_ready
-from agent.serve.standards import perform
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
 from agent.worklist import work_items
@@ -185,8 +185,8 @@ def _score_steps(
 def _deliver_steps(
     settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
 ) -> Mapping[Step, StepFunction]:
-    from agent.serve.dicom import orders_of, scu_of
-    from agent.serve.messaging import senders_of
+    from agent.serve.composition.dicom import orders_of, scu_of
+    from agent.serve.composition.messaging import senders_of
     from agent.tasks.deliver import DeliverStep
 
     layout = layout_of(settings)
@@ -207,7 +207,7 @@ def _deliver_steps(
 def _retrieve_steps(
     settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
 ) -> Mapping[Step, StepFunction]:
-    from agent.serve.dicom import retrieve_of
+    from agent.serve.composition.dicom import retrieve_of
     from agent.tasks.retrieve import RetrieveStep
 
     retrieve = RetrieveStep(

@@ -33,7 +33,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import ComprehensiveSRStorage
 
 from agent.demo.patients import SyntheticStudy
-from agent.serve.broker import broker_url
+from agent.serve.composition.broker import broker_url
 from tests.support.agent_process import AgentProcess, wait_until
 from tests.support.many_studies import another
 from tests.unit.deliver.wayward_archive import Manners, WaywardArchive

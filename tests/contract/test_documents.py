@@ -8,7 +8,7 @@ import pytest
 
 from agent.cli import cli
 from agent.receive.contexts import TRANSFER_SYNTAXES
-from agent.serve.conformance import conformance_statement
+from agent.serve.documents.conformance import conformance_statement
 from agent.serve.reference import PAGES
 from agent.settings import Settings, load_settings
 

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import insert, update
 
 from agent.domain.results import DeliveryState
-from agent.serve.comparison import compared
+from agent.serve.commands.comparison import compared
 from agent.serve.housekeeping import collect_temporaries
 from agent.tasks.retention import Retention
 from agent.worklist import retention

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.receive.listener import Listener, ListenerConfig
-from agent.serve.dicom import commitments_of
+from agent.serve.composition.dicom import commitments_of
 from agent.store.durable import make_directory
 from agent.store.instance_files import InstanceFiles
 from agent.worklist.grouping import GroupBy

@@ -20,8 +20,8 @@ import pytest
 from agent.domain.errors import SettingsError
 from agent.receive.sharing import SharedPort
 from agent.serve import supervisor
-from agent.serve.broker import broker_command, broker_url, socket_path
 from agent.serve.children import children_of
+from agent.serve.composition.broker import broker_command, broker_url, socket_path
 from agent.serve.supervisor import ChildSpec, Supervisor, lock_folder
 from agent.settings import load_settings
 from tests.support.agent_process import wait_until

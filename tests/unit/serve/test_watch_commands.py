@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 
 from agent.cli import cli
 from agent.domain.errors import AgentError, SettingsError
-from agent.serve.auditing import note_operator, trail_of, verify_trail
-from agent.serve.bundles import shadow_of
 from agent.serve.children import children_of
+from agent.serve.composition.auditing import note_operator, trail_of, verify_trail
+from agent.serve.composition.bundles import shadow_of
 from agent.settings import SHIPPED_BUNDLE, Settings, load_settings
 from inference.bundle import read_digest
 from inference.reference import read_reference

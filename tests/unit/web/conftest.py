@@ -22,7 +22,7 @@ MakeClient = Callable[..., TestClient]
 
 @dataclass
 class Acts:
-    """Stands where `agent.serve.acting` does."""
+    """Stands where `agent.serve.commands.acting` does."""
 
     done: list[tuple[str, str]] = field(default_factory=list)
     noted: list[tuple[str, str, str, dict[str, str]]] = field(default_factory=list)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain.work_item import CANCELED_BY_OPERATOR, SUPERSEDED, Cause, State, Step
-from agent.serve import commands
-from agent.serve.commands import Choice, cancel_work_items, retry_work_items
+from agent.serve.commands.steering import Choice, cancel_work_items, retry_work_items
 from agent.settings import Settings
 from agent.worklist import reading, replay, work_items
 from tests.unit.worklist.conftest import BUNDLE, Scene

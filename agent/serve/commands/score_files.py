@@ -11,7 +11,7 @@ from agent.domain.eligibility import OWN_RESULT, reason_not_scored
 from agent.domain.errors import AgentError
 from agent.domain.study import Instance
 from agent.score.score_study import ScoreLimits, score_study
-from agent.serve.bundles import predictors_of
+from agent.serve.composition.bundles import predictors_of
 from agent.settings import Settings
 from agent.store.part_ten import read_file_header
 

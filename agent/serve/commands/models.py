@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.domain.errors import SettingsError
-from agent.serve.bundles import bundle_of, open_predictor
-from agent.serve.context import layout_of
+from agent.serve.composition.bundles import bundle_of, open_predictor
+from agent.serve.composition.context import layout_of
 from agent.settings import SHIPPED_BUNDLE, Settings
 from agent.store.durable import make_directory, sync_directory
 from inference.backends.interface import BackendError

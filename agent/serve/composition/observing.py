@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from agent.serve.context import layout_of
+from agent.serve.composition.context import layout_of
 from agent.settings import Settings
 from agent.store.secret import installation_secret
 from agent.worklist import leases

@@ -17,9 +17,9 @@ from agent.procedure.performer import Performer
 from agent.procedure.provider import SOP_CLASSES, StepProvider
 from agent.receive.availability import availability_service
 from agent.receive.services import Services
-from agent.serve.bundles import bundle_digest_of
-from agent.serve.context import layout_of
-from agent.serve.dicom import scu_of
+from agent.serve.composition.bundles import bundle_digest_of
+from agent.serve.composition.context import layout_of
+from agent.serve.composition.dicom import scu_of
 from agent.settings import Settings
 from agent.store.secret import installation_secret
 from agent.worklist import fetching, leases, replay, step_outcomes

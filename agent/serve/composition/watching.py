@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent.domain.errors import NotFoundError
-from agent.serve.bundles import bundle_digest_of, shadow_of
-from agent.serve.context import kept_ledger_of
+from agent.serve.composition.bundles import bundle_digest_of, shadow_of
+from agent.serve.composition.context import kept_ledger_of
 from agent.settings import Settings
 from agent.watch.drift import DriftReport, UnitDrift, Window
 from agent.watch.readers import ReadersReport

@@ -13,7 +13,7 @@ from agent.receive.listener import ListenerConfig
 from agent.receive.status import SUCCESS
 from agent.retrieve.query_retrieve import RetrieveContext
 from agent.scu.config import ScuConfig
-from agent.serve.context import GIGABYTE, layout_of
+from agent.serve.composition.context import GIGABYTE, layout_of
 from agent.settings import Settings
 from agent.store.instance_files import InstanceFiles
 from agent.worklist.ledger import Ledger

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.domain.work_item import CANCELED_BY_OPERATOR, RECEIVING, SUPERSEDED, Cause, State, WorkItem
-from agent.serve.bundles import bundle_digest_of
-from agent.serve.context import kept_ledger_of
+from agent.serve.composition.bundles import bundle_digest_of
+from agent.serve.composition.context import kept_ledger_of
 from agent.settings import Settings
 from agent.worklist import closing, reading, replay
 from agent.worklist.ledger import Ledger

@@ -10,7 +10,7 @@ from agent.domain.completeness import Patience
 from agent.domain.errors import NotFoundError, SettingsError
 from agent.domain.results import Extras, ResultKind
 from agent.scu.tls import server_context
-from agent.serve.broker import broker_url
+from agent.serve.composition.broker import broker_url
 from agent.settings import Settings
 from agent.store.durable import make_directory
 from agent.store.layout import Layout

@@ -13,8 +13,8 @@ from agent.domain.score import Refusal
 from agent.domain.work_item import WITHHELD
 from agent.retrieve.query_retrieve import images_at, list_studies
 from agent.scu.config import ScuConfig
-from agent.serve.context import kept_ledger_of
-from agent.serve.dicom import scu_of
+from agent.serve.composition.context import kept_ledger_of
+from agent.serve.composition.dicom import scu_of
 from agent.settings import Settings
 from agent.worklist import reading
 from agent.worklist.ledger import Ledger

@@ -28,7 +28,7 @@ from agent.retrieve.fetching import STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from agent.scu.config import Timeouts
 from agent.scu.find import STUDY_ROOT_FIND
 from agent.scu.outcomes import Rule
-from agent.serve.conformance_services import (
+from agent.serve.documents.conformance_services import (
     INITIATED_BY_SETTING,
     REQUESTED_BY_SETTING,
     accepted_by_setting,

@@ -18,7 +18,7 @@ from agent.observe.audit.scribe import Scribe
 from agent.observe.audit.syslog import Destination, Forwarder
 from agent.observe.audit.trail import AuditTrail, Record
 from agent.scu.tls import client_context
-from agent.serve.context import layout_of, ledger_of
+from agent.serve.composition.context import layout_of, ledger_of
 from agent.settings import Settings
 from agent.worklist import leases
 from agent.worklist import tables as t

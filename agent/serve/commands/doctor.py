@@ -16,13 +16,13 @@ from agent.procedure.step_scu import PULL_CONTEXT, waiting_steps
 from agent.scu.association import Context, OpenAssociation, associate
 from agent.scu.config import ScuConfig
 from agent.scu.worklist import WORKLIST_CONTEXT, orders_of
-from agent.serve.auditing import verify_trail
-from agent.serve.bundles import bundle_of, shadow_of
-from agent.serve.comparison import compared
-from agent.serve.context import GIGABYTE, broker_of, layout_of, ledger_of
-from agent.serve.dicom import files_of, scu_of
-from agent.serve.messaging import receivers_of
-from agent.serve.models import verify_bundle
+from agent.serve.commands.comparison import compared
+from agent.serve.commands.models import verify_bundle
+from agent.serve.composition.auditing import verify_trail
+from agent.serve.composition.bundles import bundle_of, shadow_of
+from agent.serve.composition.context import GIGABYTE, broker_of, layout_of, ledger_of
+from agent.serve.composition.dicom import files_of, scu_of
+from agent.serve.composition.messaging import receivers_of
 from agent.settings import Settings
 from agent.worklist import reading
 from agent.worklist import tables as t

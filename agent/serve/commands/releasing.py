@@ -10,8 +10,8 @@ import sqlalchemy as sa
 import structlog
 
 from agent.observe.audit import messages as m
-from agent.serve.auditing import scribe_of
-from agent.serve.context import ledger_of
+from agent.serve.composition.auditing import scribe_of
+from agent.serve.composition.context import ledger_of
 from agent.settings import Settings
 from agent.worklist import blinding
 from agent.worklist import tables as t

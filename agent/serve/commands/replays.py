@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from agent.domain.errors import AgentError, NotFoundError, SettingsError
 from agent.domain.work_item import WITHHELD, State, WorkItem
-from agent.serve.bundles import bundle_digest_of
-from agent.serve.context import kept_ledger_of, layout_of
+from agent.serve.composition.bundles import bundle_digest_of
+from agent.serve.composition.context import kept_ledger_of, layout_of
 from agent.settings import Settings
 from agent.worklist import reading, replay, work_items
 from agent.worklist.ledger import Ledger
@@ -90,7 +90,7 @@ def _studies_since(settings: Settings, ledger: Ledger, request: ReplayRequest) -
     if request.source != replay.Source.ARCHIVE:
         return reading.studies_since(ledger, request.since)
     from agent.retrieve.query_retrieve import list_studies
-    from agent.serve.dicom import scu_of
+    from agent.serve.composition.dicom import scu_of
 
     if settings.archive.query is None:
         raise SettingsError("no archive may be queried", remedy="set archive.query")
@@ -127,7 +127,7 @@ def _archive_holds(settings: Settings, study: str) -> bool:
     if settings.archive.query is None:
         return False
     from agent.retrieve.query_retrieve import study_at
-    from agent.serve.dicom import scu_of
+    from agent.serve.composition.dicom import scu_of
 
     return bool(study_at(settings.archive.query, study, scu_of(settings)))
 

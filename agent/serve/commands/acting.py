@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from agent.domain.errors import NotFoundError
-from agent.serve.commands import Choice, cancel_work_items, retry_work_items
-from agent.serve.releasing import release_results
-from agent.serve.replays import ReplayRequest, replay_studies
+from agent.serve.commands.releasing import release_results
+from agent.serve.commands.replays import ReplayRequest, replay_studies
+from agent.serve.commands.steering import Choice, cancel_work_items, retry_work_items
 from agent.settings import Settings
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.domain.errors import SettingsError
-from agent.serve.context import layout_of
+from agent.serve.composition.context import layout_of
 from agent.settings import Settings
 from inference.bundle import Bundle, BundleError, read_digest, read_name
 

@@ -1,0 +1,1 @@
+"""From settings to what the rooms are given: nothing here runs by itself."""
