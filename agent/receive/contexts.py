@@ -5,6 +5,8 @@ What cannot be decoded later is stored all the same and reported as not scorable
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
 from typing import Final
 
@@ -69,20 +71,28 @@ class SharedContexts(list[PresentationContext]):
 
 
 def supported_contexts(further: Sequence[str] = ()) -> SharedContexts:
-    """Build the contexts that the listener accepts: verification, storage, and reports of storage commitment.
+    """List the contexts that the listener accepts: verification, storage, and reports of storage commitment.
 
     Parameters
     ----------
     further
         SOP classes of services that are offered besides.
     """
+    return SharedContexts([*always_supported(), *(_context(uid, TRANSFER_SYNTAXES[:4]) for uid in further)])
+
+
+@functools.cache
+def always_supported() -> tuple[PresentationContext, ...]:
+    """Build what every listener accepts, once for all that are forked from this process."""
     for uid, keyword in RETIRED_ULTRASOUND.items():
         if uid_to_service_class(uid) is not StorageServiceClass:
             register_uid(uid, keyword, StorageServiceClass)
-    contexts = [_context(_VERIFICATION, TRANSFER_SYNTAXES[:4]), _commitment()]
-    contexts += [_context(uid, TRANSFER_SYNTAXES[:4]) for uid in further]
-    contexts += [_context(str(cx.abstract_syntax), TRANSFER_SYNTAXES) for cx in AllStoragePresentationContexts]
-    return SharedContexts(contexts + [_context(uid, TRANSFER_SYNTAXES) for uid in RETIRED_ULTRASOUND])
+    storage = [*(str(cx.abstract_syntax) for cx in AllStoragePresentationContexts), *RETIRED_ULTRASOUND]
+    first = _context(storage[0], TRANSFER_SYNTAXES)
+    others = [copy.copy(first) for _ in storage[1:]]  # with its list of syntaxes, each of which was checked once
+    for context, uid in zip(others, storage[1:], strict=True):
+        context.abstract_syntax = uid
+    return (_context(_VERIFICATION, TRANSFER_SYNTAXES[:4]), _commitment(), first, *others)
 
 
 def _commitment() -> PresentationContext:

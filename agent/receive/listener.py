@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import socket
-import socketserver
 import ssl
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import pynetdicom
 import structlog
 from pynetdicom import AE, _config
-from pynetdicom.transport import ThreadedAssociationServer
 
-from agent.domain.errors import LedgerError, SettingsError
+from agent.domain.errors import LedgerError
 from agent.domain.identifiers import Archive, Peer
 from agent.receive.admission import Admission
 from agent.receive.bounds import AlertHandler, Bounds, Doorkeeper, unheard
 from agent.receive.commitment import CommitmentHandler, nobody_asked
 from agent.receive.connection import MAXIMUM_PDU
-from agent.receive.contexts import supported_contexts
+from agent.receive.contexts import always_supported, supported_contexts
 from agent.receive.fast.relied import missing
 from agent.receive.handlers import Handlers
+from agent.receive.server import Server
 from agent.receive.services import Services
+from agent.receive.sharing import Seat, SharedPort
 from agent.scu.tls import server_context
 from agent.store.instance_files import InstanceFiles
 from agent.store.part_ten import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -35,7 +33,6 @@ from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
 
 _BEAT_SECONDS: Final = 5.0
-_HANDSHAKE_SECONDS: Final = 10.0
 _ABORT_SECONDS: Final = 1.0
 
 _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every message, for a log that we keep silent
@@ -73,55 +70,6 @@ class ListenerConfig:
     tls_ca: Path | None = None
 
 
-class _Server(ThreadedAssociationServer):
-    """Shares its port with the other listener processes (SO_REUSEPORT)."""
-
-    doorkeeper: Doorkeeper
-    on_alert: AlertHandler
-    request_queue_size = 128
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        if self.socket is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        super().server_bind()
-
-    def get_request(self) -> Any:
-        """Accept a connection, and leave its TLS handshake to its own thread: a silent caller must not stop others."""
-        connection, address = cast(socket.socket, self.socket).accept()
-        if self.ssl_context is not None:
-            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return connection, address
-
-    def verify_request(self, _request: Any, client_address: Any) -> bool:
-        """Turn away whoever would only hold a thread."""
-        host, port = client_address[:2]
-        cause = self.doorkeeper.arrive(host, port)
-        if cause is not None:
-            structlog.get_logger("receive").warning("connection dropped", host=host, cause=cause)
-            self.on_alert("", host, "too many connections that do not ask for an association")
-        return cause is None
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Shake hands and hand over to pynetdicom."""
-        if isinstance(request, ssl.SSLSocket):
-            request.settimeout(_HANDSHAKE_SECONDS)
-            request.do_handshake()
-        super().finish_request(request, client_address)
-
-    def handle_error(self, _request: Any, client_address: Any) -> None:
-        """Say why a connection did not become an association."""
-        cause = repr(sys.exception())
-        self.on_alert("", client_address[0], f"connection dropped: {cause}")
-        self.doorkeeper.leave(*client_address[:2])
-        structlog.get_logger("receive").warning("connection dropped", host=client_address[0], cause=cause)
-
-    def shutdown(self) -> None:
-        """Stop accepting and close the port; pynetdicom's own expects a server that its AE keeps."""
-        socketserver.BaseServer.shutdown(self)
-        self.server_close()
-
-
 class Listener:
     """Receives until it is stopped.
 
@@ -133,6 +81,8 @@ class Listener:
         Is told who was turned away.
     services
         What is offered besides storage.
+    seat
+        Its place at a port that others share; without one it opens its own, which `config` names.
     """
 
     def __init__(
@@ -143,6 +93,7 @@ class Listener:
         on_commitment: CommitmentHandler = nobody_asked,
         on_alert: AlertHandler = unheard,
         services: Services = Services(),  # noqa: B008 - frozen
+        seat: Seat | None = None,
     ) -> None:
         self._config, self._ledger = config, ledger
         admission = Admission(
@@ -168,7 +119,7 @@ class Listener:
             on_alert=on_alert,
             services=services,
         )
-        self._services = services
+        self._services, self._seat = services, seat
         self._stopped = threading.Event()
         self._server: Any = None
         self._log = structlog.get_logger("receive")
@@ -185,7 +136,7 @@ class Listener:
         Raises
         ------
         SettingsError
-            The address cannot be bound; names address and remedy.
+            A port of its own cannot be opened; names address and remedy.
         """
         ae = AE(ae_title=self._config.ae_title)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -195,21 +146,20 @@ class Listener:
         bounds = self._config.bounds
         ae.acse_timeout, ae.network_timeout = bounds.associate_seconds, bounds.idle_seconds
         tls = self._tls()
-        try:
-            self._server = ae.make_server(
-                (self._config.host, self._config.port),
-                contexts=supported_contexts(self._services.sop_classes),
-                ssl_context=tls,
-                evt_handlers=self._handlers.bound(),
-                server_class=_Server,
-            )
-        except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {self._config.host}:{self._config.port}: {error.strerror or error}",
-                remedy="choose a free port with dicom.port, or stop what uses it",
-            ) from error
-        self._files.prepare()
-        self._server.doorkeeper, self._server.on_alert = self._doorkeeper, self._on_alert
+        own_port = SharedPort.open(self._config.host, self._config.port) if self._seat is None else None
+        self._server = ae.make_server(
+            (self._config.host, self._config.port),
+            contexts=supported_contexts(self._services.sop_classes),
+            ssl_context=tls,
+            evt_handlers=self._handlers.bound(),
+            server_class=Server,
+            seat=self._seat if own_port is None else own_port.seat(0),
+            doorkeeper=self._doorkeeper,
+            on_alert=self._on_alert,
+        )
+        if own_port is not None:  # else whoever opened it has prepared the folders
+            own_port.close()
+            self._files.prepare()
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         host, port = self.address
@@ -245,6 +195,12 @@ class Listener:
         if config.tls_ca is None:
             self._log.warning("callers need no certificate", remedy="set dicom.tls_ca to the authority of your peers")
         return server_context(config.tls_cert, config.tls_key, config.tls_ca)
+
+
+def load() -> None:
+    """Make what every listener process needs, once, before they are forked."""
+    always_supported()
+    missing()
 
 
 def _fast_path_stands() -> bool:

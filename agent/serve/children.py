@@ -1,30 +1,44 @@
-"""The processes that `serve` is made of, and the entry point of each: `python -m agent.serve.children NAME`."""
+"""The processes that `serve` is made of, and their entry points.
+
+Listeners are forked from the supervisor, so that one that died is replaced at once; every other process is started anew
+as `python -m agent.serve.children NAME`.
+"""
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from agent.domain.errors import AgentError, LedgerError, SettingsError
 from agent.observe.logs import set_up_logging
 from agent.serve.composition.context import broker_of, layout_of, ledger_of, owner_of
-from agent.serve.supervisor import WRONG_SETTINGS, ChildSpec
+from agent.serve.supervisor import FORKED_NAME, WRONG_SETTINGS, ChildSpec
 from agent.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # pynetdicom comes with it, which workers load later and the page never
+    from agent.receive.sharing import Seat, SharedPort
 
 ROLES: Final = ("all", "listener", "worker", "web")
 _QUEUES: Final = ("score", "deliver", "retrieve")
 _SHADOW: Final = "shadow"
 
 
-def children_of(settings: Settings, role: str, config: Path | None) -> list[ChildSpec]:
+def children_of(settings: Settings, role: str, config: Path | None, port: SharedPort | None = None) -> list[ChildSpec]:
     """List the processes of a role.
+
+    Parameters
+    ----------
+    port
+        What the listeners accept from.
 
     Raises
     ------
@@ -36,22 +50,32 @@ def children_of(settings: Settings, role: str, config: Path | None) -> list[Chil
             f"`serve --role {role}` needs a broker that all roles share",
             remedy="set broker.url to a Redis or Valkey, or run `agent serve` with every role",
         )
-    listeners = [f"listener-{number}" for number in range(1, settings.dicom.listeners + 1)]
     workers = [*_QUEUES, *([_SHADOW] if settings.model.shadow_bundle is not None else [])]
-    names = {"listener": listeners, "worker": workers, "web": ["web"]}
+    names = {"worker": workers, "web": ["web"]}
     wanted = [name for of_role, some in names.items() if role in ("all", of_role) for name in some]
     shared = {"AGENT_BROKER__URL": broker_of(settings)}
     arguments = [] if config is None else [str(config)]
-    specs = [
-        ChildSpec(
-            name=name,
-            command=[sys.executable, "-P", "-m", "agent.serve.children", name, *arguments],
-            environment=shared,
-            first=name in listeners,
-        )
-        for name in wanted
-    ]
+    module = [sys.executable, "-P", "-m", "agent.serve.children"]
+    specs = _listeners(settings, config, port) if role in ("all", "listener") else []
+    specs += [ChildSpec(name=name, command=[*module, name, *arguments], environment=shared) for name in wanted]
     return specs if settings.broker.url is not None else [_broker(settings), *specs]
+
+
+def _listeners(settings: Settings, config: Path | None, port: SharedPort | None) -> list[ChildSpec]:
+    specs = []
+    for number in range(settings.dicom.listeners):
+        name, seat = f"listener-{number + 1}", None if port is None else port.seat(number)
+        specs.append(
+            ChildSpec(
+                name=name,
+                command=[*FORKED_NAME, name],
+                environment={"AGENT_BROKER__URL": broker_of(settings)},
+                run=functools.partial(run_listener, name, config, seat),
+                was_at_work=(lambda: False) if seat is None else seat.leave,
+                first=True,
+            )
+        )
+    return specs
 
 
 def _broker(settings: Settings) -> ChildSpec:
@@ -66,12 +90,19 @@ def _broker(settings: Settings) -> ChildSpec:
 def main() -> int:
     """Run one child; its exit code tells the supervisor whether a restart can help."""
     name, config = sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    settings = load_settings(config, os.environ)
-    set_up_logging(settings.log.format or "auto", role=name)
+    return _run(name, config, _worker)
+
+
+def run_listener(name: str, config: Path | None, seat: Seat | None) -> int:
+    """Run a listener, which was forked; returns its exit code."""
+    return _run(name, config, functools.partial(_listener, seat=seat))
+
+
+def told_end(name: str, run: Callable[[], None]) -> int:
+    """Do what a child does, and say why where it fails; returns its exit code."""
     log = structlog.get_logger("serve")
     try:
-        _run(settings, name)
+        run()
     except SettingsError as error:
         log.error("cannot run", child=name, cause=str(error))  # noqa: TRY400 - the cause says it all
         return WRONG_SETTINGS
@@ -81,10 +112,15 @@ def main() -> int:
     return 0
 
 
-def _run(settings: Settings, name: str) -> None:
-    if name.startswith("listener"):
-        _run_listener(settings, name)
-    elif name == "web":
+def _run(name: str, config: Path | None, run: Callable[[Settings, str], None]) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    settings = load_settings(config, os.environ)
+    set_up_logging(settings.log.format or "auto", role=name)
+    return told_end(name, lambda: run(settings, name))
+
+
+def _worker(settings: Settings, name: str) -> None:
+    if name == "web":
         _run_web(settings)
     elif name == _SHADOW:
         from agent.serve.shadowing import run_shadow
@@ -96,7 +132,7 @@ def _run(settings: Settings, name: str) -> None:
         run_worker(settings, name)
 
 
-def _run_listener(settings: Settings, name: str) -> None:
+def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
     from agent.receive.listener import Listener
     from agent.serve.composition.auditing import alerts_of, write_alerts
     from agent.serve.composition.dicom import commitments_of, files_of, listener_of
@@ -113,10 +149,11 @@ def _run_listener(settings: Settings, name: str) -> None:
         commitments_of(ledger),
         on_alert=alerts.note,
         services=services_of(settings, ledger),
+        seat=seat,
     )
     listener.start()
     gc.collect()
-    gc.freeze()  # what stands now stays: pynetdicom collects every six seconds, which held all threads up for 70 ms
+    gc.freeze()  # what stands now stays: a collection of it all held all threads up for 70 ms
     while not stop.wait(READY_SECONDS / 4):
         try:
             say_ready(ledger, "listener", owner)

@@ -6,8 +6,6 @@ import shutil
 import time
 from typing import Any, Final
 
-import redis
-
 from agent.domain.errors import LedgerError
 from agent.serve.composition.context import GIGABYTE, broker_of
 from agent.settings import Settings
@@ -42,6 +40,8 @@ def _ledger_faults(ledger: Ledger) -> list[str]:
 
 
 def _broker_faults(settings: Settings) -> list[str]:
+    import redis  # slow to load, and listeners never ask
+
     url = broker_of(settings).replace("redis+socket://", "unix://")
     try:
         with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from agent.domain.errors import LedgerError, SettingsError
+from agent.domain.errors import LedgerError
 from agent.observe.audit.messages import START, STOP
-from agent.serve.children import children_of
+from agent.receive.listener import load
+from agent.receive.rebuild import rebuild
+from agent.receive.sharing import SharedPort
+from agent.serve.children import children_of, told_end
 from agent.serve.composition.auditing import note_activity
 from agent.serve.composition.bundles import bundle_digest_of, shadow_of
 from agent.serve.composition.context import check_tls, installation_of, layout_of, ledger_of
+from agent.serve.composition.dicom import files_of
 from agent.serve.housekeeping import collect_temporaries
 from agent.serve.supervisor import Supervisor, lock_folder
 from agent.settings import Settings
@@ -24,6 +29,8 @@ from agent.worklist.ledger import Ledger
 
 _LEDGER_WAIT_SECONDS: Final = 120.0
 _LEDGER_LOOK_SECONDS: Final = 2.0
+_PORT_SECONDS: Final = 2.0
+"""Listeners of a `serve` that was just killed need a moment to end."""
 
 
 def serve(settings: Settings, role: str, config: Path | None) -> int:
@@ -34,32 +41,39 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
     SettingsError
         Something is set so that it cannot run: another `serve` has the folder, the port is taken, …
     """
-    log = structlog.get_logger("serve")
-    specs = children_of(settings, role, config)
+    log, dicom = structlog.get_logger("serve"), settings.dicom
+    children_of(settings, role, config)
     check_tls(settings)
     bundle_digest_of(settings.model.bundle)
     shadow_of(settings)
     layout = layout_of(settings)
     lock = lock_folder(layout.lock, alone=role == "all")
-    if role in ("all", "listener"):
-        check_port(settings.dicom.host, settings.dicom.port)
+    listens = role in ("all", "listener")
+    port = SharedPort.open(dicom.host, dicom.port, dicom.listeners, patience=_PORT_SECONDS) if listens else None
     ledger = _ledger_once_it_answers(settings)
     if role == "all":
         _take_back(settings, ledger)
+    if port is not None:
+        files_of(settings).prepare()
+        load()
+    ledger.close()  # a connection must not be open while the supervisor forks
+    os.register_at_fork(after_in_child=functools.partial(os.close, lock))
+    gc.freeze()  # and what is loaded stays, and shared
+    gc.enable()
     log.info(
         "serving",
         role=role,
-        ae_title=settings.dicom.ae_title,
-        dicom=f"{settings.dicom.host}:{settings.dicom.port}",
+        ae_title=dicom.ae_title,
+        dicom=f"{dicom.host}:{dicom.port}",
         page=f"http://{settings.web.host}:{settings.web.port}/",
         data=str(layout.data_dir),
         notice="for research use only",
     )
-    note_activity(settings, ledger, START)
     if os.geteuid() == 0:
         log.warning("running as root", remedy="give the agent a user of its own: see deploy/systemd")
     try:
-        return Supervisor(specs, lambda: _rebuild(settings, ledger, role)).run()
+        specs = children_of(settings, role, config, port)
+        return Supervisor(specs, lambda: told_end("rebuild", lambda: _rebuild(settings, role))).run()
     finally:
         note_activity(settings, ledger, STOP)
         ledger.close()
@@ -88,11 +102,10 @@ def _take_back(settings: Settings, ledger: Ledger) -> None:
     structlog.get_logger("serve").info("taken back", work_items=freed, lost_associations=lost, temporaries=removed)
 
 
-def _rebuild(settings: Settings, ledger: Ledger, role: str) -> None:
+def _rebuild(settings: Settings, role: str) -> None:
     """Make rows again for files that a power cut left without one; listeners may receive meanwhile."""
-    from agent.receive.rebuild import rebuild  # slow to load: the listeners have been started before
-    from agent.serve.composition.dicom import files_of
-
+    ledger = ledger_of(settings)
+    note_activity(settings, ledger, START)
     if role == "all":
         rebuilt = rebuild(ledger, files_of(settings), group_by=settings.study.group_by, now=time.time())
         if rebuilt.rows or rebuilt.unreadable:
@@ -100,23 +113,3 @@ def _rebuild(settings: Settings, ledger: Ledger, role: str) -> None:
                 "rows rebuilt from files", rows=rebuilt.rows, unreadable=rebuilt.unreadable
             )
     ledger.close()
-
-
-def check_port(host: str, port: int) -> None:
-    """Refuse a port that somebody else listens on: listeners share theirs, and would share it with a stranger too.
-
-    Raises
-    ------
-    SettingsError
-        The port is taken or the address is not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}",
-                remedy="choose a free port with dicom.port, or stop what uses it",
-            ) from error

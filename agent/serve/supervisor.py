@@ -1,13 +1,14 @@
 """The supervisor: starts every process of `serve`, restarts what dies, and ends them all together.
 
-All children stay in its process group and die with it (PR_SET_PDEATHSIG), so nothing outlives a killed `serve`.
+All children stay in its process group and die with it (PR_SET_PDEATHSIG), so nothing outlives a killed `serve`. It has
+one thread, and learns of a death from the kernel (SIGCHLD) at once.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,15 +21,19 @@ from typing import Final
 import structlog
 
 from agent.domain.errors import SettingsError
+from agent.serve.forked import Forked, die_with_parent
 
-_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _POLL_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 7.0
 """Within these a child finishes or gives back its work; then it is killed, and leases bring the work back."""
 _FIRST_RESTART_SECONDS: Final = 0.5
+_FIRST_FORK_SECONDS: Final = 0.05
+"""The same for a forked child, which costs next to nothing to start."""
 _LONGEST_RESTART_SECONDS: Final = 10.0
 _STEADY_SECONDS: Final = 30.0
 """A child that ran for this long is restarted without a growing delay."""
+FORKED_NAME: Final = ("agent.serve.children",)
+"""What forked children are called first, as those are that were started anew."""
 WRONG_SETTINGS: Final = 2
 """Exit code of a child that no restart can help (design: wrong use or settings)."""
 
@@ -39,6 +44,12 @@ class ChildSpec:
 
     Parameters
     ----------
+    command
+        What to run; for a forked child what it is called.
+    run
+        Done in a child that is forked instead; returns its exit code.
+    was_at_work
+        Asked when it has ended: one that had come to work is started again at once.
     first
         Started before the others: who must answer soonest after a restart.
     last
@@ -50,6 +61,8 @@ class ChildSpec:
     name: str
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    run: Callable[[], int | None] | None = None
+    was_at_work: Callable[[], bool] = lambda: False
     first: bool = False
     last: bool = False
     must_exist: Path | None = None
@@ -58,10 +71,17 @@ class ChildSpec:
 @dataclass
 class _Child:
     spec: ChildSpec
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
-    delay: float = _FIRST_RESTART_SECONDS
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.calm()
+
+    def calm(self) -> None:
+        """Start again with the shortest delay."""
+        self.delay = _FIRST_RESTART_SECONDS if self.spec.run is None else _FIRST_FORK_SECONDS
 
 
 class Supervisor:
@@ -70,33 +90,60 @@ class Supervisor:
     Parameters
     ----------
     meanwhile
-        Done once, between the start of the first children and the start of the others.
+        Done once in a process of its own, between the start of the first children and the start of the others; its
+        exit code, unless 0, ends `serve`.
     """
 
-    def __init__(self, specs: list[ChildSpec], meanwhile: Callable[[], None]) -> None:
-        self._meanwhile = meanwhile
+    def __init__(self, specs: list[ChildSpec], meanwhile: Callable[[], int | None]) -> None:
+        self._meanwhile = ChildSpec(name="rebuild", command=[*FORKED_NAME, "rebuild"], run=meanwhile)
         self._children = [_Child(spec) for spec in specs]
         self._stopping = False
         self._log = structlog.get_logger("serve")
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; returns the exit status of `serve`."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
-        status = 0
-        for child in self._children:
-            if child.spec.first:
-                self._start(child)
-        self._meanwhile()
-        while not self._stopping and status == 0:
-            for child in self._children:
-                status = status or self._look_after(child)
-            time.sleep(_POLL_SECONDS)
-        self._stop()
+        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        try:
+            status = self._keep_running(woken)
+            self._stop()
+        finally:
+            signal.set_wakeup_fd(-1)
+            os.close(woken)
+            os.close(wake)
         return status
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self._stopping = True
+    def _keep_running(self, woken: int) -> int:
+        poll = select.poll()
+        poll.register(woken, select.POLLIN)
+        first = [child for child in self._children if child.spec.first]
+        meanwhile, status = _Child(self._meanwhile), 0
+        for child in (*first, meanwhile):
+            self._start(child)
+        while not self._stopping and status == 0:
+            if meanwhile.process is not None:
+                status = self._look_after_meanwhile(meanwhile)
+            for child in self._children if meanwhile.process is None else first:
+                status = status or self._look_after(child)
+            if poll.poll(_POLL_SECONDS * 1000):
+                os.read(woken, 4096)
+        if meanwhile.process is not None:
+            _end([meanwhile])
+        return status
+
+    def _look_after_meanwhile(self, child: _Child) -> int:
+        """See whether what is done first is done; a signal that ended it was not its fault."""
+        code = None if child.process is None else child.process.poll()
+        if code is not None and code < 0 and not self._stopping:
+            self._start(child)
+        elif code is not None:
+            child.process = None
+        return max(0, code or 0)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._stopping = self._stopping or number != signal.SIGCHLD
 
     def _look_after(self, child: _Child) -> int:
         """Start, or restart with a growing delay; returns the exit status if the child says that none will help."""
@@ -119,21 +166,20 @@ class Supervisor:
         child.process = None
         if code == WRONG_SETTINGS:
             return code
-        child.delay = _FIRST_RESTART_SECONDS if now - child.started_at > _STEADY_SECONDS else child.delay
+        if child.spec.was_at_work():
+            self._log.warning("child ended: started again", child=child.spec.name, code=code)
+            child.calm()
+            self._start(child)
+            return 0
+        if now - child.started_at > _STEADY_SECONDS:
+            child.calm()
         child.restart_at = now + child.delay
         self._log.warning("child ended: restarting", child=child.spec.name, code=code, seconds=child.delay)
         child.delay = min(child.delay * 2, _LONGEST_RESTART_SECONDS)
         return 0
 
     def _start(self, child: _Child) -> None:
-        environment = {**os.environ, **child.spec.environment}
-        child.process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
-            child.spec.command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,  # standard output is for data, and `serve` has none
-            preexec_fn=die_with_parent,  # safe: the supervisor has one thread
-        )
+        child.process = _forked(child.spec) or _executed(child.spec)
         child.started_at = time.monotonic()
         self._log.info("child started", child=child.spec.name, pid=child.process.pid)
 
@@ -157,9 +203,18 @@ def _end(children: list[_Child]) -> None:
             process.wait()
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies; to be called in the child before it executes."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _forked(spec: ChildSpec) -> Forked | None:
+    return None if spec.run is None else Forked(spec.command, spec.run, spec.environment)
+
+
+def _executed(spec: ChildSpec) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own commands, no shell
+        spec.command,
+        env={**os.environ, **spec.environment},
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,  # standard output is for data, and `serve` has none
+        preexec_fn=die_with_parent,  # safe: the supervisor has one thread
+    )
 
 
 def lock_folder(path: Path, *, alone: bool) -> int:

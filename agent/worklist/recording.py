@@ -6,12 +6,13 @@ statement for each question.
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from agent.domain.eligibility import reason_not_scored
 from agent.domain.study import InstanceHeader, StoredFile
@@ -117,9 +118,19 @@ def _sending_of(insert: Any) -> Prepared:
     return Prepared(again.returning(t.sending.c.group_id))
 
 
-_INSERTS: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-_INSERT: Final = {name: _insert_of(insert) for name, insert in _INSERTS.items()}
-_SENDING: Final = {name: _sending_of(insert) for name, insert in _INSERTS.items()}
+@functools.cache
+def _insert(dialect: str) -> Prepared:
+    return _insert_of(_insert_function(dialect))
+
+
+@functools.cache
+def _sending(dialect: str) -> Prepared:
+    return _sending_of(_insert_function(dialect))
+
+
+def _insert_function(dialect: str) -> Any:
+    """Find the dialect's own insert; PostgreSQL's is loaded only where it is used, which takes 40 ms."""
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert
 
 
 def record_arrivals(ledger: Ledger, arrivals: Sequence[Arrival], *, group_by: GroupBy, now: float) -> list[Recorded]:
@@ -176,7 +187,7 @@ def _record(connection: Driver, arrival: Arrival, now: float) -> Recorded:
     stored = arrival.stored
     values = instance_values(arrival, now, conflict=False)
     values |= {"uid": stored.header.sop_instance_uid, "digest": stored.sha256}
-    row = _INSERT[connection.dialect.name].run(connection, values).fetchone()
+    row = _insert(connection.dialect.name).run(connection, values).fetchone()
     if row is not None:
         return Recorded(instance_id=row[0], new=True, conflict=bool(row[1]))
     instance_id, received_at, conflict = _KNOWN.run(connection, values).fetchone()
@@ -191,7 +202,7 @@ def _group_of(
     connection: Driver, association_id: int | None, header: InstanceHeader, group_by: GroupBy, now: float
 ) -> str:
     """Group of a study, noted as being sent by the association; an unknown study gets one."""
-    note = _GROUP if association_id is None else _SENDING[connection.dialect.name]
+    note = _GROUP if association_id is None else _sending(connection.dialect.name)
     values = {"association": association_id, "study": header.study_instance_uid, "now": now}
     found = note.run(connection, values).fetchone()
     if found is None:

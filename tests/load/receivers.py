@@ -119,21 +119,20 @@ class Receiver(ABC):
 
 
 class Agent(Receiver):
-    """The listener processes of `agent serve`, as its supervisor starts them."""
+    """`agent serve` with its listener processes alone, one a core."""
 
     name = "agent"
     settings: Mapping[str, str] = {}
 
     def commands(self) -> list[list[str]]:
-        listeners = os.cpu_count() or 1
-        command = [sys.executable, "-m", "agent.serve.children"]
-        return [[*command, f"listener-{number}"] for number in range(1, listeners + 1)]
+        return [[sys.executable, "-m", "agent", "serve", "--role", "listener"]]
 
     def environment(self) -> Mapping[str, str]:
         return {
             "AGENT_STORAGE__DATA_DIR": str(self.folder / "var"),
             "AGENT_STORAGE__MIN_FREE_GB": "0.1",
             "AGENT_DICOM__PORT": str(self.port),
+            "AGENT_BROKER__URL": "redis://127.0.0.1:1/0",  # listeners use none
             "AGENT_LOG__FORMAT": "json",
             **self.settings,
         }
@@ -141,10 +140,17 @@ class Agent(Receiver):
     def __enter__(self) -> Receiver:
         receiver = super().__enter__()
         deadline = time.monotonic() + _START_SECONDS
-        while (self.folder / "log").read_text().count('"listening"') < len(self._processes):
+        while (self.folder / "log").read_text().count('"listening"') < (os.cpu_count() or 1) or self._rebuilding():
             assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
             time.sleep(_TICK)
         return receiver
+
+    def listeners(self) -> list[psutil.Process]:
+        """Its listener processes."""
+        return [child for child in _descendants(self.roots()[0])[1:] if child.name().startswith("listener")]
+
+    def _rebuilding(self) -> bool:
+        return any(child.name() == "rebuild" for child in _descendants(self.roots()[0])[1:])
 
 
 class StockPathAgent(Agent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -10,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import psutil
 import pytest
 
 from tests.load.fuzz_pdus import echo
@@ -112,13 +112,29 @@ def one_of_many(port: int, number: int, told: Counter[str]) -> None:
 
 
 def standing(receiver: Agent) -> dict[str, int]:
-    """What the listeners hold, once nobody calls any more."""
-    listeners = [psutil.Process(pid) for pid in receiver.roots()]
+    """What the listeners hold, once nobody calls any more.
+
+    The ledger's descriptors are counted apart: SQLite opens three files a connection, and its pool keeps as many
+    connections as were ever needed at the same moment, up to ten a process.
+    """
+    listeners = receiver.listeners()
+    targets = [where for one in listeners for where in descriptors(one.pid)]
+    of_ledger = sum("/ledger.sqlite" in where for where in targets)
     return {
-        "descriptors": sum(one.num_fds() for one in listeners),
+        "descriptors": len(targets) - of_ledger,
+        "descriptors of the ledger": of_ledger,
         "threads": sum(one.num_threads() for one in listeners),
         "kilobytes": sum(one.memory_info().rss for one in listeners) // 1024,
     }
+
+
+def descriptors(pid: int) -> list[str]:
+    """What each descriptor of a process refers to."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of our own look, or just closed
+            found.append(str(path.readlink()))
+    return found
 
 
 def test_ten_thousand_one_after_another(tmp_path: Path) -> None:
@@ -159,6 +175,7 @@ def test_ten_thousand_one_after_another(tmp_path: Path) -> None:
     assert not any(name.startswith(("failed", "PDU")) for name in told)
     assert left == []
     assert seconds < 1
-    assert last["descriptors"] <= first["descriptors"] + 4
+    assert last["descriptors"] <= first["descriptors"]
+    assert last["descriptors of the ledger"] <= (os.cpu_count() or 1) * 10 * 3
     assert last["threads"] <= first["threads"] + 4
     assert last["kilobytes"] < first["kilobytes"] * 1.1

@@ -5,6 +5,7 @@ A pynetdicom that no longer has it is served by the stock path, with a warning t
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
@@ -72,7 +73,13 @@ def _different(found: dict[tuple[str, str], str | None]) -> list[tuple[str, str]
 
 def _has(where: _Where, texts: tuple[str, ...]) -> bool:
     try:
-        source = inspect.getsource(where())
+        source = _source_of(where())
     except (AttributeError, OSError, TypeError):  # renamed, or installed without sources
         return False
     return all(text in source for text in texts)
+
+
+@functools.cache
+def _source_of(place: Any) -> str:
+    """Read a source once, also for the listeners that are forked later."""
+    return inspect.getsource(place)

@@ -11,15 +11,17 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
 
 from agent.domain.errors import SettingsError
+from agent.receive.sharing import SharedPort
+from agent.serve import supervisor
 from agent.serve.children import children_of
 from agent.serve.composition.broker import broker_command, broker_url, socket_path
-from agent.serve.serve import check_port
 from agent.serve.supervisor import ChildSpec, Supervisor, lock_folder
 from agent.settings import load_settings
 from tests.support.agent_process import wait_until
@@ -29,30 +31,124 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", textwrap.dedent(code)]
 
 
-def run_for(specs: list[ChildSpec], until: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> int:
-    """Run a supervisor here until a condition holds, then end it as a terminal would."""
+def run_for(
+    specs: list[ChildSpec], until: Callable[[], bool], meanwhile: Callable[[], int | None] = lambda: None
+) -> int:
+    """Run a supervisor here until a condition holds, then end it as a terminal would. No thread: it may fork."""
+    deadline, held = time.monotonic() + 20, []
 
-    def end() -> None:
-        try:
-            wait_until(until, 20, "the condition")
-        finally:
+    def look(_number: int, _frame: object) -> None:
+        held.extend([True] if until() else [])
+        if held or time.monotonic() > deadline:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    watcher = threading.Thread(target=end)
-    watcher.start()
+    heard = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in heard]
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     try:
-        return Supervisor(specs, meanwhile).run()
+        status = Supervisor(specs, meanwhile).run()
     finally:
-        watcher.join()
-        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(heard, before, strict=True):
             signal.signal(number, handler)
+    assert held or status, "the condition does not hold"
+    return status
 
 
 def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
     mark = tmp_path / "starts"
     spec = ChildSpec(name="short", command=python(f"open({str(mark)!r}, 'a').write('x')"))
     assert run_for([spec], lambda: mark.exists() and len(mark.read_text()) >= 2) == 0
+
+
+def append(path: Path, word: str) -> None:
+    with path.open("a") as file:
+        file.write(word)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_forked_child_is_one_like_others(tmp_path: Path) -> None:
+    """It has a name, the environment of its kind, signals of its own, and no standard output."""
+    mark = tmp_path / "told"
+
+    def live() -> int:
+        process = psutil.Process()
+        outputs = Path("/proc/self/fd/1").readlink() == Path("/proc/self/fd/2").readlink()
+        handlers = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        told = (process.cmdline()[:2], process.name(), os.environ["OF_ITS_KIND"], outputs, handlers, masked)
+        append(mark, repr(told) + "\n")
+        time.sleep(60)
+        return 0
+
+    spec = ChildSpec(name="x", command=["agent.serve.children", "x"], environment={"OF_ITS_KIND": "1"}, run=live)
+    assert run_for([spec], lambda: len(lines(mark)) == 1) == 0
+    assert lines(mark) == [repr((["agent.serve.children", "x"], "x", "1", True, True, set()))]
+
+
+def test_a_forked_child_that_was_at_work_is_started_again_at_once(tmp_path: Path) -> None:
+    mark = tmp_path / "starts"
+
+    def live() -> int:
+        append(mark, f"{time.monotonic()}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    spec = ChildSpec(name="x", command=["x"], run=live, was_at_work=lambda: True)
+    assert run_for([spec], lambda: len(lines(mark)) >= 10) == 0
+    times = [float(line) for line in lines(mark)[:10]]
+    assert times[-1] - times[0] < 2.0
+
+
+def test_a_forked_child_that_never_worked_waits_longer_each_time(tmp_path: Path) -> None:
+    mark = tmp_path / "starts"
+
+    def live() -> int:
+        append(mark, f"{time.monotonic()}\n")
+        raise RuntimeError("it does not go back into the supervisor")
+
+    assert run_for([ChildSpec(name="x", command=["x"], run=live)], lambda: len(lines(mark)) >= 5) == 0
+    times = [float(line) for line in lines(mark)[:5]]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert all(wait > least for wait, least in zip(waits, (0.05, 0.1, 0.2, 0.4), strict=True))
+
+
+def test_a_forked_child_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_STOP_SECONDS", 0.2)
+
+    def live() -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+        return 0
+
+    started = time.monotonic()
+    spec = ChildSpec(name="x", command=["x"], run=live)
+    assert run_for([spec], lambda: time.monotonic() > started + 0.5) == 0
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (1, 1), (2, 2)])
+def test_what_is_done_meanwhile_ends_everything_where_it_fails(tmp_path: Path, code: int, status: int) -> None:
+    mark = tmp_path / "started"
+    other = ChildSpec(name="other", command=python(f"open({str(mark)!r}, 'w'); import time; time.sleep(60)"))
+    assert run_for([other], lambda: mark.exists() or code > 0, meanwhile=lambda: code) == status
+    assert mark.exists() == (code == 0)
+
+
+def test_what_is_done_meanwhile_is_done_again_where_it_was_killed(tmp_path: Path) -> None:
+    mark = tmp_path / "tries"
+
+    def meanwhile() -> int:
+        append(mark, "x\n")
+        if len(lines(mark)) < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    assert run_for([], lambda: len(lines(mark)) == 3, meanwhile=meanwhile) == 0
 
 
 def test_wrong_settings_end_everything() -> None:
@@ -115,11 +211,15 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_a_port_in_use_is_named() -> None:
+def test_a_port_in_use_is_named_and_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"127.0.0.1:{port}"):
-            check_port("127.0.0.1", port)
+            SharedPort.open("127.0.0.1", port)
+        closing = threading.Timer(0.3, taken.close)
+        closing.start()
+        SharedPort.open("127.0.0.1", port, patience=10).close()
+        closing.join()
 
 
 def test_a_long_data_folder_gets_a_short_socket(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""One port for all listener processes: one socket that they accept from, the least busy first.
+
+Whoever supervises them opens it and keeps it open, so that a connection waits for the next listener where it would be
+refused, and none is lost with a listener that has not accepted it yet. A port for each (SO_REUSEPORT) would be spread
+by a hash: of four senders, all come to one of two listeners in one case of eight.
+"""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import time
+from typing import Final
+
+from agent.domain.errors import SettingsError
+
+_BACKLOG: Final = 512
+_LOOK_SECONDS: Final = 0.02
+_COUNT_BYTES: Final = 4
+_NOBODY: Final = -1
+
+
+class Seat:
+    """One listener's place at the port. What it publishes lies in memory that all of them share.
+
+    Parameters
+    ----------
+    counts
+        Open connections of each listener; negative where nobody listens.
+    """
+
+    def __init__(self, listening: socket.socket, counts: memoryview, number: int) -> None:
+        self._listening, self._counts, self._number = listening, counts, number
+
+    def listen(self) -> socket.socket:
+        """Return a socket to accept from, for the caller to close. It never blocks: another may have been first."""
+        return self._listening.dup()
+
+    def publish(self, connections: int) -> None:
+        """Say how many connections this listener has; from the first time on, that it listens."""
+        self._counts[self._number] = connections
+
+    def leave(self) -> bool:
+        """Say that nobody listens here any more; returns whether somebody did."""
+        was_taken = self._counts[self._number] != _NOBODY
+        self._counts[self._number] = _NOBODY
+        return was_taken
+
+    @property
+    def is_least_busy(self) -> bool:
+        """Whether no other listener has fewer connections."""
+        mine = self._counts[self._number]
+        return all(mine <= count for count in self._counts if count != _NOBODY)
+
+
+class SharedPort:
+    """A listening socket, and the seats at it.
+
+    Parameters
+    ----------
+    seats
+        Listener processes, which are forked after it is made.
+    """
+
+    def __init__(self, listening: socket.socket, seats: int = 1) -> None:
+        self._listening = listening
+        self._counts = memoryview(mmap.mmap(-1, seats * _COUNT_BYTES)).cast("i")
+        for number in range(seats):
+            self._counts[number] = _NOBODY
+
+    @classmethod
+    def open(cls, host: str, port: int, seats: int = 1, *, patience: float = 0.0) -> SharedPort:
+        """Bind and listen; until somebody sits down, connections wait.
+
+        Parameters
+        ----------
+        patience
+            So many seconds a taken port is waited for: listeners of a killed `serve` may still be ending.
+
+        Raises
+        ------
+        SettingsError
+            The port is taken or the address is not ours; names both and the remedy.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return cls(_listening(host, port), seats)
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    raise SettingsError(
+                        f"cannot listen on {host}:{port}: {error.strerror or error}",
+                        remedy="choose a free port with dicom.port, or stop what uses it",
+                    ) from error
+            time.sleep(_LOOK_SECONDS)
+
+    def seat(self, number: int) -> Seat:
+        """Give a listener its place, counted from 0."""
+        return Seat(self._listening, self._counts, number)
+
+    def close(self) -> None:
+        """Let go of the port; it stays open for as long as any listener accepts from it."""
+        self._listening.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        opened.listen(_BACKLOG)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
