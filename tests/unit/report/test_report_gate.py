@@ -38,7 +38,8 @@ def drop(name: str) -> Callable[[Dataset], None]:
 
 def purpose(sequence: str) -> Callable[[Dataset], None]:
     def change(ds: Dataset) -> None:
-        ds[sequence].value[0].PurposeOfReferenceCodeSequence = [codes.code_item(codes.REPLACED_REPORT)]
+        (code,) = ds[sequence].value[0].PurposeOfReferenceCodeSequence
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = codes.REPLACED_REPORT
 
     return change
 
