@@ -15,7 +15,7 @@ from agent.domain.eligibility import MANUFACTURER
 from agent.domain.notices import BANNER
 from agent.domain.score import StudyScore
 from agent.messaging import codes
-from agent.messaging.codes import FHIR_SYSTEMS, Coded
+from agent.messaging.codes import FHIR_SYSTEMS, Code
 from agent.messaging.result import ResultMessage
 from agent.messaging.sentences import conclusion, finding
 
@@ -189,11 +189,11 @@ def _refused(message: ResultMessage) -> Resource:
     }
 
 
-def _component(code: Coded, value: float, unit: Coded) -> Resource:
+def _component(code: Code, value: float, unit: Code) -> Resource:
     return {"code": _concept(code), "valueQuantity": _quantity(value, unit)}
 
 
-def _quantity(value: float, unit: Coded) -> Resource:
+def _quantity(value: float, unit: Code) -> Resource:
     system = FHIR_SYSTEMS[unit.scheme]
     return {"value": round(value, 4), "unit": unit.value, "system": system, "code": unit.value}
 
@@ -218,11 +218,11 @@ def _by_uid(kind: str, uid: str) -> Resource:
     return {"type": kind, "identifier": {"system": DICOM_UID, "value": f"urn:oid:{uid}"}}
 
 
-def _coding(code: Coded) -> Resource:
+def _coding(code: Code) -> Resource:
     return {"system": FHIR_SYSTEMS[code.scheme], "code": code.value, "display": code.meaning}
 
 
-def _concept(code: Coded) -> Resource:
+def _concept(code: Code) -> Resource:
     return {"coding": [_coding(code)], "text": code.meaning}
 
 

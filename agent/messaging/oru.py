@@ -12,7 +12,7 @@ from typing import Final
 from agent.domain.notices import BANNER, RESEARCH_STATEMENT
 from agent.domain.score import StudyScore
 from agent.messaging import codes
-from agent.messaging.codes import Coded
+from agent.messaging.codes import Code
 from agent.messaging.result import Identity, ResultMessage
 from agent.messaging.sentences import finding
 
@@ -124,9 +124,9 @@ def _obx(
     name: str,
     value: str,
     *,
-    unit: Coded | None = None,
+    unit: Code | None = None,
     status: str = _PRELIMINARY,
-    method: Coded | None = None,
+    method: Code | None = None,
     when: str = "",
 ) -> str:
     """Write an observation from its value type on; the set id stands before it."""
@@ -134,7 +134,7 @@ def _obx(
     return "|".join([*fields, "" if method is None else _code(method)]).rstrip("|")
 
 
-def _code(code: Coded) -> str:
+def _code(code: Code) -> str:
     return f"{_escaped(code.value)}^{_escaped(code.meaning)}^{code.scheme}"
 
 

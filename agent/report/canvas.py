@@ -168,14 +168,26 @@ class Canvas:
         self._draw.polygon(corners, fill=fill, outline=outline, width=max(1, self.px(2)))
 
     def paste(self, x: int, y: int, pixels: NDArray[np.uint8]) -> None:
-        """Put [h, w, 3] pixels at a corner given in pixels, unscaled."""
+        """Put grey [h, w] or RGB pixels at a corner given in pixels, unscaled."""
         self.image.paste(Image.fromarray(pixels), (x, y))
 
     def banner(self) -> None:
         """Draw the investigational marking over the whole width."""
+        self.image.paste(_banner(self.image.width))
+
+    def draw_banner(self) -> None:
+        """Draw it here, letter by letter."""
         self.rectangle(0, 0, UNITS, BANNER_HEIGHT, fill=BANNER_FILL)
         self.line(0, BANNER_HEIGHT, UNITS, BANNER_HEIGHT, colour=AMBER, width=4)
         self.text(UNITS / 2, BANNER_HEIGHT / 2, BANNER, size=36, colour=AMBER, bold=True, anchor="mm")
+
+
+@lru_cache(maxsize=8)
+def _banner(width: int) -> Image.Image:
+    """Draw the marking once for pages of so many pixels: it stands on every one."""
+    strip = Canvas(width, BANNER_HEIGHT + 6)  # and the line below it
+    strip.draw_banner()
+    return strip.image
 
 
 def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -184,7 +196,7 @@ def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def resized(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Resample RGB pixels; the same size returns them untouched."""
+    """Resample grey [h, w] or RGB pixels, grey ones in a third of the time; the same size returns them untouched."""
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS), dtype=np.uint8)

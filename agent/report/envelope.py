@@ -5,19 +5,10 @@ No clock is read: every date comes from the ledger, so that building again gives
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from functools import lru_cache
 from typing import Final
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import dcmwrite, write_sequence
-from pydicom.sr.coding import Code
-from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from agent.domain.eligibility import MANUFACTURER, MANUFACTURER_MODEL_NAME, SERIES_DESCRIPTIONS
@@ -25,8 +16,8 @@ from agent.domain.result_uids import derived_uid
 from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, ScoreOutcome
 from agent.report import codes
+from agent.report.data_set import DataSet, part_ten
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3, Evidence
-from agent.report.quiet import quiet_pydicom
 from agent.report.words import plain
 
 IMPLEMENTATION_CLASS_UID: Final = derived_uid(MANUFACTURER_MODEL_NAME, "implementation-class")
@@ -35,7 +26,6 @@ SERIES_NUMBERS: Final = {"report": 9801, "pictures": 9802, "document": 9803, "re
 """High, so that viewers list our series after the source's."""
 _LO: Final = 64
 _SH: Final = 16
-_CODE: Final = ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +69,7 @@ def device_uid(model: ModelIdentity) -> str:
     return derived_uid(model.digest, "device")
 
 
-def new_object(study: ReportedStudy, *, kind: ResultKind, index: int, series: str, sop_class: UID) -> Dataset:
+def new_object(study: ReportedStudy, *, kind: ResultKind, index: int, series: str, sop_class: UID) -> DataSet:
     """Begin an object: SOP Common, General Study, Series and Equipment; its identity is added when it is encoded.
 
     Parameters
@@ -87,7 +77,7 @@ def new_object(study: ReportedStudy, *, kind: ResultKind, index: int, series: st
     series
         A key of `SERIES_NUMBERS`.
     """
-    made = Dataset()
+    made = DataSet()
     made.SOPClassUID, made.SOPInstanceUID = sop_class, study.uid(kind, index)
     made.StudyInstanceUID = study.evidence.reference.study_instance_uid
     made.SeriesInstanceUID, made.SeriesNumber = study.uid(f"series:{series}"), SERIES_NUMBERS[series]
@@ -101,7 +91,7 @@ def new_object(study: ReportedStudy, *, kind: ResultKind, index: int, series: st
     return made
 
 
-def finished(study: ReportedStudy, made: Dataset, *, kind: ResultKind, index: int) -> ResultObject:
+def finished(study: ReportedStudy, made: DataSet, *, kind: ResultKind, index: int) -> ResultObject:
     """Add the identity and encode the object as an Explicit VR Little Endian Part 10 file."""
     _add_identity(made, study.evidence)
     return ResultObject(
@@ -115,7 +105,7 @@ def finished(study: ReportedStudy, made: Dataset, *, kind: ResultKind, index: in
     )
 
 
-def _add_times(made: Dataset, study: ReportedStudy) -> None:
+def _add_times(made: DataSet, study: ReportedStudy) -> None:
     moment = study.moment
     day, time = f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
     for name in ("InstanceCreation", "Series", "Content"):
@@ -125,12 +115,12 @@ def _add_times(made: Dataset, study: ReportedStudy) -> None:
         made.TimezoneOffsetFromUTC = study.evidence.reference.timezone
 
 
-def _add_equipment(made: Dataset, study: ReportedStudy) -> None:
+def _add_equipment(made: DataSet, study: ReportedStudy) -> None:
     model = study.outcome.model
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, MANUFACTURER_MODEL_NAME
     made.SoftwareVersions = [plain(study.agent_version, _LO), algorithm_version(model)]
     made.StationName = plain(study.station_name, _SH)
-    algorithm = Dataset()
+    algorithm = DataSet()
     algorithm.PurposeOfReferenceCodeSequence = [codes.code_item(codes.PROCESSING_EQUIPMENT)]
     algorithm.Manufacturer, algorithm.ManufacturerModelName = MANUFACTURER, algorithm_name(model)
     algorithm.SoftwareVersions, algorithm.DeviceUID = algorithm_version(model), device_uid(model)
@@ -152,70 +142,19 @@ def algorithm_version(model: ModelIdentity) -> str:
     return plain(model.version, _LO)
 
 
-def _add_identity(made: Dataset, evidence: Evidence) -> None:
+def _add_identity(made: DataSet, evidence: Evidence) -> None:
     """Put in the source's own bytes, undecoded."""
     reference = evidence.reference
     if reference.character_set:
-        _put(made, "SpecificCharacterSet", reference.character_set)
+        made.SpecificCharacterSet = reference.character_set
     for name in (*IDENTITY_TYPE_2, *IDENTITY_TYPE_3):
         if name in reference.identity or name in IDENTITY_TYPE_2:
-            _put(made, name, reference.identity.get(name, b""))
+            setattr(made, name, reference.identity.get(name, b""))
 
 
-def _put(made: Dataset, name: str, value: bytes) -> None:
-    tag = tag_for_keyword(name)
-    if tag is None:  # pragma: no cover - the names are constants of this room
-        raise KeyError(name)
-    padded = value + b" " * (len(value) % 2)
-    made[Tag(tag)] = RawDataElement(Tag(tag), dictionary_VR(tag), len(padded), padded, 0, False, True)
-
-
-def _encoded(made: Dataset) -> bytes:
-    made.file_meta = FileMetaDataset()
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    made.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    buffer = io.BytesIO()
-    with quiet_pydicom():  # a source's unknown character set is kept; our own text is ASCII
-        # pydicom writes raw elements as they are only where data set and file have the same encoding and character set
-        _settle(made)
-        dcmwrite(buffer, made, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _settle(made: Dataset) -> None:
-    """Say of every data set inside that nothing of it need be converted, and put in codes as the bytes that they are.
-
-    Else pydicom looks through all that lies below each level once more, and encodes a report's codes, of which there
-    are a few in hundreds of places, one by one.
-    """
-    made.set_original_encoding(False, True, made._character_set)
-    for element in list(made.elements()):
-        if element.VR != "SQ" or isinstance(element, RawDataElement):
-            continue
-        if (code := _code_of(element)) is not None:
-            value = _encoded_code(code)
-            made[element.tag] = RawDataElement(element.tag, "SQ", len(value), value, 0, False, True)
-            continue
-        for item in element.value:
-            _settle(item)
-
-
-def _code_of(sequence: DataElement) -> tuple[str, str, str] | None:
-    """Value, scheme and meaning, where the sequence holds one code of these three in ASCII and nothing else."""
-    if len(sequence.value) != 1 or [element.keyword for element in sequence.value[0].elements()] != _CODE:
-        return None
-    value, scheme, meaning = (str(element.value) for element in sequence.value[0].elements())
-    return (value, scheme, meaning) if (value + scheme + meaning).isascii() else None
-
-
-@lru_cache(maxsize=512)
-def _encoded_code(code: tuple[str, str, str]) -> bytes:
-    """Encode the sequence of one code as pydicom does."""
-    holder, buffer = Dataset(), DicomBytesIO()
-    holder.ConceptNameCodeSequence = [codes.code_item(Code(*code))]
-    buffer.is_implicit_VR, buffer.is_little_endian = False, True
-    write_sequence(buffer, holder["ConceptNameCodeSequence"], ["iso8859"])
-    return buffer.getvalue()
+def _encoded(made: DataSet) -> bytes:
+    meta = DataSet()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = made.SOPClassUID, made.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+    return part_ten(made, meta)

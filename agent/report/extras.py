@@ -6,23 +6,22 @@ import io
 from typing import Final
 
 import numpy as np
-from highdicom import sr
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import Dataset
 from pydicom.uid import UID, EncapsulatedPDFStorage, KeyObjectSelectionDocumentStorage
 
-from agent.domain.eligibility import MANUFACTURER
 from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.report import codes
-from agent.report.envelope import ReportedStudy, algorithm_name, device_uid, finished, new_object
+from agent.report.content_items import CONTAINS, instance, template_item, text
+from agent.report.data_set import DataSet
+from agent.report.envelope import ReportedStudy, finished, new_object
+from agent.report.observer import device_observer
 from agent.report.references import references
 from agent.report.secondary_capture import Source
 from agent.report.words import RESEARCH_STATEMENT, plain
 
 _DOTS_PER_INCH: Final = 150.0
 _JPEG_QUALITY: Final = 95
-_CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
 
 
 def build_document(study: ReportedStudy, pixels: NDArray[np.uint8], sources: list[Source]) -> ResultObject:
@@ -35,7 +34,7 @@ def build_document(study: ReportedStudy, pixels: NDArray[np.uint8], sources: lis
     made.DocumentTitle = plain(f"Hepatic steatosis estimate. {RESEARCH_STATEMENT}", 1024)
     made.ConceptNameCodeSequence = [codes.code_item(codes.REPORT_TITLE)]
     made.SourceInstanceSequence = [
-        _instance(source.header.sop_class_uid, source.header.sop_instance_uid) for source in sources
+        instance(source.header.sop_class_uid, source.header.sop_instance_uid) for source in sources
     ]
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     content = _pdf(study, pixels)
@@ -53,10 +52,11 @@ def build_rejection_note(study: ReportedStudy) -> ResultObject:
     made.CurrentRequestedProcedureEvidenceSequence = references(study.replaced)
     made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
     made.ConceptNameCodeSequence = [codes.code_item(codes.REJECTED_FOR_QUALITY)]
-    template = Dataset()
-    template.MappingResource, template.TemplateIdentifier = "DCMR", "2010"
-    made.ContentTemplateSequence = [template]
-    made.ContentSequence = [*_observer(study), _why(), *map(_rejected, study.replaced)]
+    made.ContentTemplateSequence = [template_item("2010")]
+    why = plain(f"Replaced by a newer result of the same study. {RESEARCH_STATEMENT}")
+    made.ContentSequence = [
+        *device_observer(study), text(codes.KEY_OBJECT_DESCRIPTION, why), *map(_rejected, study.replaced)
+    ]  # fmt: skip
     return finished(study, made, kind=kind, index=0)
 
 
@@ -71,36 +71,9 @@ def _pdf(study: ReportedStudy, pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _observer(study: ReportedStudy) -> list[Dataset]:
-    """TID 1002 and 1004: the same device as in the report."""
-    return list(
-        sr.ObserverContext(
-            sr.CodedConcept.from_code(codes.DEVICE),
-            sr.DeviceObserverIdentifyingAttributes(
-                uid=device_uid(study.outcome.model),
-                name=plain(study.station_name),
-                manufacturer_name=MANUFACTURER,
-                model_name=algorithm_name(study.outcome.model),
-            ),
-        )
-    )
-
-
-def _why() -> Dataset:
-    text = f"Replaced by a newer result of the same study. {RESEARCH_STATEMENT}"
-    return sr.TextContentItem(name=codes.KEY_OBJECT_DESCRIPTION, value=plain(text), relationship_type=_CONTAINS)
-
-
-def _rejected(replaced: Predecessor) -> Dataset:
-    item = Dataset()
-    item.RelationshipType = _CONTAINS.value
+def _rejected(replaced: Predecessor) -> DataSet:
+    item = DataSet()
+    item.RelationshipType = CONTAINS
     item.ValueType = "IMAGE" if replaced.is_image else "COMPOSITE"
-    item.ReferencedSOPSequence = [_instance(replaced.sop_class_uid, replaced.sop_instance_uid)]
-    return item
-
-
-def _instance(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    """SOP Instance Reference Macro (PS3.3 Table 10-11)."""
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    item.ReferencedSOPSequence = [instance(replaced.sop_class_uid, replaced.sop_instance_uid)]
     return item

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from PIL import Image
 
 from agent.domain.score import StudyScore, ViewUse
 from agent.report.canvas import (
@@ -60,7 +60,7 @@ def draw_heatmap(page: HeatmapPage) -> NDArray[np.uint8]:
 
     The source is shown pixel for pixel where its size allows, else resampled; both panels have the same scale.
     """
-    source = as_rgb(page.picture.source)
+    source = page.picture.source
     height, width = _panel_size(source.shape[0], source.shape[1])
     gap = max(_GAP, width // 32)
     # about square at most: a tall page would shrink its words in a square cell
@@ -85,12 +85,7 @@ def overlaid(picture: ViewPicture) -> NDArray[np.uint8]:
     saliency = _shown(picture)
     levels = np.rint(saliency * 255).astype(np.uint8)
     if np.array_equal(levels.astype(np.float32) / np.float32(255), saliency):  # as pictures are kept
-        places = levels.astype(np.uint16) << 8
-        channels = range(3) if source.ndim == 3 else (0, 0, 0)
-        grey = source.reshape(*source.shape[:2], -1)
-        result = np.empty((*saliency.shape, 3), np.uint8)
-        for colour, channel in enumerate(channels):
-            result[..., colour] = np.take(_blends()[colour], places | grey[..., channel])
+        result = _looked_up(source, np.left_shift(levels, 8, dtype=np.uint16))
     else:
         result = _blended(as_rgb(source), saliency)
     result[_outline(saliency, picture.sector)] = _CONTOUR_COLOUR
@@ -105,6 +100,27 @@ def _blended(source: NDArray[np.uint8], saliency: NDArray[np.float32]) -> NDArra
     opacity *= np.clip(share * 10, 0, 1)[..., None]
     blended: NDArray[np.uint8] = np.round(source * (1 - opacity) + coloured(share) * opacity).astype(np.uint8)
     return blended
+
+
+def _looked_up(source: NDArray[np.uint8], places: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Blend by table; `places` [h, w] are 256 times the saliency's levels."""
+    if source.ndim == 2:
+        words = np.take(_grey_blends(), places | source)
+        size = (source.shape[1], source.shape[0])
+        # Pillow leaves the fourth byte out in a quarter of NumPy's time
+        return np.array(Image.frombytes("RGB", size, words.tobytes(), "raw", "RGBX"))
+    result = np.empty(source.shape, np.uint8)
+    for channel in range(3):
+        result[..., channel] = np.take(_blends()[channel], places | source[..., channel])
+    return result
+
+
+@lru_cache(maxsize=1)
+def _grey_blends() -> NDArray[np.uint32]:
+    """Return [65536]: red, green and blue of a grey source blended, in one word."""
+    words = np.zeros((1 << 16, 4), np.uint8)
+    words[:, :3] = _blends().T
+    return words.view(np.uint32)[:, 0]
 
 
 @lru_cache(maxsize=1)
@@ -124,10 +140,20 @@ def _shown(picture: ViewPicture) -> NDArray[np.float32]:
 def _outline(saliency: NDArray[np.float32], sector: NDArray[np.bool_]) -> NDArray[np.bool_]:
     inside = saliency >= CONTOUR
     thick = max(1, round(min(saliency.shape) / 300))
-    edge: NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside, iterations=thick)
     # along the sector's own border the line would only repeat it
-    within: NDArray[np.bool_] = ndimage.binary_erosion(sector, iterations=thick + 1)
-    return edge & within
+    return inside & ~_eroded(inside, thick) & _eroded(sector, thick + 1)
+
+
+def _eroded(mask: NDArray[np.bool_], times: int) -> NDArray[np.bool_]:
+    """Take a pixel off all around, so many times, as `scipy.ndimage.binary_erosion` does in ten times the time."""
+    for _ in range(times):
+        left = np.zeros_like(mask)
+        inner = left[1:-1, 1:-1]
+        np.logical_and(mask[1:-1, 1:-1], mask[:-2, 1:-1], out=inner)
+        for neighbour in (mask[2:, 1:-1], mask[1:-1, :-2], mask[1:-1, 2:]):
+            np.logical_and(inner, neighbour, out=inner)
+        mask = left
+    return mask
 
 
 def _panel_size(rows: int, columns: int) -> tuple[int, int]:

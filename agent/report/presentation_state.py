@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import Final
 
 from PIL import ImageCms
-from pydicom.dataset import Dataset
 from pydicom.uid import UID, ColorSoftcopyPresentationStateStorage, GrayscaleSoftcopyPresentationStateStorage
 
 from agent.domain.eligibility import RESEARCH_SUFFIX
 from agent.domain.results import ResultKind, ResultObject
 from agent.domain.score import StudyScore, ViewUse
+from agent.report.content_items import instance
+from agent.report.data_set import DataSet
 from agent.report.envelope import ReportedStudy, finished, new_object
 from agent.report.secondary_capture import Source
 from agent.report.words import BANNER, GRADE_WORDS, RESEARCH_STATEMENT, plain, view_name
@@ -86,38 +87,33 @@ def _state(
     return finished(study, made, kind=kind, index=0)
 
 
-def _image(source: Source) -> Dataset:
+def _image(source: Source) -> DataSet:
     """Image SOP Instance Reference Macro (PS3.3 Table 10-3)."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = source.header.sop_class_uid
-    item.ReferencedSOPInstanceUID = source.header.sop_instance_uid
-    if (number := source.header.frame_number(source.frame)) is not None:
-        item.ReferencedFrameNumber = number
-    return item
+    number = source.header.frame_number(source.frame)
+    return instance(source.header.sop_class_uid, source.header.sop_instance_uid, None if number is None else [number])
 
 
-def _by_series(sources: Sequence[Source]) -> list[Dataset]:
+def _by_series(sources: Sequence[Source]) -> list[DataSet]:
     """Name each image once, with all frames that are shown of it."""
-    series: dict[str, dict[str, Dataset]] = {}
+    series: dict[str, dict[tuple[str, str], list[int]]] = {}
     for source in sources:
         images = series.setdefault(source.header.series_instance_uid, {})
-        item = images.setdefault(source.header.sop_instance_uid, _image(source))
+        frames = images.setdefault((source.header.sop_class_uid, source.header.sop_instance_uid), [])
         number = source.header.frame_number(source.frame)
-        stated = item.get("ReferencedFrameNumber")
-        frames = [] if stated is None else [stated] if isinstance(stated, int) else list(stated)
         if number is not None and number not in frames:
-            item.ReferencedFrameNumber = [*frames, number]
+            frames.append(number)
     made = []
     for uid, images in series.items():
-        item = Dataset()
-        item.SeriesInstanceUID, item.ReferencedImageSequence = uid, list(images.values())
+        item = DataSet()
+        item.SeriesInstanceUID = uid
+        item.ReferencedImageSequence = [instance(*image, frames) for image, frames in images.items()]
         made.append(item)
     return made
 
 
-def _whole(source: Source) -> Dataset:
+def _whole(source: Source) -> DataSet:
     """Show all of the image, as large as fits (PS3.3 C.10.4)."""
-    item = Dataset()
+    item = DataSet()
     item.ReferencedImageSequence = [_image(source)]
     item.DisplayedAreaTopLeftHandCorner = [1, 1]
     item.DisplayedAreaBottomRightHandCorner = [source.header.columns, source.header.rows]
@@ -125,7 +121,7 @@ def _whole(source: Source) -> Dataset:
     return item
 
 
-def _text(number: int, count: int, view: ViewUse, source: Source, score: StudyScore) -> Dataset:
+def _text(number: int, count: int, view: ViewUse, source: Source, score: StudyScore) -> DataSet:
     """Say what came of the study, and which view of it this is, above the image (PS3.3 C.10.5)."""
     low, high = score.fat_fraction_interval
     weight = "" if view.weight is None else f", weight {view.weight:.2f}"
@@ -135,19 +131,19 @@ def _text(number: int, count: int, view: ViewUse, source: Source, score: StudySc
         f"({low:.1f} to {high:.1f}), estimate",
         f"View {number} of {count}: {view_name(view.view)}{weight}. {RESEARCH_SUFFIX}",
     )
-    text = Dataset()
+    text = DataSet()
     text.BoundingBoxAnnotationUnits = "DISPLAY"
     text.UnformattedTextValue = "\r\n".join(plain(line) for line in lines)[:_ST]
     text.BoundingBoxTopLeftHandCorner, text.BoundingBoxBottomRightHandCorner = list(_TOP_LEFT), list(_BOTTOM_RIGHT)
     text.BoundingBoxTextHorizontalJustification = "LEFT"
-    item = Dataset()
+    item = DataSet()
     item.ReferencedImageSequence = [_image(source)]
     item.GraphicLayer, item.TextObjectSequence = LAYER, [text]
     return item
 
 
-def _layer() -> Dataset:
-    item = Dataset()
+def _layer() -> DataSet:
+    item = DataSet()
     item.GraphicLayer, item.GraphicLayerOrder = LAYER, 1
     item.GraphicLayerRecommendedDisplayCIELabValue = list(_AMBER_LAB)
     item.GraphicLayerDescription = plain(RESEARCH_STATEMENT, 64)

@@ -8,12 +8,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from agent.domain.results import ResultKind, ResultObject
 from agent.report import codes
+from agent.report.codes import Code
+from agent.report.content_items import instance
+from agent.report.data_set import DataSet
 from agent.report.envelope import ReportedStudy, finished, new_object
 from agent.report.evidence import SourceHeader
 from agent.report.lossy import LossyCompression, worst
@@ -65,7 +66,7 @@ def build_capture(study: ReportedStudy, capture: Capture) -> ResultObject:
     return finished(study, made, kind=capture.kind, index=capture.index)
 
 
-def _add_derivation(made: Dataset, capture: Capture) -> None:
+def _add_derivation(made: DataSet, capture: Capture) -> None:
     inherited = worst([source.header.lossy for source in capture.sources])
     unstated = _UNSTATED if inherited is not None and inherited.unstated else ""
     made.DerivationDescription = plain(f"{capture.derivation} {RESEARCH_STATEMENT}{unstated}", 1024)
@@ -77,25 +78,22 @@ def _add_derivation(made: Dataset, capture: Capture) -> None:
         _add_lossy(made, inherited)
 
 
-def _add_lossy(made: Dataset, compression: LossyCompression) -> None:
+def _add_lossy(made: DataSet, compression: LossyCompression) -> None:
     made.LossyImageCompression = "01" if compression.lossy else "00"
     if compression.lossy:
         made.LossyImageCompressionRatio = list(compression.ratios)
         made.LossyImageCompressionMethod = list(compression.methods)
 
 
-def _source_item(source: Source) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = source.header.sop_class_uid
-    item.ReferencedSOPInstanceUID = source.header.sop_instance_uid
-    if (number := source.header.frame_number(source.frame)) is not None:
-        item.ReferencedFrameNumber = number
+def _source_item(source: Source) -> DataSet:
+    number = source.header.frame_number(source.frame)
+    item = instance(source.header.sop_class_uid, source.header.sop_instance_uid, None if number is None else [number])
     item.PurposeOfReferenceCodeSequence = [codes.code_item(codes.SOURCE_FOR_PROCESSING)]
     item.SpatialLocationsPreserved = "NO"  # panels on a page: no pixel stands where it stood
     return item
 
 
-def _add_burned_in(made: Dataset, capture: Capture) -> None:
+def _add_burned_in(made: DataSet, capture: Capture) -> None:
     """YES where we draw the patient or a source may; NO only where every source says so; else not stated."""
     stated = {source.header.burned_in for source in capture.sources}
     if capture.names_patient or "YES" in stated:
@@ -104,11 +102,9 @@ def _add_burned_in(made: Dataset, capture: Capture) -> None:
         made.BurnedInAnnotation = "NO"
 
 
-def _add_pixels(made: Dataset, pixels: NDArray[np.uint8]) -> None:
+def _add_pixels(made: DataSet, pixels: NDArray[np.uint8]) -> None:
     made.Rows, made.Columns = pixels.shape[:2]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
     made.BitsAllocated = made.BitsStored = 8
     made.HighBit, made.PixelRepresentation = 7, 0
-    encoded = pixels.tobytes()
-    made.PixelData = encoded + b"\0" * (len(encoded) % 2)
-    made["PixelData"].VR = "OB"
+    made.PixelData = pixels.ravel().data

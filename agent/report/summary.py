@@ -24,7 +24,6 @@ from agent.report.canvas import (
     UNITS,
     Canvas,
     Colour,
-    as_rgb,
     resized,
 )
 from agent.report.judgement import change_since_earlier, reasons_not_used, used_views
@@ -200,7 +199,7 @@ def _thumbnails(canvas: Canvas, views: Sequence[ViewUse], pictures: Sequence[Vie
 
 
 def _reduced(picture: ViewPicture, width: float, height: float) -> NDArray[np.uint8]:
-    source = as_rgb(picture.source)
+    source = picture.source
     factor = min(width / source.shape[1], height / source.shape[0])
     return resized(source, max(1, round(source.shape[1] * factor)), max(1, round(source.shape[0] * factor)))
 

@@ -14,6 +14,7 @@ from agent.report.envelope import ReportedStudy
 from agent.report.errors import GateError
 from agent.report.evidence import read_evidence
 from agent.report.gate import RULES, check
+from agent.report.read_back import Item, read_back
 from tests.unit.report.report_sources import STUDY, request
 
 REPORT, SUMMARY, HEATMAP = ResultKind.STRUCTURED_REPORT, ResultKind.SUMMARY, ResultKind.HEATMAP
@@ -38,7 +39,8 @@ def drop(name: str) -> Callable[[Dataset], None]:
 
 def purpose(sequence: str) -> Callable[[Dataset], None]:
     def change(ds: Dataset) -> None:
-        ds[sequence].value[0].PurposeOfReferenceCodeSequence = [codes.code_item(codes.REPLACED_REPORT)]
+        (code,) = ds[sequence].value[0].PurposeOfReferenceCodeSequence
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = codes.REPLACED_REPORT
 
     return change
 
@@ -209,7 +211,54 @@ def test_each_rule_stops_what_breaks_it(
 
 
 def test_every_rule_has_something_that_breaks_it() -> None:
-    assert {rule for rule, _, _ in BREAKS} == set(RULES)
+    assert {rule for rule, _, _ in BREAKS} | {"encoding"} == set(RULES)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda encoded: encoded[:-2],
+        lambda encoded: encoded[:100],
+        lambda encoded: encoded[:132],
+        lambda encoded: encoded.replace(b"DICM", b"DICX", 1),
+        lambda encoded: encoded.replace(b"\x08\x00\x13\x00TM", b"\x08\x00\x11\x00TM", 1),  # out of order
+        lambda encoded: encoded.replace(b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0", 1),  # no item
+    ],
+)
+def test_broken_bytes_are_stopped(
+    built: tuple[ReportedStudy, dict[ResultKind, ResultObject]], broken: Callable[[bytes], bytes]
+) -> None:
+    study, made = built
+    with pytest.raises(GateError) as raised:
+        check(study, replace(made[REPORT], encoded=broken(made[REPORT].encoded)))
+    assert raised.value.rule == "encoding"
+
+
+def test_pydicom_reads_the_same(built: tuple[ReportedStudy, dict[ResultKind, ResultObject]]) -> None:
+    _, made = built
+    for one in made.values():
+        meta, read = read_back(one.encoded)
+        theirs = dcmread(io.BytesIO(one.encoded))
+        assert list(meta.elements) == [element.keyword for element in theirs.file_meta][1:]
+        same(read, theirs)
+
+
+def same(read: Item, theirs: Dataset) -> None:
+    assert list(read.elements) == [element.keyword for element in theirs]
+    for element in theirs:
+        vr, value = read.elements[element.keyword]
+        assert vr.decode() == element.VR
+        if isinstance(value, tuple):
+            assert len(value) == len(element.value)
+            for item, other in zip(value, element.value, strict=True):
+                same(item, other)
+        elif isinstance(element.value, bytes):
+            assert value == element.value
+        elif vr in (b"US", b"UL") and element.VM == 1:
+            assert read.number(element.keyword) == element.value
+        elif vr not in (b"US", b"SL", b"FD", b"FL"):
+            expected = [element.value] if element.VM < 2 else element.value
+            assert [one for one in map(str, expected) if one not in ("", "None")] == read.values(element.keyword)
 
 
 def test_what_was_built_passes(built: tuple[ReportedStudy, dict[ResultKind, ResultObject]]) -> None:
