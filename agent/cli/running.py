@@ -11,6 +11,7 @@ import click
 
 from agent.cli.options import config_option, json_option, quiet_logs, settings_of
 from agent.cli.printing import print_entries, progress
+from agent.domain.identifiers import Archive
 
 
 @click.command()
@@ -64,12 +65,23 @@ def conformance(config: Path | None) -> int:
     help="Where the pictures go; default: a temporary folder.",
 )
 @click.option("--patients", type=click.IntRange(1, 100), default=12, show_default=True)
+@click.option("--to", metavar="AE@HOST:PORT", help="Push to this agent, which runs already, and look at its page.")
 @json_option
-def demo(folder: Path | None, patients: int, as_json: bool) -> int:
+def demo(folder: Path | None, patients: int, to: str | None, as_json: bool) -> int:
     """Show the whole way: a dozen synthetic patients pushed to an agent of their own and read back from an archive."""
     from agent.demo.demo import run_demo
+    from agent.demo.pushing import push_demo
 
+    if to is not None:
+        return push_demo(to=_entity(to), patients=patients, as_json=as_json)
     return run_demo(folder=folder, patients=patients, as_json=as_json)
+
+
+def _entity(text: str) -> Archive:
+    try:
+        return Archive.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--to") from error
 
 
 @click.command()
