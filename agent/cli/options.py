@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from agent.domain.identifiers import is_uid
+from agent.domain.identifiers import Archive, is_uid
 from agent.settings import Settings, load_settings
 
 NOTICE: Final = "For research use only; not for use in diagnostic procedures."
@@ -33,6 +33,19 @@ class StudyUid(click.ParamType[str]):
         if is_uid(str(value)):
             return str(value)
         self.fail(f"{value!a} is not a Study Instance UID", param, ctx)
+
+
+class Entity(click.ParamType[Archive]):
+    """An application entity that is called, `AE@host:port`; anything else is wrong use."""
+
+    name = "AE@HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Archive:
+        """Read it."""
+        try:
+            return Archive.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def settings_of(config: Path | None) -> Settings:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
-from agent.cli.options import config_option, json_option, quiet_logs, settings_of
+from agent.cli.options import Entity, config_option, json_option, quiet_logs, settings_of
 from agent.cli.printing import print_entries, progress
+from agent.domain.identifiers import Archive
 
 
 @click.command()
@@ -72,11 +73,15 @@ def conformance(config: Path | None) -> int:
     help="Where the pictures go; default: a temporary folder.",
 )
 @click.option("--patients", type=click.IntRange(1, 100), default=12, show_default=True, help="How many.")
+@click.option("--to", type=Entity(), help="Push to this agent, which runs already, and look at its page.")
 @json_option
-def demo(folder: Path | None, patients: int, as_json: bool) -> int:
+def demo(folder: Path | None, patients: int, to: Archive | None, as_json: bool) -> int:
     """Show the whole way: a dozen synthetic patients pushed to an agent of their own and read back from an archive."""
     from agent.demo.demo import run_demo
+    from agent.demo.pushing import push_demo
 
+    if to is not None:
+        return push_demo(to=to, patients=patients, as_json=as_json)
     return run_demo(folder=folder, patients=patients, as_json=as_json)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from agent.cli.options import StudyUid, config_option, json_option, quiet_logs, seconds, settings_of
+from agent.cli.options import Entity, StudyUid, config_option, json_option, quiet_logs, seconds, settings_of
 from agent.cli.printing import print_entries, progress, told
 from agent.domain.errors import NotFoundError
+from agent.domain.identifiers import Archive
 
 
 @click.command()
@@ -117,22 +118,18 @@ def score(paths: tuple[Path, ...], as_json: bool, config: Path | None) -> int:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--to", metavar="AE@HOST:PORT", help="Another listener; default: that of the settings, on this machine.")
+@click.option("--to", type=Entity(), help="Another listener; default: that of the settings, on this machine.")
 @json_option
 @config_option
-def push(paths: tuple[Path, ...], to: str | None, as_json: bool, config: Path | None) -> int:
+def push(paths: tuple[Path, ...], to: Archive | None, as_json: bool, config: Path | None) -> int:
     """Send DICOM files or folders to the listener by C-STORE, as a modality would: a line per study.
 
     What is no DICOM file is passed over and told.
     """
-    from agent.serve.commands.pushing import listener_called, push_paths
+    from agent.serve.commands.pushing import own_listener, push_paths
 
     settings = settings_of(config)
     quiet_logs(settings)
-    try:
-        called = listener_called(settings, to)
-    except ValueError as error:
-        raise click.UsageError(f"--to {error}") from error
-    entries = push_paths(settings, called, paths, progress)
+    entries = push_paths(settings, to or own_listener(settings), paths, progress)
     print_entries(entries, as_json, ("study_instance_uid", "stored", "refused"))
     return int(not entries or any(entry["refused"] for entry in entries))

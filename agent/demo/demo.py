@@ -30,7 +30,7 @@ from agent.demo.sender import send_study
 from agent.domain.errors import AgentError
 from inference.contract import GRADES
 
-_SEED: Final = 20
+SEED: Final = 20
 _START_SECONDS: Final = 60.0
 _FINISH_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
@@ -90,7 +90,7 @@ def _run(
     made = progress.add_task("drawing phantoms", total=patients)
     studies = []
     for number in range(1, patients + 1):
-        studies.append(make_study(number, seed=_SEED, when=when))
+        studies.append(make_study(number, seed=SEED, when=when))
         progress.advance(made)
     _await_ready(progress, agent, home, ports)
     sent = progress.add_task("pushing studies", total=patients)

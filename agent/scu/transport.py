@@ -18,6 +18,7 @@ from agent.scu.config import ScuConfig
 PAUSE_SECONDS: Final = 0.0005
 """Of pynetdicom's reactors; its default of 1 ms doubles the time of small objects."""
 _ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8 Table 9-26
+_ABORTED_REMEDY: Final = "see its log; it may not know our AE title (Orthanc: an entry of DicomModalities)"
 _QUICK_ACKNOWLEDGE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 
@@ -68,7 +69,8 @@ class Witness:
         """
         if self._abort_source is not None:
             source = _ABORT_SOURCES.get(self._abort_source, "an unknown source")
-            return AbortedError(f"{archive} aborted the association ({source}) on {request}", remedy="see its log")
+            cause = f"{archive} aborted the association ({source}) on {request}"
+            return AbortedError(cause, remedy=_ABORTED_REMEDY)
         if self._aborted_by_us:
             waited = seconds or self.answer_seconds
             cause = f"{archive} gave no valid answer to {request} within {waited:g} s"

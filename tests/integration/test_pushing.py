@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from agent.domain.errors import ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive, Peer
-from agent.serve.commands.pushing import listener_called, push_file, push_paths
+from agent.serve.commands.pushing import own_listener, push_file, push_paths
 from agent.settings import Settings, load_settings
 from agent.web.uploads import Inlet
 from tests.unit.receive.reception import STUDY, Reception, instance
@@ -52,7 +52,7 @@ def test_a_folder_goes_over_and_is_counted_by_study(reception: Reception, tmp_pa
     (folder / "README.TXT").write_text("not DICOM")
     told: list[str] = []
     settings = settings_for(reception.port)
-    counts = push_paths(settings, listener_called(settings, None), [folder], told.append)
+    counts = push_paths(settings, own_listener(settings), [folder], told.append)
     assert sorted(counts, key=str) == [
         {"study_instance_uid": STUDY, "stored": 2, "refused": 0},
         {"study_instance_uid": OTHER, "stored": 1, "refused": 0},
@@ -67,7 +67,7 @@ def test_what_the_listener_refuses_is_counted_and_the_rest_goes_over(reception: 
     saved(tmp_path / "disc", 2)
     told: list[str] = []
     settings = settings_for(reception.port)
-    (count,) = push_paths(settings, listener_called(settings, None), [tmp_path / "disc"], told.append)
+    (count,) = push_paths(settings, own_listener(settings), [tmp_path / "disc"], told.append)
     assert (count["stored"], count["refused"]) == (1, 1)
     assert "does not accept 1.2.3.4" in told[0]
 
@@ -75,21 +75,20 @@ def test_what_the_listener_refuses_is_counted_and_the_rest_goes_over(reception: 
 def test_no_listener_is_said_with_its_address(tmp_path: Path, free_port: Callable[[], int]) -> None:
     settings = settings_for(free_port())
     with pytest.raises(ArchiveError, match=r"connection refused by STEATOSIS@127\.0\.0\.1"):
-        push_paths(settings, listener_called(settings, None), [saved(tmp_path, 1)], print)
+        push_paths(settings, own_listener(settings), [saved(tmp_path, 1)], print)
 
 
 def test_a_listener_that_knows_its_callers_says_that_it_does_not_know_us(tmp_path: Path) -> None:
     with Reception(tmp_path / "listener", peers=(Peer(ae_title="US1", host="127.0.0.1"),)) as listening:
         settings = settings_for(listening.port)
         with pytest.raises(ArchiveRefusedError, match="calling AE title"):
-            push_paths(settings, listener_called(settings, None), [saved(tmp_path, 1)], print)
+            push_paths(settings, own_listener(settings), [saved(tmp_path, 1)], print)
 
 
 @pytest.mark.parametrize(("host", "called"), [("0.0.0.0", "127.0.0.1"), ("10.0.0.7", "10.0.0.7")])
 def test_our_own_listener_is_called_where_it_can_be(host: str, called: str) -> None:
     settings = load_settings(None, {"AGENT_DICOM__HOST": host, "AGENT_DICOM__PEERS": '["US1@10.0.0.9"]'})
-    assert listener_called(settings, None) == Archive(ae_title="STEATOSIS", host=called, port=11112)
-    assert listener_called(settings, "OTHER@10.0.0.1:104").ae_title == "OTHER"
+    assert own_listener(settings) == Archive(ae_title="STEATOSIS", host=called, port=11112)
 
 
 @pytest.fixture

@@ -43,10 +43,8 @@ class Pushed:
     fault: AgentError | None
 
 
-def listener_called(settings: Settings, name: str | None) -> Archive:
-    """Say whom to send to: who is named, else our own listener; ValueError where a name is not `AE@host:port`."""
-    if name is not None:
-        return Archive.parse(name)
+def own_listener(settings: Settings) -> Archive:
+    """Say how our own listener is called from this machine."""
     dicom = settings.dicom
     return Archive(ae_title=dicom.ae_title, host=_EVERY_ADDRESS.get(dicom.host, dicom.host), port=dicom.port)
 
