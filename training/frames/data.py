@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,8 @@ STD: Final = (128.0 / 255.0, 1.0, 1.0)
 RETAKES: Final = 5
 EDITED_ROWS: Final = 480
 """Larger real frames are made smaller before they are edited: members see far fewer rows."""
+HEAVY: Final = (43.0, 6.0)
+"""Mean and spread of the body mass index, kg/m², of patients before bariatric surgery, about as published."""
 AUL_HELD_OUT: Final = 5
 """Every fifth real frame of the AUL set is the test's, the next one the calibration's: no member learns from them."""
 
@@ -84,19 +86,37 @@ def prepared(pixels: np.ndarray, region: Region | None, size: int) -> np.ndarray
 
 
 def study_of(
-    split: str, seed: int, size: int, index: int, *, trimmed: float = 0.0, foreign: bool = False
+    split: str,
+    seed: int,
+    size: int,
+    index: int,
+    *,
+    trimmed: float = 0.0,
+    foreign: bool = False,
+    phased: float = 0.0,
+    heavy: float = 0.0,
 ) -> tuple[np.ndarray, float]:
     """Render patient `index` of a split, prepared views float16 [4, 3, size, size] and the fat fraction.
 
     `trimmed` is the share of patients whose frames were not kept whole: all of one, since one archive kept them.
-    `foreign` takes scanners of another site.
+    `foreign` takes scanners of another site. `phased` is the share seen through a sector probe, `heavy` that of patients
+    whose body mass index is a clinic for obesity's.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    patient, scanner = draw_patient(rng), (Scanner.foreign if foreign else Scanner.random)(rng)
+    others = np.random.default_rng([seed, 40 + SPLITS.index(split), index])
+    probe = Scanner.phased if others.random() < phased else Scanner.foreign if foreign else Scanner.random
+    patient, scanner = draw_patient(rng), probe(rng)
+    if others.random() < heavy:
+        patient = _heavier(patient, others)
     shears = np.random.default_rng([seed, 30 + SPLITS.index(split), index])
     keep = _whole if shears.random() >= trimmed else partial(_stored, rng=shears)
     views = [prepared_view(patient, view, scanner, rng, size, keep) for view in VIEWS]
     return np.stack(views), patient.fat_fraction_percent
+
+
+def _heavier(patient: Patient, rng: np.random.Generator) -> Patient:
+    index = float(np.clip(rng.normal(*HEAVY), 30.0, 62.0))
+    return replace(patient, weight_kg=round(index * patient.size_m**2, 1))
 
 
 def _whole(pixels: np.ndarray, region: Region) -> tuple[np.ndarray, Region]:
@@ -228,8 +248,10 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
         gate = data.negatives if split == "train" else data.negatives // 4
         with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
             trimmed = data.trimmed if split == "train" else data.trimmed_held_out
-            render = partial(study_of, split, data.seed, data.size, trimmed=trimmed)
-            _render(pool, render, range(counts[split]), target, split)
+            shares = {"trimmed": trimmed, "phased": data.phased, "heavy": data.heavy}
+            render = partial(study_of, split, data.seed, data.size, **shares)
+            if not (target / "fat_fraction.npy").exists():  # written last
+                _render(pool, render, range(counts[split]), target, split)
             paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
             np.save(target / "negatives.npy", _negatives(pool, data, split, gate, paths))
             positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
