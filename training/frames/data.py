@@ -20,7 +20,7 @@ from inference.sector import find_sector
 from training.bundle.configuration import Data
 from training.frames.augment import Region, augment
 from training.frames.cues import PHANTOM_CUES, CueLine, cues_of, fit_cue_line, phantom_cues
-from training.frames.cuts import read_grey, seeded, stored
+from training.frames.cuts import read_grey, seeded, stored, through_sector
 from training.frames.edits import FAT, LEAN, edited, liver_of
 from training.frames.grafts import WAYS, grafted
 from training.frames.outlines import read_outline
@@ -99,8 +99,8 @@ def study_of(
     """Render patient `index` of a split, prepared views float16 [4, 3, size, size] and the fat fraction.
 
     `trimmed` is the share of patients whose frames were not kept whole: all of one, since one archive kept them.
-    `foreign` takes scanners of another site. `phased` is the share seen through a sector probe, `heavy` that of patients
-    whose body mass index is a clinic for obesity's.
+    `foreign` takes scanners of another site. `phased` is the share seen through a sector probe, `heavy` that of
+    patients whose body mass index is a clinic for obesity's.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     others = np.random.default_rng([seed, 40 + SPLITS.index(split), index])
@@ -182,12 +182,12 @@ def real_of(size: int, path: Path) -> np.ndarray | None:
 
 
 def edits_of(
-    size: int, count: int, seed: int, path: Path, *, trimmed: float = 0.0
+    size: int, count: int, seed: int, path: Path, *, trimmed: float = 0.0, phased: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return edits of one real frame, float16 [count, 3, size, size], and their points, float32 [count].
 
-    None where its liver is not outlined, or serving finds no sector. Each edit is seen trimmed by itself: how much of a
-    frame was kept says nothing of its fat.
+    None where its liver is not outlined, or serving finds no sector. Each edit is seen trimmed, or through a
+    sector probe, by itself: how much of a frame was kept says nothing of its fat.
     """
     with Image.open(path) as picture:
         whole_size = np.asarray(picture.convert("L"))
@@ -204,13 +204,26 @@ def edits_of(
     made = []
     for more in points:
         changed = augment(edited(pixels, liver, float(more), rng), (0, 0, columns, rows), rng)
-        made.append(prepared(*(stored(*changed, rng) if rng.random() < trimmed else changed), size))
+        made.append(prepared(*_seen(*changed, rng, trimmed, phased), size))
     whole = [view for view in made if view is not None]
     return (np.stack(whole), points) if len(whole) == count else None
 
 
+def _seen(
+    pixels: np.ndarray, region: Region, rng: np.random.Generator, trimmed: float, phased: float
+) -> tuple[np.ndarray, Region]:
+    """Return a real frame as it is, as an archive may have kept it, or as a sector probe would show it."""
+    draw = rng.random()
+    if draw < trimmed:
+        return stored(pixels, region, rng)
+    if draw < trimmed + phased:
+        pie = through_sector(pixels, rng)
+        return pie, (0, 0, pie.shape[1], pie.shape[0])
+    return pixels, region
+
+
 def ordered_of(size: int, seed: int, line: CueLine, path: Path) -> list[tuple[np.ndarray, float]]:
-    """Return one real frame whole and one trimmed, each float16 [3, size, size], with where its cues put it."""
+    """Return a real frame whole, trimmed, and through a sector probe, float16 [3, size, size], with its cues' place."""
     with Image.open(path) as picture:
         shape = picture.height, picture.width
     liver = liver_of(path, shape)
@@ -224,7 +237,7 @@ def ordered_of(size: int, seed: int, line: CueLine, path: Path) -> list[tuple[np
     if cues is None:
         return []
     score = float(line(cues[None])[0])
-    kept = (pixels, (0, 0, columns, rows)), stored(pixels, (0, 0, columns, rows), rng)
+    kept = [_seen(pixels, (0, 0, columns, rows), rng, float(way == 1), float(way == 2)) for way in range(3)]
     made = (prepared(*augment(*one, rng), size) for one in kept)
     return [(view, score) for view in made if view is not None]
 
@@ -277,7 +290,7 @@ def _negatives(pool: ProcessPoolExecutor, data: Data, split: str, count: int, pa
 
 
 def _edit(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path) -> None:
-    edit = partial(edits_of, data.size, data.edits, data.seed, trimmed=data.trimmed)
+    edit = partial(edits_of, data.size, data.edits, data.seed, trimmed=data.trimmed, phased=data.phased)
     made = [found for found in pool.map(edit, paths if data.edits else [], chunksize=8) if found is not None]
     shape = (0, data.edits, len(CHANNELS), data.size, data.size)
     np.save(target / "edits.npy", np.stack([views for views, _ in made]) if made else np.zeros(shape, np.float16))

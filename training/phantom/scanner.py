@@ -107,7 +107,7 @@ class Scanner:
 
     @staticmethod
     def phased(rng: np.random.Generator) -> Scanner:
-        """Draw a scanner with a sector probe: a slice of pie from nearly one point on the skin, low frequency, harmonics.
+        """Draw a scanner with a sector probe: a slice of pie from nearly one point on the skin, at low frequency.
 
         Livers are looked at with them too, between ribs and through thick walls: Byra et al. 2018 did.
         """
