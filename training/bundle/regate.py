@@ -71,12 +71,14 @@ class Frames:
 
 
 def kept_frames(data: Data, split: str, folder: Path | None, *, workers: int = 2) -> Frames:
-    """Return the frames of a split, made now or read from `folder` where an earlier run left them."""
+    """Return the frames of a split, made now or read from `folder`, a run's, where an earlier step left them."""
     path = None if folder is None else folder / f"gate-{split}.npz"
     if path is not None and path.exists():
         with np.load(path) as found:
             return Frames(**{name: found[name] for name in found.files})
-    frames = gate_frames(data, split, workers=workers)
+    members = None if folder is None else folder / "data" / split
+    made = members if members is not None and (members / "done").exists() else None
+    frames = gate_frames(data, split, made, workers=workers)
     if path is not None:
         partial_path = path.with_suffix(".partial.npz")
         np.savez(partial_path, **vars(frames))
@@ -84,8 +86,11 @@ def kept_frames(data: Data, split: str, folder: Path | None, *, workers: int = 2
     return frames
 
 
-def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
-    """Make the frames of a split, with the real ones of `data.real_frames`."""
+def gate_frames(data: Data, split: str, kept: Path | None = None, *, workers: int = 2) -> Frames:
+    """Make the frames of a split, with the real ones of `data.real_frames`.
+
+    `kept` is the split's folder (`training.frames.data.make_split`), whose frames need not be made again.
+    """
     paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
     with ProcessPoolExecutor(workers) as pool:
 
@@ -93,8 +98,13 @@ def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
             return [found for found in pool.map(make, over, chunksize=8) if found is not None]
 
         count = data.negatives if split == "train" else data.negatives // 4
-        synthetic = made(partial(negative_of, split, data.seed, data.size), range(count))
-        carved = made(partial(grafts_of, data.size, data.seed), paths)
+        if kept is None:
+            carved = made(partial(grafts_of, data.size, data.seed), paths)
+            others = made(partial(negative_of, split, data.seed, data.size), range(count))
+            others += [one for own in carved for one in own]
+            real = made(partial(real_of, data.size), paths)
+        else:
+            others, real = (list(np.load(kept / f"{name}.npy")) for name in ("negatives", "positives"))
         cut = made(partial(_negative_cut, split, data), range(count // 2))
         carved_cut = made(partial(_carved_cut, data), paths)
         shares = {"trimmed": 0.5, "phased": data.phased, "heavy": data.heavy}
@@ -104,11 +114,11 @@ def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
         pies = made(partial(_pie, data), paths)
         return Frames(
             phantoms=np.concatenate([views for views, _ in studies]),
-            real=_stack(made(partial(real_of, data.size), paths), data.size),
+            real=_stack(real, data.size),
             cuts=_stack([one for own in cuts for one in own], data.size),
             phased=_stack(pies, data.size),
             edits=_stack([views[0] for views, _ in edits], data.size),
-            others=_stack([*synthetic, *cut, *(one for own in (*carved, *carved_cut) for one in own)], data.size),
+            others=_stack([*others, *cut, *(one for own in carved_cut for one in own)], data.size),
         )
 
 
