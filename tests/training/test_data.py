@@ -46,6 +46,20 @@ def test_scanners_of_another_site_show_the_same_patient_otherwise():
     assert not np.array_equal(home, foreign)
 
 
+def test_a_sector_probe_shows_the_same_patient_from_one_point():
+    (home, fat), (pie, same) = (study_of("train", 1, 64, 3, phased=share) for share in (0.0, 1.0))
+    assert fat == same
+    sector = pie[:, CHANNELS.index("sector")] > 0.5
+    assert (sector[:, 6].sum(axis=1) < 0.5 * sector[:, 32].sum(axis=1)).all()
+    assert not np.array_equal(home, pie)
+
+
+def test_heavy_patients_are_the_same_but_for_their_body_wall():
+    (home, fat), (heavy, same) = (study_of("train", 1, 64, 3, heavy=share) for share in (0.0, 1.0))
+    assert fat == same
+    assert not np.array_equal(home, heavy)
+
+
 def test_mirror_takes_the_region_along():
     pixels = np.zeros((4, 10), np.uint8)
     pixels[:, 1:3] = 9

@@ -124,7 +124,7 @@ def test_a_split_holds_edits_of_training_frames(folder, tmp_path):
     split = make_split("train", data, tmp_path, workers=1)
     assert split.edits.shape == (6, 2, 3, 32, 32)  # two of every five are held out
     assert split.edit_points.shape == (6, 2)
-    assert len(split.ordered) == len(split.order) == 12  # whole and trimmed
+    assert len(split.ordered) == len(split.order) == 18  # whole, trimmed, and through a sector probe
     assert np.isfinite(split.order).all()
 
 

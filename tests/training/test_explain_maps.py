@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -13,16 +14,10 @@ from training.explain.commands import explain  # noqa: E402
 from training.explain.overlap import flipped_signs, hits_by_chance, located, overlap  # noqa: E402
 from training.explain.panels import panels  # noqa: E402
 from training.explain.pictures import Study, phantom_study, read_study  # noqa: E402
-from training.explain.sanity import (  # noqa: E402
-    SanityError,
-    TorchSubject,
-    cells_inside,
-    check,
-    randomised,
-    rank_correlation,
-    stages,
-    structural_similarity,
-)
+from training.explain.randomised import SanityError, randomised, stages  # noqa: E402
+from training.explain.sanity import check  # noqa: E402
+from training.explain.similarity import cells_inside, rank_correlation, structural_similarity  # noqa: E402
+from training.explain.subjects import TorchSubject  # noqa: E402
 from training.frames.data import geometry_of  # noqa: E402
 from training.members.models import Member  # noqa: E402
 from training.members.trunk import pretrained_trunk  # noqa: E402
@@ -196,3 +191,29 @@ def test_commands_on_the_bundle_that_ships():
     checked = CliRunner().invoke(explain, ["sanity", "--studies", "2", "--draws", "1", "--members", "1"])
     assert checked.exit_code in (0, 1), checked.output
     assert "weights random from the heads down" in checked.output
+
+
+def test_views_shares_of_phantoms_and_of_a_cohort(tmp_path):
+    kept = tmp_path / "shares.json"
+    done = CliRunner().invoke(explain, ["views", "--studies", "2", "--out", str(kept)])
+    assert done.exit_code == 0, done.output
+    for study in json.loads(kept.read_text()):
+        assert len(study["views"]) == len(study["log_odds"]) == 4
+        assert study["base_log_odds"] + sum(study["log_odds"]) == pytest.approx(study["total_log_odds"], abs=1e-3)
+    assert done.output.count("mean size") == 4
+
+    frames = [picture.pixels for picture in phantom_study(3, geometry_of(SIZE)).pictures[:2]]
+    for number, pixels in enumerate(frames):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(
+        "patient,study,file,grade,label_source\n" + "".join(f"a,b,{number}.png,1,reader\n" for number in range(2))
+    )
+    again = CliRunner().invoke(explain, ["views", "--studies", "1", "--manifest", str(manifest)])
+    assert again.exit_code == 0, again.output
+    assert "0.png" in again.output
+    assert "1.png" in again.output
+    manifest.write_text("patient,study,file,grade,label_source\na,b,none.png,1,reader\n")
+    wrong = CliRunner().invoke(explain, ["views", "--manifest", str(manifest)])
+    assert wrong.exit_code == 1
+    assert "none.png" in wrong.output

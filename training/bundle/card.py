@@ -40,6 +40,7 @@ def card(description: dict[str, Any]) -> str:
         cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),
         cut_off_source=description["cut_offs"]["source"],
         trimmed=_trimmed(data),
+        phased=_phased(data),
         order=_order(data["real_frames"].get("order_weight", 0.0)),
         scaling=_scaling(calibration),
         repeatability=_repeatability(description.get("repeatability")),
@@ -85,6 +86,16 @@ def _trimmed(data: dict[str, Any]) -> str:
     return (
         f"Frames of {learnt:.0f} % of the patients that members learnt from, and of {held_out:.0f} % of those to "
         "calibrate and test, are trimmed to\ntheir field or cut out of it, as published sets and screenshots hold them."
+    )
+
+
+def _phased(data: dict[str, Any]) -> str:
+    phased, heavy = (100 * data.get(name, 0.0) for name in ("phased", "heavy"))
+    if not phased and not heavy:
+        return ""
+    return (
+        f"In every split {phased:.0f} % of the patients are seen through a sector probe (a point on the skin, low "
+        f"frequency), and {heavy:.0f} % have the body\nmass index of a clinic for obesity, whatever their fat.\n"
     )
 
 
@@ -134,6 +145,8 @@ def _gate(figures: dict[str, Any]) -> str:
     if figures.get("cut_livers"):
         cut = f"cut out of their sector {_share(figures['cut_livers_passed'])} of {figures['cut_livers']}"
         lines.append(cut)
+    if figures.get("phased_livers"):
+        lines.append(f"through a sector probe {_share(figures['phased_livers_passed'])} of {figures['phased_livers']}")
     lines.append(f"other frames passed {_share(figures['others_passed'])} of {figures['others']}")
     return "; ".join(lines)
 

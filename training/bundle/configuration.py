@@ -31,6 +31,10 @@ class Data:
     """Share of the studies, and of the real frames, that are learnt trimmed or cut (`training.frames.cuts`)."""
     trimmed_held_out: float = 0.0
     """Share of the studies that are trimmed or cut in calibration and test."""
+    phased: float = 0.0
+    """Share of the studies, and of the real frames, that are seen through a sector probe."""
+    heavy: float = 0.0
+    """Share of the patients whose body mass index is that of a clinic for obesity, whatever their fat."""
 
 
 @dataclass(frozen=True, kw_only=True)

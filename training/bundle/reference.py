@@ -153,6 +153,8 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
         "views_per_patient": 4,
         "trimmed": data.trimmed,
         "trimmed_held_out": data.trimmed_held_out,
+        "phased": data.phased,
+        "heavy": data.heavy,
         "seeds": {"data": data.seed, "fit": fit.seed},
         "folds": fit.folds,
         "fat_fraction_percent": "grades drawn evenly, uniform within a grade, 0.5 to 42",

@@ -26,7 +26,7 @@ from training.bundle.card import write_card
 from training.bundle.configuration import Data
 from training.bundle.export import write_description
 from training.bundle.halves import Halves
-from training.frames.cuts import cut_out, read_grey, seeded, trimmed
+from training.frames.cuts import cut_out, read_grey, seeded, through_sector, trimmed
 from training.frames.data import (
     EDITED_ROWS,
     edits_of,
@@ -47,7 +47,7 @@ CUTS: Final = 2
 """Of each real frame: parts from anywhere and trimmed fields by turns."""
 PHANTOMS: Final = {"train": 150, "calibration": 50, "test": 100}
 """Patients whose phantom views it looks at, half of them trimmed or cut."""
-HEARTS: Final = ("heart", "echo")
+HEARTS: Final = ("heart", "echo", "axis")
 """Ways of `training.frames.grafts` that stay what they are when they are cut: the others may then look like liver."""
 LOST: Final = 0.03
 """Share of each set of calibration livers that the threshold may lose: a study shows its liver in several frames."""
@@ -63,18 +63,22 @@ class Frames:
     """Real liver frames as they are."""
     cuts: np.ndarray
     """The same cut out of their sector."""
+    phased: np.ndarray
+    """The same through a sector probe."""
     edits: np.ndarray
     others: np.ndarray
     """Not liver B-mode, whole frames and cuts."""
 
 
 def kept_frames(data: Data, split: str, folder: Path | None, *, workers: int = 2) -> Frames:
-    """Return the frames of a split, made now or read from `folder` where an earlier run left them."""
+    """Return the frames of a split, made now or read from `folder`, a run's, where an earlier step left them."""
     path = None if folder is None else folder / f"gate-{split}.npz"
     if path is not None and path.exists():
         with np.load(path) as found:
             return Frames(**{name: found[name] for name in found.files})
-    frames = gate_frames(data, split, workers=workers)
+    members = None if folder is None else folder / "data" / split
+    made = members if members is not None and (members / "done").exists() else None
+    frames = gate_frames(data, split, made, workers=workers)
     if path is not None:
         partial_path = path.with_suffix(".partial.npz")
         np.savez(partial_path, **vars(frames))
@@ -82,8 +86,11 @@ def kept_frames(data: Data, split: str, folder: Path | None, *, workers: int = 2
     return frames
 
 
-def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
-    """Make the frames of a split, with the real ones of `data.real_frames`."""
+def gate_frames(data: Data, split: str, kept: Path | None = None, *, workers: int = 2) -> Frames:
+    """Make the frames of a split, with the real ones of `data.real_frames`.
+
+    `kept` is the split's folder (`training.frames.data.make_split`), whose frames need not be made again.
+    """
     paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
     with ProcessPoolExecutor(workers) as pool:
 
@@ -91,19 +98,27 @@ def gate_frames(data: Data, split: str, *, workers: int = 2) -> Frames:
             return [found for found in pool.map(make, over, chunksize=8) if found is not None]
 
         count = data.negatives if split == "train" else data.negatives // 4
-        synthetic = made(partial(negative_of, split, data.seed, data.size), range(count))
-        carved = made(partial(grafts_of, data.size, data.seed), paths)
+        if kept is None:
+            carved = made(partial(grafts_of, data.size, data.seed), paths)
+            others = made(partial(negative_of, split, data.seed, data.size), range(count))
+            others += [one for own in carved for one in own]
+            real = made(partial(real_of, data.size), paths)
+        else:
+            others, real = (list(np.load(kept / f"{name}.npy")) for name in ("negatives", "positives"))
         cut = made(partial(_negative_cut, split, data), range(count // 2))
         carved_cut = made(partial(_carved_cut, data), paths)
-        studies = made(partial(study_of, split, data.seed + 1, data.size, trimmed=0.5), range(PHANTOMS[split]))
+        shares = {"trimmed": 0.5, "phased": data.phased, "heavy": data.heavy}
+        studies = made(partial(study_of, split, data.seed + 1, data.size, **shares), range(PHANTOMS[split]))
         edits = made(partial(edits_of, data.size, 1, data.seed), paths[::3])
         cuts = made(partial(_cuts, data), paths)
+        pies = made(partial(_pie, data), paths)
         return Frames(
             phantoms=np.concatenate([views for views, _ in studies]),
-            real=_stack(made(partial(real_of, data.size), paths), data.size),
+            real=_stack(real, data.size),
             cuts=_stack([one for own in cuts for one in own], data.size),
+            phased=_stack(pies, data.size),
             edits=_stack([views[0] for views, _ in edits], data.size),
-            others=_stack([*synthetic, *cut, *(one for own in (*carved, *carved_cut) for one in own)], data.size),
+            others=_stack([*others, *cut, *(one for own in carved_cut for one in own)], data.size),
         )
 
 
@@ -115,6 +130,10 @@ def _cuts(data: Data, path: Path) -> list[np.ndarray]:
     pixels, rng = read_grey(path, EDITED_ROWS), seeded(data.seed, path)
     found = (prepared((cut_out, trimmed)[turn % 2](pixels, rng), None, data.size) for turn in range(CUTS))
     return [one for one in found if one is not None]
+
+
+def _pie(data: Data, path: Path) -> np.ndarray | None:
+    return prepared(through_sector(read_grey(path, EDITED_ROWS), seeded(data.seed + 3, path)), None, data.size)
 
 
 def _carved_cut(data: Data, path: Path) -> list[np.ndarray]:
@@ -193,7 +212,8 @@ def regate(
     if threshold is None:
         halves = Halves([path.read_bytes() for path in graphs])
         held = kept_frames(data, "calibration", frames_in, workers=workers)
-        threshold = gate_threshold([halves.liver_logits(part) for part in (held.real, held.cuts, held.phantoms)])
+        known = (held.real, held.cuts, held.phased, held.phantoms)
+        threshold = gate_threshold([halves.liver_logits(part) for part in known])
     described |= {"version": version, "liver_logit_minimum": threshold}
     described["training_data"]["negatives"] = len(frames.others)
     described["training_data"]["real_frames"]["cuts_of_each"] = CUTS
@@ -218,7 +238,7 @@ def gate_threshold(livers: Sequence[np.ndarray]) -> float:
 
 def _fitted(graph: onnx.ModelProto, frames: Frames) -> tuple[np.ndarray, float]:
     """Return the line [C] and its offset, rounded as graphs keep them; both sides weigh alike."""
-    parts = (frames.phantoms, frames.real, frames.cuts, frames.edits)
+    parts = (frames.phantoms, frames.real, frames.cuts, frames.phased, frames.edits)
     livers = np.concatenate([pooled(graph, part) for part in parts if len(part)])
     others = pooled(graph, frames.others)
     line, offset = logistic(torch.from_numpy(livers), torch.from_numpy(others))
@@ -254,6 +274,8 @@ def _passed(folder: Path, described: dict[str, Any], frames: Frames) -> dict[str
         "real_livers": len(frames.real),
         "cut_livers_passed": share(frames.cuts),
         "cut_livers": len(frames.cuts),
+        "phased_livers_passed": share(frames.phased),
+        "phased_livers": len(frames.phased),
         "others_passed": share(frames.others),
         "others": len(frames.others),
     }

@@ -28,7 +28,7 @@ from training.metrics import auroc
 from training.phantom import Scanner, draw_patient, render_view
 from training.phantom.patient import PDFF_CUT_OFFS
 
-SHOWN: Final = ("as it is", "field of 636 × 434", "cut out, 636 × 434")
+SHOWN: Final = ("as it is", "field of 636 × 434", "cut out, 636 × 434", "sector probe")
 SEED: Final = 727272
 """Of no experiment's data."""
 LEAN: Final = 0.7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from inference.preprocess import prepare_view
 from inference.quality import colour_fraction, frame_quality
 from inference.sector import find_sector
 from training.cohort.frames import frame_count, read_frame
-from training.frames.cuts import cut_out, read_grey, seeded, trimmed
+from training.frames.cuts import cut_out, read_grey, seeded, through_sector, trimmed
 from training.frames.data import real_frames
 from training.phantom import NEGATIVES, Scanner, draw_patient, render_negative, render_view
 
@@ -94,12 +94,15 @@ def counts(predictor: Predictor, aul: Path | None, pictures: Iterable[Path], eac
         cuts = [(cut_out(pixels, seeded(SEED, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
         yield count(predictor, "liver, the same cut out of their sector", cuts, liver=True)
         yield count(predictor, "liver, the same trimmed to their field", _trimmed(whole), liver=True)
+        pies = [(through_sector(frame[0], seeded(SEED, path)), None) for frame, path in zip(whole, paths, strict=True)]
+        yield count(predictor, "liver, the same through a sector probe", pies, liver=True)
         flow = [(with_flow(pixels, seeded(SEED, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
         yield count(predictor, "colour Doppler over AUL", flow, liver=False)
     phantoms = list(_phantoms(each))
     yield count(predictor, "liver, phantoms", phantoms, liver=True)
     yield count(predictor, "liver, phantoms trimmed to their field", _trimmed(phantoms), liver=True)
     yield count(predictor, "liver, phantoms cut out of their sector", _cut(phantoms), liver=True)
+    yield count(predictor, "liver, phantoms through a sector probe", _phantoms(each, Scanner.phased), liver=True)
     flow = [(with_flow(pixels, np.random.default_rng([SEED, 7, n])), box) for n, (pixels, box) in enumerate(phantoms)]
     yield count(predictor, "colour Doppler over phantoms", flow, liver=False)
     for kind in NO_LIVER:
@@ -135,10 +138,10 @@ def with_flow(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return result
 
 
-def _phantoms(each: int) -> Iterator[Frame]:
+def _phantoms(each: int, draw: Callable[[np.random.Generator], Scanner] = Scanner.random) -> Iterator[Frame]:
     for index in range(each):
         rng = np.random.default_rng([SEED, 1, index])
-        patient, scanner = draw_patient(rng), Scanner.random(rng)
+        patient, scanner = draw_patient(rng), draw(rng)
         frame = render_view(patient, ("subcostal", "intercostal", "liver-kidney", "left-lobe")[index % 4], scanner)
         yield frame.pixels, frame.region
 

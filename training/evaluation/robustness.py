@@ -19,7 +19,7 @@ from inference.predictor import Predictor
 from inference.preprocess import prepare_view
 from inference.sector import find_sector
 from training.frames.augment import lossy
-from training.frames.cuts import cut_out, read_grey, seeded
+from training.frames.cuts import cut_out, read_grey, seeded, through_sector
 from training.frames.data import EDITED_ROWS, real_frames
 from training.frames.edits import edited, liver_of
 
@@ -67,6 +67,7 @@ WAYS: Final[dict[str, Way]] = {
     "half the size": lambda pixels, sector, rng: _resized(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2)),
     "field of 636 × 434": _field,
     "cut out, 636 × 434": lambda pixels, sector, rng: _resized(cut_out(pixels, rng), BYRA),
+    "sector probe": lambda pixels, sector, rng: through_sector(pixels, rng),
     "more gain": _gain(GAIN),
     "less gain": _gain(-GAIN),
     "more depth gain": _depth_gain,

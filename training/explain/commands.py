@@ -47,7 +47,8 @@ def explain() -> None:
 @click.option("--members", type=click.IntRange(1), default=2, show_default=True, help="Members to check.")
 def sanity(bundle: Path, real_frames: Path | None, studies: int, draws: int, members: int) -> None:
     """Check that random weights give other maps (Adebayo et al. 2018)."""
-    from training.explain.sanity import GraphSubject, check
+    from training.explain.sanity import check
+    from training.explain.subjects import GraphSubject
 
     predictor, geometry = _open(bundle)
     shown = [*_phantoms(studies, geometry), *_real(real_frames, geometry, studies)]
@@ -89,6 +90,31 @@ def overlap(bundle: Path, real_frames: Path | None, studies: int) -> None:
     if not passed:
         click.echo("maps do not lie on the liver more than chance", err=True)
         raise SystemExit(1)
+
+
+@explain.command()
+@_bundle_option
+@click.option("--manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Studies of a cohort.")
+@click.option("--studies", type=click.IntRange(1), default=20, show_default=True, help="Studies to explain at most.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file of every study's shares.")
+def views(bundle: Path, manifest: Path | None, studies: int, out: Path | None) -> None:
+    """Share each study's evidence out among its views, by exact Shapley values; phantoms without a manifest."""
+    from training.explain.studies import cohort_studies, shares_of, summary
+    from training.explain.views import reference_answer
+
+    predictor, geometry = _open(bundle)
+    references = [study.tensor for study in _phantoms(studies + REFERENCES, geometry)[studies:]]
+    try:
+        shown = _phantoms(studies, geometry) if manifest is None else cohort_studies(manifest, geometry, studies)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    reference = reference_answer(predictor, references)
+    found = [shares_of(predictor, study, reference) for study in shown]
+    for line in summary(found):
+        click.echo(line)
+    if out is not None:
+        out.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", encoding="utf-8")
+        click.echo(f"{out} holds the shares of {len(found)} studies")
 
 
 @click.command()

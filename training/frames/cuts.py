@@ -1,4 +1,8 @@
-"""Frames cut out of their sector, as published sets and some exports hold them: no screen, few or no curved edges."""
+"""Frames otherwise than whole from a curved array: cut out of their sector, trimmed, or through a sector probe.
+
+Published sets and some exports hold cuts and trimmed fields: no screen, few or no curved edges. Livers are also looked
+at with sector probes, whose field has another shape; a real frame can be shown so but for its speckle.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +65,30 @@ def trimmed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kept = min(wide, round((bottom - top) * rng.uniform(*_ASPECT)))
     left = columns[0] + int((wide - kept) * rng.uniform(0.3, 0.7))
     return pixels[top:bottom, left : left + kept]
+
+
+def through_sector(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return what a sector probe would show of a frame, uint8 [h, w]: a slice of pie from a point on the skin.
+
+    Gives the frame itself where no sector is found.
+    """
+    sector = find_sector(pixels)
+    if not sector.any():
+        return pixels
+    rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
+    return slice_of_pie(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], rng)
+
+
+def slice_of_pie(content: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Show content without a screen, uint8 [h, w], through a sector probe on a dark screen, uint8 [h, about 1.25 h]."""
+    rows, columns = content.shape
+    wide = round(rows * rng.uniform(1.0, 1.5))
+    y, x = np.mgrid[0:rows, 0:wide].astype(np.float32)
+    reach = np.hypot(x - wide / 2, y + 0.02 * rows) / rows
+    angle = np.arctan2(x - wide / 2, y + 0.02 * rows)
+    inside = (np.abs(angle) < np.deg2rad(rng.uniform(32.0, 46.0))) & (reach < rng.uniform(0.93, 1.0))
+    at = (np.arange(wide) * columns) // wide
+    return np.where(inside, content[:, at], rng.choice((0, 0, 0, 4))).astype(np.uint8)
 
 
 def stored(pixels: np.ndarray, region: Region, rng: np.random.Generator) -> tuple[np.ndarray, Region]:

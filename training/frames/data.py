@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from inference.sector import find_sector
 from training.bundle.configuration import Data
 from training.frames.augment import Region, augment
 from training.frames.cues import PHANTOM_CUES, CueLine, cues_of, fit_cue_line, phantom_cues
-from training.frames.cuts import read_grey, seeded, stored
+from training.frames.cuts import read_grey, seeded, stored, through_sector
 from training.frames.edits import FAT, LEAN, edited, liver_of
 from training.frames.grafts import WAYS, grafted
 from training.frames.outlines import read_outline
@@ -34,6 +34,8 @@ STD: Final = (128.0 / 255.0, 1.0, 1.0)
 RETAKES: Final = 5
 EDITED_ROWS: Final = 480
 """Larger real frames are made smaller before they are edited: members see far fewer rows."""
+HEAVY: Final = (43.0, 6.0)
+"""Mean and spread of the body mass index, kg/m², of patients before bariatric surgery, about as published."""
 AUL_HELD_OUT: Final = 5
 """Every fifth real frame of the AUL set is the test's, the next one the calibration's: no member learns from them."""
 
@@ -84,19 +86,37 @@ def prepared(pixels: np.ndarray, region: Region | None, size: int) -> np.ndarray
 
 
 def study_of(
-    split: str, seed: int, size: int, index: int, *, trimmed: float = 0.0, foreign: bool = False
+    split: str,
+    seed: int,
+    size: int,
+    index: int,
+    *,
+    trimmed: float = 0.0,
+    foreign: bool = False,
+    phased: float = 0.0,
+    heavy: float = 0.0,
 ) -> tuple[np.ndarray, float]:
     """Render patient `index` of a split, prepared views float16 [4, 3, size, size] and the fat fraction.
 
     `trimmed` is the share of patients whose frames were not kept whole: all of one, since one archive kept them.
-    `foreign` takes scanners of another site.
+    `foreign` takes scanners of another site. `phased` is the share seen through a sector probe, `heavy` that of
+    patients whose body mass index is a clinic for obesity's.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    patient, scanner = draw_patient(rng), (Scanner.foreign if foreign else Scanner.random)(rng)
+    others = np.random.default_rng([seed, 40 + SPLITS.index(split), index])
+    probe = Scanner.phased if others.random() < phased else Scanner.foreign if foreign else Scanner.random
+    patient, scanner = draw_patient(rng), probe(rng)
+    if others.random() < heavy:
+        patient = _heavier(patient, others)
     shears = np.random.default_rng([seed, 30 + SPLITS.index(split), index])
     keep = _whole if shears.random() >= trimmed else partial(_stored, rng=shears)
     views = [prepared_view(patient, view, scanner, rng, size, keep) for view in VIEWS]
     return np.stack(views), patient.fat_fraction_percent
+
+
+def _heavier(patient: Patient, rng: np.random.Generator) -> Patient:
+    index = float(np.clip(rng.normal(*HEAVY), 30.0, 62.0))
+    return replace(patient, weight_kg=round(index * patient.size_m**2, 1))
 
 
 def _whole(pixels: np.ndarray, region: Region) -> tuple[np.ndarray, Region]:
@@ -162,12 +182,12 @@ def real_of(size: int, path: Path) -> np.ndarray | None:
 
 
 def edits_of(
-    size: int, count: int, seed: int, path: Path, *, trimmed: float = 0.0
+    size: int, count: int, seed: int, path: Path, *, trimmed: float = 0.0, phased: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return edits of one real frame, float16 [count, 3, size, size], and their points, float32 [count].
 
-    None where its liver is not outlined, or serving finds no sector. Each edit is seen trimmed by itself: how much of a
-    frame was kept says nothing of its fat.
+    None where its liver is not outlined, or serving finds no sector. Each edit is seen trimmed, or through a
+    sector probe, by itself: how much of a frame was kept says nothing of its fat.
     """
     with Image.open(path) as picture:
         whole_size = np.asarray(picture.convert("L"))
@@ -184,13 +204,26 @@ def edits_of(
     made = []
     for more in points:
         changed = augment(edited(pixels, liver, float(more), rng), (0, 0, columns, rows), rng)
-        made.append(prepared(*(stored(*changed, rng) if rng.random() < trimmed else changed), size))
+        made.append(prepared(*_seen(*changed, rng, trimmed, phased), size))
     whole = [view for view in made if view is not None]
     return (np.stack(whole), points) if len(whole) == count else None
 
 
+def _seen(
+    pixels: np.ndarray, region: Region, rng: np.random.Generator, trimmed: float, phased: float
+) -> tuple[np.ndarray, Region]:
+    """Return a real frame as it is, as an archive may have kept it, or as a sector probe would show it."""
+    draw = rng.random()
+    if draw < trimmed:
+        return stored(pixels, region, rng)
+    if draw < trimmed + phased:
+        pie = through_sector(pixels, rng)
+        return pie, (0, 0, pie.shape[1], pie.shape[0])
+    return pixels, region
+
+
 def ordered_of(size: int, seed: int, line: CueLine, path: Path) -> list[tuple[np.ndarray, float]]:
-    """Return one real frame whole and one trimmed, each float16 [3, size, size], with where its cues put it."""
+    """Return a real frame whole, trimmed, and through a sector probe, float16 [3, size, size], with its cues' place."""
     with Image.open(path) as picture:
         shape = picture.height, picture.width
     liver = liver_of(path, shape)
@@ -204,7 +237,7 @@ def ordered_of(size: int, seed: int, line: CueLine, path: Path) -> list[tuple[np
     if cues is None:
         return []
     score = float(line(cues[None])[0])
-    kept = (pixels, (0, 0, columns, rows)), stored(pixels, (0, 0, columns, rows), rng)
+    kept = [_seen(pixels, (0, 0, columns, rows), rng, float(way == 1), float(way == 2)) for way in range(3)]
     made = (prepared(*augment(*one, rng), size) for one in kept)
     return [(view, score) for view in made if view is not None]
 
@@ -228,8 +261,10 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
         gate = data.negatives if split == "train" else data.negatives // 4
         with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
             trimmed = data.trimmed if split == "train" else data.trimmed_held_out
-            render = partial(study_of, split, data.seed, data.size, trimmed=trimmed)
-            _render(pool, render, range(counts[split]), target, split)
+            shares = {"trimmed": trimmed, "phased": data.phased, "heavy": data.heavy}
+            render = partial(study_of, split, data.seed, data.size, **shares)
+            if not (target / "fat_fraction.npy").exists():  # written last
+                _render(pool, render, range(counts[split]), target, split)
             paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
             np.save(target / "negatives.npy", _negatives(pool, data, split, gate, paths))
             positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
@@ -255,7 +290,7 @@ def _negatives(pool: ProcessPoolExecutor, data: Data, split: str, count: int, pa
 
 
 def _edit(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path) -> None:
-    edit = partial(edits_of, data.size, data.edits, data.seed, trimmed=data.trimmed)
+    edit = partial(edits_of, data.size, data.edits, data.seed, trimmed=data.trimmed, phased=data.phased)
     made = [found for found in pool.map(edit, paths if data.edits else [], chunksize=8) if found is not None]
     shape = (0, data.edits, len(CHANNELS), data.size, data.size)
     np.save(target / "edits.npy", np.stack([views for views, _ in made]) if made else np.zeros(shape, np.float16))

@@ -12,8 +12,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
 from inference.sector import find_sector
+from training.frames.cuts import slice_of_pie
+from training.phantom.heart import WINDOWS, chambers
 
-WAYS: Final = ("heart", "echo", "turned", "shuffled")
+WAYS: Final = ("heart", "echo", "axis", "turned", "shuffled")
+THROUGH_SECTOR: Final = ("echo", "axis")
+"""Shown through a sector probe; others stay in the frame's own sector."""
 
 
 def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarray:
@@ -24,8 +28,8 @@ def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarra
     pixels
         uint8 [rows, columns], real B-mode with a sector.
     way
-        One of `WAYS`: a heart in place of the organ, the same in a phased array's sector, the content upside down, or
-        its parts changed about.
+        One of `WAYS`: a heart in place of the organ, the same through a sector probe, a heart in any of the usual
+        windows through one, the content upside down, or its parts changed about.
     """
     sector = find_sector(pixels)
     if not sector.any():
@@ -33,9 +37,10 @@ def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarra
     rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside, content = sector[box], pixels[box].astype(np.float32)
-    changed = {"heart": _heart, "echo": _heart, "turned": _turned, "shuffled": _shuffled}[way](content, inside, rng)
-    if way == "echo":
-        return _phased(np.clip(np.rint(changed), 0, 255).astype(np.uint8), rng)
+    carve = {"heart": _heart, "echo": _heart, "axis": _axis, "turned": _turned, "shuffled": _shuffled}[way]
+    changed = carve(content, inside, rng)
+    if way in THROUGH_SECTOR:
+        return slice_of_pie(np.clip(np.rint(changed), 0, 255).astype(np.uint8), rng)
     result = pixels.copy()
     result[box] = np.where(inside, np.clip(np.rint(changed), 0, 255), pixels[box])
     return result
@@ -79,16 +84,21 @@ def _heart(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
     return share * flat + rng.uniform(0.0, 90.0) * wall * share
 
 
-def _phased(content: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Show the content through a phased array: a slice of pie from a point on the skin, on a dark screen."""
+def _axis(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Carve a heart in any of the usual windows: blood dark, muscle in the frame's own speckle, leaflets bright."""
     rows, columns = content.shape
-    wide = round(rows * rng.uniform(1.0, 1.5))
-    y, x = np.mgrid[0:rows, 0:wide].astype(np.float32)
-    reach = np.hypot(x - wide / 2, y + 0.02 * rows) / rows
-    angle = np.arctan2(x - wide / 2, y + 0.02 * rows)
-    inside = (np.abs(angle) < np.deg2rad(rng.uniform(32.0, 46.0))) & (reach < rng.uniform(0.93, 1.0))
-    at = (np.arange(wide) * columns) // wide
-    return np.where(inside, content[:, at], rng.choice((0, 0, 0, 4))).astype(np.uint8)
+    down, across = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    parts = chambers(WINDOWS[rng.integers(len(WINDOWS))], across / columns - 0.5, down / rows, rng)
+    share = np.full(content.shape, rng.uniform(0.05, 0.8))
+    share[parts.heart] = 1.0
+    share[parts.blood] = rng.uniform(0.02, 0.3)
+    share = gaussian_filter(share, rng.uniform(0.5, 4.0)) * rng.uniform(0.4, 1.2)
+    line = gaussian_filter(parts.bright.astype(np.float32), rng.uniform(0.7, 2.0))
+    flat = _filled(content, inside)
+    flat = flat / np.maximum(gaussian_filter(flat, 0.12 * rows), 8.0) * rng.uniform(40.0, 120.0)
+    flat *= np.clip(1.0 + 0.35 * _smooth(content.shape, rng), 0.0, 2.0)
+    seen = np.clip(0.6 + 0.6 * _smooth(content.shape, rng), 0.0, 1.5)  # where it is met squarely
+    return share * flat + rng.uniform(0.0, 140.0) * line * seen
 
 
 def _turned(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from training.phantom.heart import render_heart
 from training.phantom.overlay import draw_overlay, draw_text
 from training.phantom.scanner import Scanner
 from training.phantom.speckle import echo_amplitude, smooth_field
@@ -60,44 +60,6 @@ def _cardiac(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     echo = echo_amplitude(scatter, specular, scanner, grid, 1.2, rng)
     level = 20.0 * np.log10(np.abs(echo) + 1e-4) + scanner.gain_db
     return _sector(rng, rows, columns, 0.5 + level / scanner.dynamic_range_db, scanner)
-
-
-def _heart(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Paint a heart through a phased array's sector: four dark chambers, septum, thin leaflets, lung on both sides."""
-    scanner = replace(
-        Scanner.random(rng),
-        radius_cm=float(rng.uniform(0.3, 1.5)),
-        field_of_view_deg=float(rng.uniform(66.0, 90.0)),
-        depth_cm=float(rng.uniform(12.0, 20.0)),
-        zoom=float(rng.uniform(0.85, 1.05)),
-    )
-    grid = grid_of(scanner)
-    centre, tilt = (rng.normal(0.0, 0.8), rng.uniform(0.48, 0.62) * scanner.depth_cm), rng.normal(0.0, 0.25)
-    axes = (rng.uniform(0.22, 0.42) * scanner.depth_cm, rng.uniform(0.32, 0.5) * scanner.depth_cm)
-    cosine, sine = np.cos(tilt), np.sin(tilt)
-    across = (cosine * (grid.x - centre[0]) + sine * (grid.z - centre[1])) / axes[0]
-    along = (cosine * (grid.z - centre[1]) - sine * (grid.x - centre[0])) / axes[1]
-    rim = np.hypot(across, along) + rng.uniform(0.02, 0.12) * smooth_field(rng, (5, 4))
-    dropout = np.clip(0.5 + smooth_field(rng, (5, 4)), 0.0, 1.5)
-    uneven = 3.0 * smooth_field(rng, (10, 8))
-    tissue, wall = rng.uniform(-14.0, -4.0), rng.uniform(0.7, 0.85)
-    scatter = (rng.uniform(-26.0, -12.0) + uneven).astype(np.float32)  # lung and its haze
-    scatter[rim < 1.0] = (tissue + uneven)[rim < 1.0]
-    septum = np.abs(across - rng.uniform(-0.2, 0.2) - rng.uniform(-0.3, 0.3) * along**2) < rng.uniform(0.06, 0.16)
-    crux, plane = rng.uniform(0.05, 0.4), rng.uniform(-0.4, 0.4)
-    ring = np.abs(along - crux - plane * across) < rng.uniform(0.02, 0.06)
-    chambers = (rim < wall) & ~septum
-    scatter[chambers & ~ring] = rng.uniform(-34.0, -22.0)
-    specular = np.zeros((SAMPLES, LINES), dtype=np.float32)
-    specular[chambers & ring] = rng.uniform(0.1, 1.2)
-    specular[np.abs(rim - 1.0) < 0.03] = rng.choice((0.1, 0.5, 1.5))
-    specular *= dropout
-    near = grid.range_cm * np.ones_like(scatter) < rng.uniform(0.8, 2.0)
-    scatter[near] = rng.uniform(-8.0, 4.0)
-    echo = echo_amplitude(scatter, specular, scanner, grid, 1.2, rng)
-    loss = rng.uniform(0.0, 1.2) * grid.range_cm
-    level = 20.0 * np.log10(np.abs(echo) + 1e-4) + scanner.gain_db - loss
-    return _sector(rng, rows, columns, rng.uniform(0.35, 0.6) + level / scanner.dynamic_range_db, scanner)
 
 
 def _organ(
@@ -283,7 +245,7 @@ def _linear(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 
 NEGATIVES: Final[dict[str, _Picture]] = {
     "cardiac": _cardiac,
-    "heart": _heart,
+    "heart": render_heart,
     "noise": _noise,
     "static": _static,
     "empty": _empty,

@@ -105,6 +105,25 @@ class Scanner:
             s_curve=float(rng.uniform(0.5, 0.8)),
         )
 
+    @staticmethod
+    def phased(rng: np.random.Generator) -> Scanner:
+        """Draw a scanner with a sector probe: a slice of pie from nearly one point on the skin, at low frequency.
+
+        Livers are looked at with them too, between ribs and through thick walls: Byra et al. 2018 did.
+        """
+        frequency = float(rng.uniform(1.5, 2.6))
+        return replace(
+            Scanner.random(rng),
+            name=f"SECTOR {rng.integers(100, 999)}",
+            radius_cm=float(rng.uniform(0.25, 1.6)),
+            field_of_view_deg=float(rng.uniform(62.0, 92.0)),
+            depth_cm=float(rng.uniform(12.0, 20.0)),
+            frequency_mhz=frequency,
+            beam_width_deg=float(rng.uniform(0.8, 1.7)),
+            pulse_length_cm=float(rng.uniform(0.04, 0.09)),
+            zoom=float(rng.uniform(0.85, 1.12)),
+        )
+
 
 PRESETS: Final = {
     "clear": Scanner(name="PHANTOM CLEAR", gamma=1.05, dynamic_range_db=58.0),
