@@ -133,12 +133,16 @@ def _worker(settings: Settings, name: str) -> None:
 
 
 def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
+    from pydicom import config as of_pydicom
+
     from agent.receive.listener import Listener
     from agent.serve.auditing import alerts_of, write_alerts
     from agent.serve.dicom import commitments_of, files_of, listener_of
     from agent.serve.readiness import READY_SECONDS, say_ready
     from agent.serve.standards import services_of
 
+    # it would look whether to warn of each UID that is read: 2,000 in an association, and nobody is told
+    of_pydicom.settings.reading_validation_mode = of_pydicom.IGNORE
     stop = _stopped_by_sigterm()
     ledger, owner = ledger_of(settings), owner_of(settings, name)
     alerts = alerts_of(settings)
