@@ -93,6 +93,14 @@ def main() -> int:
     return _run(name, config, _worker)
 
 
+def load_listeners() -> None:
+    """Load what listeners need, once, before they are forked."""
+    from agent.receive.listener import load
+    from agent.serve import auditing, dicom, readiness, standards  # noqa: F401
+
+    load()
+
+
 def run_listener(name: str, config: Path | None, seat: Seat | None) -> int:
     """Run a listener, which was forked; returns its exit code."""
     return _run(name, config, functools.partial(_listener, seat=seat))
