@@ -39,6 +39,7 @@ _REQUESTED: Final = "Sta2"
 """State in which the ARTIM timer runs over a request (PS3.8 Table 9-10)."""
 _REST_SECONDS: Final = 1.0
 _A_ABORT: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))
+_DRAIN_BYTES: Final = 1 << 16
 _OVER: Final = "Sta13"
 _OURS: Final = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
 """Primitives of our side (PS3.8 Table 9-9)."""
@@ -97,6 +98,7 @@ class BoundedSocket(AssociationSocket):
         self._rest = 0
         self._poller, self._polled = select.poll(), (-1, -1)
         self._due = 0.0
+        self._is_aborted = False
         self._artim = time.monotonic() + bounds.associate_seconds
         self._pace = Pace(bounds.min_bytes_per_second)
         if self.socket is None:
@@ -110,6 +112,11 @@ class BoundedSocket(AssociationSocket):
         """Whether there is something to read; while nothing else is to be done, waits for it a little."""
         connection = self.socket
         if connection is None or not self._is_connected:
+            return False
+        if self._is_aborted:
+            self._is_aborted = False
+            self._drain(connection)
+            self.event_queue.put("Evt17")
             return False
         if isinstance(connection, ssl.SSLSocket) and connection.pending():
             return True
@@ -194,17 +201,38 @@ class BoundedSocket(AssociationSocket):
         del buffer[at:]
         return buffer
 
+    def send(self, bytestream: bytes) -> None:
+        """Send a PDU, and note that an A-ABORT was the last."""
+        super().send(bytestream)
+        self._is_aborted = self._is_aborted or bytestream[:1] == _A_ABORT[:1]
+
     def abort(self) -> None:
         """Send an A-ABORT of the provider's (PS3.8 Table 9-26), whatever the state machine thinks."""
         connection = self.socket
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.sendall(_A_ABORT)
+                self._is_aborted = True
+
+    def _drain(self, connection: socket.socket) -> None:
+        """Read on for a moment after an A-ABORT, of which the peer may still be ignorant.
+
+        To close a connection before all is read resets it, and TCP throws away what the peer has not read: our A-ABORT.
+        """
+        until = time.monotonic() + _REST_SECONDS
+        with contextlib.suppress(OSError, ValueError):  # it is gone, or was closed by another thread
+            connection.shutdown(socket.SHUT_WR)
+            while (left := until - time.monotonic()) > 0:
+                connection.settimeout(left)
+                if not connection.recv(_DRAIN_BYTES):
+                    return
 
     def _shutdown_socket(self) -> None:
         """Close in any case: pynetdicom leaves the descriptor open where the peer has closed before us."""
-        connection = self.socket
+        connection, is_aborted, self._is_aborted = self.socket, self._is_aborted, False
         if connection is not None:
+            if is_aborted:
+                self._drain(connection)
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()

@@ -22,6 +22,7 @@ from agent.receive.connection import BoundedSocket, take_over
 from agent.receive.fast.buffers import Buffers
 from agent.receive.fast.command import StoreCommand
 from agent.receive.fast.socket import FastSocket
+from agent.receive.requests import Requests
 from agent.receive.services import Services
 from agent.receive.spooling import Arriving, SpoolingProvider
 from agent.receive.status import PROCESSING_FAILURE, SUCCESS, status_of
@@ -68,6 +69,7 @@ class Handlers:
     commits: Commits = field(init=False, repr=False)
     _open: dict[Any, _Open] = field(default_factory=dict, init=False, repr=False)
     _buffers: Buffers = field(default_factory=Buffers, init=False, repr=False)
+    _requests: Requests = field(default_factory=Requests, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "commits", Commits(self.ledger, self.files, self.group_by))
@@ -91,6 +93,8 @@ class Handlers:
     def on_connection(self, event: Any) -> None:
         """Put our bounds and our way to disk under the association, before its threads start."""
         provider = event.assoc.dimse = SpoolingProvider(event.assoc, self.files)
+        if self.is_fast:
+            event.assoc.dul._decode_pdu = self._requests.decoder(event.assoc.dul._decode_pdu)
         take_over(
             event.assoc,
             lambda plain, wake_up: (

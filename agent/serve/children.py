@@ -93,6 +93,14 @@ def main() -> int:
     return _run(name, config, _worker)
 
 
+def load_listeners() -> None:
+    """Load what listeners need, once, before they are forked."""
+    from agent.receive.listener import load
+    from agent.serve.composition import auditing, dicom, readiness, standards  # noqa: F401
+
+    load()
+
+
 def run_listener(name: str, config: Path | None, seat: Seat | None) -> int:
     """Run a listener, which was forked; returns its exit code."""
     return _run(name, config, functools.partial(_listener, seat=seat))
@@ -133,12 +141,16 @@ def _worker(settings: Settings, name: str) -> None:
 
 
 def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
+    from pydicom import config as of_pydicom
+
     from agent.receive.listener import Listener
     from agent.serve.composition.auditing import alerts_of, write_alerts
     from agent.serve.composition.dicom import commitments_of, files_of, listener_of
     from agent.serve.composition.standards import services_of
     from agent.serve.readiness import READY_SECONDS, say_ready
 
+    # it would look whether to warn of each UID that is read: 2,000 in an association, and nobody is told
+    of_pydicom.settings.reading_validation_mode = of_pydicom.IGNORE
     stop = _stopped_by_sigterm()
     ledger, owner = ledger_of(settings), owner_of(settings, name)
     alerts = alerts_of(settings)

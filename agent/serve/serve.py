@@ -13,10 +13,9 @@ import structlog
 
 from agent.domain.errors import LedgerError
 from agent.observe.audit.messages import START, STOP
-from agent.receive.listener import load
 from agent.receive.rebuild import rebuild
 from agent.receive.sharing import SharedPort
-from agent.serve.children import children_of, told_end
+from agent.serve.children import children_of, load_listeners, told_end
 from agent.serve.composition.auditing import note_activity
 from agent.serve.composition.bundles import bundle_digest_of, shadow_of
 from agent.serve.composition.context import check_tls, installation_of, layout_of, ledger_of
@@ -55,7 +54,7 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
         _take_back(settings, ledger)
     if port is not None:
         files_of(settings).prepare()
-        load()
+        load_listeners()
     ledger.close()  # a connection must not be open while the supervisor forks
     os.register_at_fork(after_in_child=functools.partial(os.close, lock))
     gc.freeze()  # and what is loaded stays, and shared

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
-from pynetdicom import acse, association, dul, fsm, transport
+from pynetdicom import acse, association, dul, fsm, pdu, transport
 
 _Where = Callable[[], Any]
 
@@ -24,6 +24,16 @@ _SOURCES: Final[tuple[tuple[str, _Where, tuple[str, ...]], ...]] = (
         "a PDU is read through the socket's recv",
         lambda: dul.DULServiceProvider._read_pdu_data,
         ("self.socket.recv(6)", "self.socket.recv(pdu_length)"),
+    ),
+    (
+        "a PDU is decoded in one place, which says the event",
+        lambda: dul.DULServiceProvider,
+        ("pdu, event = self._decode_pdu(bytestream)", "return pdu, event"),
+    ),
+    (
+        "a request's primitive is made of its PDU, and holds what was proposed in two lists",
+        lambda: pdu.A_ASSOCIATE_RQ.to_primitive,
+        ("primitive.presentation_context_definition_list.append(", "primitive.user_information = item.to_primitive()"),
     ),
     (
         "the reactor takes primitives of its queue before it asks, and events after",

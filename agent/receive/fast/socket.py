@@ -72,6 +72,8 @@ class FastSocket(BoundedSocket):
     @property
     def ready(self) -> bool:
         """Whether there is something for pynetdicom to read; C-STOREs are served meanwhile."""
+        if self._is_aborted:
+            return super().ready
         if self._stream.foreign:
             return True
         if self.assoc.dul.state_machine.current_state != _ESTABLISHED:

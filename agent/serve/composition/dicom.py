@@ -1,23 +1,25 @@
-"""What the rooms that speak DICOM are given."""
+"""What the rooms that speak DICOM are given. What only workers need is loaded where it is made."""
 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from agent.deliver.proof import take_report
 from agent.domain.errors import LedgerError
 from agent.domain.identifiers import Peer
-from agent.orders.check_order import OrderChecker
 from agent.receive.bounds import Bounds
 from agent.receive.commitment import CommitmentHandler, CommitmentReport, nobody_asked
 from agent.receive.listener import ListenerConfig
 from agent.receive.status import SUCCESS
-from agent.retrieve.query_retrieve import RetrieveContext
 from agent.scu.config import ScuConfig
 from agent.serve.composition.context import GIGABYTE, layout_of
 from agent.settings import Settings
 from agent.store.instance_files import InstanceFiles
 from agent.worklist.ledger import Ledger
+
+if TYPE_CHECKING:
+    from agent.orders.check_order import OrderChecker
+    from agent.retrieve.query_retrieve import RetrieveContext
 
 
 def scu_of(settings: Settings) -> ScuConfig:
@@ -37,6 +39,8 @@ def files_of(settings: Settings) -> InstanceFiles:
 
 def retrieve_of(settings: Settings, ledger: Ledger) -> RetrieveContext:
     """Collect what fetching from an archive needs."""
+    from agent.retrieve.query_retrieve import RetrieveContext
+
     return RetrieveContext(
         ledger=ledger,
         files=files_of(settings),
@@ -48,6 +52,8 @@ def retrieve_of(settings: Settings, ledger: Ledger) -> RetrieveContext:
 
 def orders_of(settings: Settings, ledger: Ledger, owner: str) -> OrderChecker | None:
     """Make what compares with the Modality Worklist, where one is set."""
+    from agent.orders.check_order import OrderChecker
+
     worklist = settings.worklist.query
     if worklist is None:
         return None
@@ -99,6 +105,8 @@ def commitments_of(ledger: Ledger) -> CommitmentHandler:
     """Make what takes reports of storage commitment, whichever listener an archive reaches."""
 
     def take(report: CommitmentReport) -> int:
+        from agent.deliver.proof import take_report
+
         try:
             known = take_report(ledger, report, time.time())
         except LedgerError:  # the archive may report again, and C-FIND proves where it does not
