@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
+from inference.morphology import closed, eroded, opened
+
 _WORKING_SIDE: Final = 256
 """The sector is found on a picture reduced to this longest side: fine structure such as text vanishes."""
 _ABOVE_BACKGROUND: Final = 5.0
@@ -74,9 +76,7 @@ def _echoes(small: NDArray[np.float32]) -> NDArray[np.bool_]:
     background = _background(small)
     smooth = ndimage.uniform_filter(small, 3)
     bright = np.abs(smooth - background) > _ABOVE_BACKGROUND  # on a grey screen the depth without echoes is darker
-    opened = ndimage.binary_opening(bright, iterations=2)
-    closed: NDArray[np.bool_] = ndimage.binary_closing(np.pad(opened, 6), iterations=5)[6:-6, 6:-6]
-    return closed
+    return closed(np.pad(opened(bright, 2), 6), 5)[6:-6, 6:-6]
 
 
 def _background(small: NDArray[np.float32]) -> float:
@@ -113,7 +113,7 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill each row between its outermost echoes, from the first echo of each column downwards."""
     below_first = np.logical_or.accumulate(mask, axis=0)
-    filled: NDArray[np.bool_] = ndimage.binary_opening(_between(mask) & below_first, iterations=3)
+    filled = opened(_between(mask) & below_first, 3)
     return filled if filled.any() else mask
 
 
@@ -125,9 +125,9 @@ def _between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _sector_of(echoes: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Complete the echoes to the sector that they lie in; the gap above the transducer's curved face stays open."""
-    inner = ndimage.binary_erosion(echoes, iterations=_RIM, border_value=1)
+    inner = eroded(echoes, _RIM, beyond=True)
     mask = inner if inner.any() else echoes
-    outline = np.argwhere(mask & ~ndimage.binary_erosion(mask))[:, ::-1].astype(np.float64)
+    outline = np.argwhere(mask & ~eroded(mask, 1))[:, ::-1].astype(np.float64)
     try:
         hull = outline[ConvexHull(outline).vertices]
         face = _face(hull)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from random import Random
@@ -11,10 +11,11 @@ from typing import Any
 from agent.deliver.away import SLOW_SECONDS, leave_alone
 from agent.deliver.backoff import wait_seconds
 from agent.deliver.bookkeeping import Bookkeeper
+from agent.deliver.kept_objects import KeptObjects
 from agent.deliver.parking import Parking
 from agent.deliver.proof import Prover, take_report
 from agent.deliver.second_lane import Lanes, SecondLane
-from agent.deliver.storage_scu import PartTenFile, storage_contexts, store
+from agent.deliver.storage_scu import storage_contexts, store
 from agent.deliver.tray import Tray
 from agent.domain.errors import ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive
@@ -34,8 +35,8 @@ class Courier:
 
     Parameters
     ----------
-    files
-        Checked files by SOP Instance UID.
+    kept
+        Files that are being checked; nothing is sent before they are.
     age
         Seconds since the delivery of this work item began.
     commitment_seconds
@@ -46,7 +47,7 @@ class Courier:
     item: WorkItem
     owner: str
     scu: ScuConfig
-    files: Mapping[str, PartTenFile]
+    kept: KeptObjects
     age: float
     commitment_seconds: float
     parking: Parking
@@ -62,6 +63,8 @@ class Courier:
         ------
         LostLeaseError
             The work item is no longer ours.
+        KeptBytesError
+            A kept object is not what the ledger knows.
         """
         tray, started = Tray.of(rows), self.now()
         books = self._books(archive, tray)
@@ -103,8 +106,9 @@ class Courier:
         report = answering(lambda told: take_report(self.ledger, told, self.now()))
         with ExitStack() as stack:
             association = stack.enter_context(associate(archive, self.scu, self._contexts(tray), on_report=report))
+            self.kept.check()
             prover.look(association, tray)
-            if self.lanes.worth_it(archive, tray.to_send, self.files):
+            if self.lanes.worth_it(archive, tray.to_send, self.kept.files):
                 with self._second_lane(archive, tray, books):
                     self._send_all(association, tray, books)
             self._send_all(association, tray, books)  # what came back from the second lane, too
@@ -119,7 +123,7 @@ class Courier:
                 )
 
     def _contexts(self, tray: Tray) -> list[Context]:
-        files = [self.files[row.sop_instance_uid] for row in tray.rest]
+        files = [self.kept.files[row.sop_instance_uid] for row in tray.rest]
         proof = [FIND_CONTEXT, COMMITMENT_CONTEXT] if self.commitment_seconds > 0 else [FIND_CONTEXT]
         return [*proof, *storage_contexts(files)]
 
@@ -132,7 +136,7 @@ class Courier:
             books.sent(row, answer, since=since)
             tray.sent(row)
 
-        return SecondLane(archive, self.scu, tray, self.files, self.lanes, begin=begin, sent=sent, log=self.log)
+        return SecondLane(archive, self.scu, tray, self.kept.files, self.lanes, begin=begin, sent=sent, log=self.log)
 
     def _send_all(self, association: OpenAssociation, tray: Tray, books: Bookkeeper) -> None:
         while (row := tray.take_first()) is not None:
@@ -143,7 +147,7 @@ class Courier:
         outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())  # still ours?
         started = self.now()
         try:
-            answer = store(association, self.files[row.sop_instance_uid], message_id=row.id % 0xFFFF + 1)
+            answer = store(association, self.kept.files[row.sop_instance_uid], message_id=row.id % 0xFFFF + 1)
         except ArchiveRefusedError as error:
             books.fail([row], error)
         except AssociationGoneError:

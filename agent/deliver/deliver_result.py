@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from agent.deliver.away import left_alone
 from agent.deliver.courier import Courier
-from agent.deliver.kept_objects import KeptBytesError, kept_files
+from agent.deliver.kept_objects import KeptBytesError, KeptObjects
 from agent.deliver.messages import MessageCourier, Senders
 from agent.deliver.parking import Parking
 from agent.deliver.second_lane import Lanes
@@ -93,7 +93,7 @@ def deliver_result(
     synced = _syncing(layout, item, rows)
     try:
         if due:
-            files = kept_files(layout, item.result_key, due)
+            kept = KeptObjects(layout, item.result_key, due)
             outbox.begin_delivery(ledger, item.id, owner, now())
             age = now() - _delivering_since(ledger, item, now())
             courier = Courier(
@@ -101,7 +101,7 @@ def deliver_result(
                 item=item,
                 owner=owner,
                 scu=scu,
-                files=files,
+                kept=kept,
                 age=age,
                 commitment_seconds=commitment_seconds,
                 parking=parking or Parking(),
@@ -127,13 +127,18 @@ def _deliver_everywhere(courier: Courier, teller: MessageCourier, due: list[Deli
         by_archive.setdefault(row.destination or "", []).append(row)
     with ThreadPoolExecutor(max_workers=len(by_archive)) as pool:
         rounds = [
-            pool.submit(teller.deliver, name, rows)
+            pool.submit(_told, courier.kept, teller, name, rows)
             if is_message_address(name)
             else pool.submit(courier.deliver, Archive.parse(name), rows)
             for name, rows in by_archive.items()
         ]
     for done in rounds:
         done.result()
+
+
+def _told(kept: KeptObjects, teller: MessageCourier, destination: str, rows: list[Delivery]) -> None:
+    kept.check()
+    teller.deliver(destination, rows)
 
 
 def _syncing(layout: Layout, item: WorkItem, rows: tuple[Delivery, ...]) -> Future[None]:

@@ -29,6 +29,8 @@ class PartTenFile:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    offset: int
+    """Bytes to the data set."""
 
 
 def read_part_ten(path: Path) -> PartTenFile:
@@ -39,12 +41,13 @@ def read_part_ten(path: Path) -> PartTenFile:
     OSError
         It cannot be read.
     """
-    meta, _ = split_dataset(path)
+    meta, offset = split_dataset(path)
     return PartTenFile(
         path=path,
         sop_class_uid=str(meta.MediaStorageSOPClassUID),
         sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
         transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        offset=offset,
     )
 
 
@@ -70,14 +73,11 @@ def store(association: OpenAssociation, file: PartTenFile, message_id: int) -> s
         It failed in a way that may pass; `AbortedError` where the association is gone too.
     """
     association.require(file.sop_class_uid, file.transfer_syntax_uid)
-    try:
-        status = association.raw.send_c_store(file.path, msg_id=message_id).get("Status")
-    except RuntimeError as error:  # aborted since the last answer
-        raise association.no_answer("C-STORE") from error
-    if status is None:
-        raise association.no_answer("C-STORE")
-    rule = judge_store(int(status))
+    status = association.send_object(
+        file.path, file.offset, file.sop_class_uid, file.sop_instance_uid, file.transfer_syntax_uid, message_id
+    )
+    rule = judge_store(status)
     if rule.verdict is Verdict.PASSED:
-        return f"{int(status):04X} {rule.words}"
+        return f"{status:04X} {rule.words}"
     kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
-    raise kind(f"{association.archive} answered C-STORE with {int(status):04X}: {rule.words}")
+    raise kind(f"{association.archive} answered C-STORE with {status:04X}: {rule.words}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
+from typing import Final
 
 import agent
 from agent.domain.results import Predecessor, ResultKind, ResultObject
@@ -27,6 +30,8 @@ from agent.report.summary import draw_summary
 from agent.report.words import CAPTION, no_score_sentence, view_name
 from agent.store.result_files import ViewPicture
 
+_DRAWING: Final = ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0))), thread_name_prefix="drawing")
+"""Drawing, hashing and writing let go of the interpreter most of the time."""
 MOST_SOURCES: int = 64
 """Images that a refusal's summary names as looked at."""
 
@@ -57,15 +62,12 @@ class ReportRequest:
 def build_report(
     request: ReportRequest, keep: Callable[[ResultObject], None] = lambda _: None
 ) -> tuple[ResultObject, ...]:
-    """Build one Structured Report, one summary picture, and one heatmap for each used view.
-
-    Everything is built on the calling thread: drawing holds the interpreter's lock most of the time, and threads
-    only make it dearer.
+    """Build one Structured Report, one summary picture, and one heatmap for each used view, several at once.
 
     Parameters
     ----------
     keep
-        Is given each object once it has passed the gate, on a thread of its own; others may still fail.
+        Is given each object once it has passed the gate, on the thread that made it; others may still fail.
 
     Raises
     ------
@@ -90,31 +92,29 @@ def build_report(
     )
     sources = [_source(evidence, view) for view in used_views(request.outcome.views)]
 
-    with ThreadPoolExecutor(1, thread_name_prefix="keeping") as pool:
-        made, kept = [], []
-        for one in _objects(study, request, sources):
-            check(study, one)
-            made.append(one)
-            kept.append(pool.submit(keep, one))
-    for done in kept:
-        done.result()
-    return tuple(made)
+    def kept(made: ResultObject) -> ResultObject:
+        check(study, made)
+        keep(made)
+        return made
 
-
-def _objects(study: ReportedStudy, request: ReportRequest, sources: list[Source]) -> Iterator[ResultObject]:
-    yield build_structured_report(study)
-    summary = _summary(study, request.pictures, sources)
-    yield build_capture(study, summary)
-    for heatmap in _heatmaps(study, request.pictures, sources):
-        yield build_capture(study, heatmap)
-    yield from _extras(study, summary, sources, request.extras)
+    summary = cache(lambda: _summary(study, request.pictures, sources))
+    builders: list[Callable[[], ResultObject]] = [
+        lambda: build_structured_report(study),
+        lambda: build_capture(study, summary()),
+        *(partial(_heatmap, study, page, source) for page, source in _pages(study, request.pictures, sources)),
+    ]
+    building = [_DRAWING.submit(lambda build: kept(build()), build) for build in builders]
+    wait(building)  # whatever fails, nothing goes on behind the caller's back
+    made = tuple(one.result() for one in building)
+    return made + tuple(map(kept, _extras(study, summary, sources, request.extras)))
 
 
 def _extras(
-    study: ReportedStudy, summary: Capture, sources: list[Source], wanted: frozenset[ResultKind]
+    study: ReportedStudy, summary: Callable[[], Capture], sources: list[Source], wanted: frozenset[ResultKind]
 ) -> Iterator[ResultObject]:
     if ResultKind.DOCUMENT in wanted:
-        yield build_document(study, summary.pixels, list(summary.sources))
+        page = summary()
+        yield build_document(study, page.pixels, list(page.sources))
     here = study.evidence.reference.study_instance_uid
     # a note stands in the study of what it rejects (IHE RAD TF-3 4.66)
     elsewhere = any(one.study_instance_uid != here for one in study.replaced)
@@ -124,21 +124,30 @@ def _extras(
         yield from (state for state in build_presentation_states(study, sources) if state.kind in wanted)
 
 
-def _heatmaps(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]) -> Iterator[Capture]:
+def _pages(
+    study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]
+) -> Iterator[tuple[HeatmapPage, Source]]:
     views = used_views(study.outcome.views)
-    for index, (view, picture, source) in enumerate(zip(views, pictures, sources, strict=True)):
-        page = HeatmapPage(picture=picture, view=view, number=index + 1, count=len(views), score=study.outcome.score)
-        yield Capture(
-            kind=ResultKind.HEATMAP,
-            index=index,
-            instance_number=index + 2,
-            pixels=draw_heatmap(page),
-            sources=[source],
-            comment=f"{view_name(view.view)}. {CAPTION}",
-            derivation="Grad-CAM saliency blended over the source beside the source itself; relative to this image.",
-            derivation_code=codes.GRAD_CAM,
-            names_patient=False,
+    for number, (view, picture, source) in enumerate(zip(views, pictures, sources, strict=True), 1):
+        yield (
+            HeatmapPage(picture=picture, view=view, number=number, count=len(views), score=study.outcome.score),
+            source,
         )
+
+
+def _heatmap(study: ReportedStudy, page: HeatmapPage, source: Source) -> ResultObject:
+    capture = Capture(
+        kind=ResultKind.HEATMAP,
+        index=page.number - 1,
+        instance_number=page.number + 1,
+        pixels=draw_heatmap(page),
+        sources=[source],
+        comment=f"{view_name(page.view.view)}. {CAPTION}",
+        derivation="Grad-CAM saliency blended over the source beside the source itself; relative to this image.",
+        derivation_code=codes.GRAD_CAM,
+        names_patient=False,
+    )
+    return build_capture(study, capture)
 
 
 def _summary(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: list[Source]) -> Capture:

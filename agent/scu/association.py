@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from pydicom.uid import UID
@@ -24,6 +25,7 @@ from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive
 from agent.scu.config import ScuConfig, tls_context
 from agent.scu.outcomes import CONTEXT_RESULTS, Verdict, rejection
+from agent.scu.straight import Straight
 from agent.scu.transport import (
     PAUSE_SECONDS,
     AbortedError,
@@ -49,6 +51,8 @@ __all__ = [
 MOST_CONTEXTS: Final = 128
 """Presentation context ids are the odd numbers to 255 (PS3.8 section 9.3.2.2)."""
 _JOIN_SECONDS: Final = 2.0
+_LEAST_SECONDS: Final = 0.1
+"""What pynetdicom gets to tell what it found in the socket: an abort comes in less."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class OpenAssociation:
         self.raw = raw
         self._witness = witness
         self._reporting = reporting
+        self._straight = Straight(raw)
 
     def accepted_syntaxes(self, abstract_syntax: str, *, as_scp: bool = False) -> tuple[str, ...]:
         """Transfer syntaxes that the archive accepted for an abstract syntax."""
@@ -107,6 +112,40 @@ class OpenAssociation:
         what = _name(abstract_syntax) + (f" as {_name(transfer_syntax)}" if transfer_syntax else "")
         kind: type[AgentError] = ArchiveError if verdict is Verdict.RETRY else ArchiveRefusedError
         raise kind(f"{self.archive} does not accept {what}: {words}", remedy="allow it at the archive")
+
+    def send_object(self, path: Path, offset: int, sop_class: str, instance: str, syntax: str, message_id: int) -> int:
+        """Send a Part 10 file by C-STORE, byte for byte from behind its file meta information; returns the status.
+
+        Raises
+        ------
+        AssociationGoneError
+            There was no valid answer.
+        """
+        context = next(
+            one.context_id
+            for one in self.raw.accepted_contexts
+            if one.abstract_syntax == sop_class and one.as_scu and one.transfer_syntax[0] == syntax
+        )
+        end = time.monotonic() + self._witness.answer_seconds
+        status = self._straight.store(
+            path, offset, context=context or 0, sop_class=sop_class, instance=instance, message_id=message_id,
+            end=end,
+        )  # fmt: skip
+        return self._awaited(end) if status is None else status
+
+    def _awaited(self, end: float) -> int:
+        """Let pynetdicom say what became of an object that was sent past it."""
+        patience = self.raw.dimse_timeout
+        self.raw.dimse_timeout = max(_LEAST_SECONDS, end - time.monotonic())
+        _, response = self.raw.dimse.get_msg(block=True)
+        self.raw.dimse_timeout = patience
+        if response is None:
+            self.raw._handle_no_response()
+            raise self.no_answer("C-STORE")
+        status = self.raw._check_received_status(response).get("Status")
+        if status is None:
+            raise self.no_answer("C-STORE")
+        return int(status)
 
     def settle(self) -> None:
         """Let the answer to a report go out before anything else is sent: archives take what comes next for it."""

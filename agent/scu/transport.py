@@ -34,6 +34,17 @@ class AbortedError(AssociationGoneError):
     """The archive ended the association while something was under way; a new one may succeed."""
 
 
+def acknowledge_at_once(connection: socket.socket | None) -> None:
+    """Make Linux acknowledge what is received next without delay.
+
+    DCMTK and Orthanc write the head and the body of a PDU apart and leave Nagle's algorithm on: with our kernel's
+    delayed acknowledgement each response would take 40 ms. Linux forgets the option, so it is set each time, and what
+    is only peeked at is not acknowledged.
+    """
+    if _QUICK_ACKNOWLEDGE is not None and connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGE, 1)
+
+
 class Witness:
     """What was seen of one association, in the order that decides whose fault it was."""
 
@@ -92,16 +103,32 @@ class Entity(ApplicationEntity):
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
         assoc.dul._run_loop_delay = PAUSE_SECONDS
         assoc._reactor_checkpoint.clear()  # see `association._reactor_held`
-        made = _Socket(assoc, address=address)
+        made = ReturningSocket(assoc, address=address)
         made.witness = self._witness
         made.tls_args = tls_args
         return made
 
 
-class _Socket(AssociationSocket):
-    """A socket that keeps the reason why it could not connect, never waits for ever, and sends at once."""
+class ReturningSocket(AssociationSocket):
+    """A socket that keeps the reason why it could not connect, never waits for ever, sends at once, and takes back.
+
+    What was received past pynetdicom (`straight`) and is not for us can be put back: pynetdicom then receives it first.
+    """
 
     witness: Witness
+
+    def __init__(self, assoc: Association, *, address: AddressInformation) -> None:
+        super().__init__(assoc, address=address)
+        self._returned = bytearray()
+
+    def put_back(self, content: bytes) -> None:
+        """Let the next `recv` give this first."""
+        self._returned += content
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to receive."""
+        return bool(self._returned) or bool(super().ready)
 
     def connect(self, primitive: T_CONNECT) -> None:
         """Connect, and TLS, as `AssociationSocket.connect` does.
@@ -123,14 +150,11 @@ class _Socket(AssociationSocket):
         self._ready.set()
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Receive, acknowledging at once.
-
-        DCMTK and Orthanc write the head and the body of a PDU apart and leave Nagle's algorithm on: with our kernel's
-        delayed acknowledgement each response would take 40 ms. Linux forgets the option, so it is set each time.
-        """
-        if _QUICK_ACKNOWLEDGE is not None and self.socket is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGE, 1)
-        return super().recv(nr_bytes)
+        """Receive, acknowledging at once; what was put back comes first."""
+        acknowledge_at_once(self.socket)
+        first = self._returned[:nr_bytes]
+        del self._returned[:nr_bytes]
+        return first + super().recv(nr_bytes - len(first)) if len(first) < nr_bytes else first
 
     def _shutdown_socket(self) -> None:
         """Close in any case: pynetdicom leaves the descriptor open where the peer has closed before us."""

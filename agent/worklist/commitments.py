@@ -59,10 +59,8 @@ def hasten(ledger: Ledger, work_item_id: int, now: float) -> None:
 
 def unanswered(ledger: Ledger, transaction_uid: str) -> int:
     """Count the objects of a transaction of which nothing was reported yet."""
-    b = t.outbox.c
-    query = sa.select(sa.func.count()).where(b.transaction_uid == transaction_uid, b.commitment_status.is_(None))
     with ledger.read() as connection:
-        return int(connection.execute(query).scalar_one())
+        return int(connection.execute(_UNANSWERED, {"transaction": transaction_uid}).scalar_one())
 
 
 def _status(uid: str, committed: Collection[str], failed: Mapping[str, int]) -> int | None:
@@ -79,3 +77,9 @@ def _hasten(connection: sa.Connection, work_item_ids: set[int], now: float) -> N
     idle = (w.state == State.IN_PROGRESS) & (w.step == Step.DELIVER) & (w.lease_until <= now) & (w.not_before > now)
     early = sa.update(t.work_items).where(w.id.in_(reported), idle)
     connection.execute(early.values(not_before=now, woken_at=0.0))
+
+
+_UNANSWERED: Final = sa.select(sa.func.count()).where(
+    t.outbox.c.transaction_uid == sa.bindparam("transaction"), t.outbox.c.commitment_status.is_(None)
+)
+"""Built once: it is asked every few milliseconds."""

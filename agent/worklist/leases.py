@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from agent.worklist import tables as t
@@ -31,6 +33,10 @@ def hold(ledger: Ledger, name: str, owner: str, *, now: float, seconds: float) -
 
 def active(ledger: Ledger, prefix: str, now: float) -> list[str]:
     """Names of the unexpired leases that begin with `prefix`."""
-    live = t.leases.c.name.startswith(prefix, autoescape=True) & (t.leases.c.until > now)
     with ledger.read() as connection:
-        return list(connection.execute(sa.select(t.leases.c.name).where(live).order_by(t.leases.c.name)).scalars())
+        names = connection.execute(_LIVE, {"now": now}).scalars().all()
+    return [name for name in names if name.startswith(prefix)]
+
+
+_LIVE: Final = sa.select(t.leases.c.name).where(t.leases.c.until > sa.bindparam("now")).order_by(t.leases.c.name)
+"""A handful of rows; built once, since it is asked at every delivery."""

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from agent.domain.errors import LostLeaseError
 from agent.domain.identifiers import is_message_address
 from agent.domain.results import OPTIONAL_KINDS, Delivery, DeliveryState, Extras, Proof, ResultKind
-from agent.domain.work_item import Step
+from agent.domain.work_item import State, Step
 from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
-from agent.worklist.work_items import check_lease
 
 NO_EXTRAS: Final[Extras] = MappingProxyType({})
 NOBODY: Final[frozenset[str]] = frozenset()
@@ -27,9 +27,8 @@ _NOT_ASKED = {"transaction_uid": None, "commitment_status": None}
 
 def deliveries(ledger: Ledger, work_item_id: int) -> tuple[Delivery, ...]:
     """All rows of a work item: the report first, then the summary and the heatmaps in order, archive by archive."""
-    query = _deliveries_query().where(t.outbox.c.work_item_id == work_item_id)
     with ledger.read() as connection:
-        return tuple(_delivery(row) for row in connection.execute(query.order_by(t.outbox.c.id)))
+        return tuple(_delivery(row) for row in connection.execute(_DELIVERIES, {"work_item": work_item_id}))
 
 
 def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) -> None:
@@ -40,17 +39,16 @@ def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) ->
     LostLeaseError
         The work item was superseded, canceled or taken over: send nothing.
     """
+    mine = {"work_item": work_item_id, "owner": owner, "now": now}
     with ledger.write() as connection:
-        check_lease(connection, work_item_id, owner, Step.DELIVER)
-        since = sa.func.coalesce(t.work_items.c.delivering_since, now)
-        item = t.work_items.c.id == work_item_id
-        connection.execute(sa.update(t.work_items).where(item).values(delivering_since=since))
+        if connection.execute(_BEGIN, mine).rowcount == 0:
+            raise LostLeaseError(f"work item {work_item_id} is no longer ours to deliver")
 
 
 def mark_sent(ledger: Ledger, delivery_id: int, now: float) -> None:
     """Record that the archive answered Success; it is not proved yet."""
-    values = {"state": DeliveryState.SENT, "sent_at": now, "last_error": None, **_NOT_ASKED}
-    _change(ledger, delivery_id, values | {"attempts": t.outbox.c.attempts + 1})
+    with ledger.write() as connection:
+        connection.execute(_SENT, {"row": delivery_id, "now": now})
 
 
 def mark_proved(ledger: Ledger, delivery_ids: Iterable[int], proof: Proof, now: float) -> None:
@@ -198,3 +196,30 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
         transaction_uid=row.transaction_uid,
         commitment_status=row.commitment_status,
     )
+
+
+_DELIVERIES: Final = (
+    _deliveries_query().where(t.outbox.c.work_item_id == sa.bindparam("work_item")).order_by(t.outbox.c.id)
+)
+_BEGIN: Final = (
+    sa.update(t.work_items)
+    .where(
+        t.work_items.c.id == sa.bindparam("work_item"),
+        t.work_items.c.lease_owner == sa.bindparam("owner"),
+        t.work_items.c.state == State.IN_PROGRESS,
+        t.work_items.c.step == Step.DELIVER,
+    )
+    .values(delivering_since=sa.func.coalesce(t.work_items.c.delivering_since, sa.bindparam("now")))
+)
+_SENT: Final = (
+    sa.update(t.outbox)
+    .where(t.outbox.c.id == sa.bindparam("row"))
+    .values(
+        state=DeliveryState.SENT,
+        sent_at=sa.bindparam("now"),
+        last_error=None,
+        attempts=t.outbox.c.attempts + 1,
+        **_NOT_ASKED,
+    )
+)
+"""Built once: to build a statement takes SQLAlchemy longer than to run it, and these run at every object."""
