@@ -18,6 +18,7 @@ from agent.serve.children import children_of
 from agent.serve.context import check_tls, installation_of, layout_of, ledger_of
 from agent.serve.housekeeping import collect_temporaries
 from agent.serve.supervisor import Supervisor, lock_folder
+from agent.serve.tracing import check_tracing
 from agent.settings import Settings
 from agent.worklist import arrivals, work_items
 from agent.worklist.ledger import Ledger
@@ -39,6 +40,7 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
     check_tls(settings)
     bundle_digest_of(settings.model.bundle)
     shadow_of(settings)
+    check_tracing(settings)
     layout = layout_of(settings)
     lock = lock_folder(layout.lock, alone=role == "all")
     if role in ("all", "listener"):

@@ -34,6 +34,7 @@ from agent.serve.housekeeping import RETENTION_SECONDS, make_room
 from agent.serve.observing import READER_REPORTS_SECONDS, look_for_grades, observer_of
 from agent.serve.readiness import say_ready
 from agent.serve.standards import perform
+from agent.serve.tracing import TRACING_SECONDS, tracing_of
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
 from agent.worklist.celery_app import WAKE, make_celery, wake
@@ -109,6 +110,9 @@ def _duties(settings: Settings, runner: Runner, at_hand: StepsAtHand, log: Any) 
 
 def _duties_of_one_queue(settings: Settings, runner: Runner) -> Iterator[Duty]:
     """Say what one kind of worker alone does besides."""
+    tracing = tracing_of(settings, runner.ledger, runner.owner) if runner.queue == "deliver" else None
+    if tracing is not None:
+        yield TRACING_SECONDS, tracing
     if runner.queue != "retrieve":
         return
     yield RETENTION_SECONDS, partial(make_room, settings, runner.ledger, runner.owner)
