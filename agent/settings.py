@@ -277,6 +277,16 @@ class Audit(_Section):
     site: str = Field("", max_length=64, description="name of the hospital in each message")
 
 
+class Tracing(_Section):
+    """Traces of each study's way, for a collector of OpenTelemetry; needs the extra `tracing`."""
+
+    otlp: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+/\S*$",
+        description="where to send them, OTLP over HTTP: `http://collector:4318/v1/traces`; unset: nothing is traced",
+    )
+
+
 class Settings(_Section):
     """All settings, valid together."""
 
@@ -294,6 +304,7 @@ class Settings(_Section):
     web: Web = Web()
     log: Log = Log()
     audit: Audit = Audit()
+    tracing: Tracing = Tracing()
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:

@@ -135,8 +135,11 @@ def _queues(connection: sa.Connection, now: float) -> Iterator[Metric]:
 def _outbox(connection: sa.Connection, now: float) -> Iterator[Metric]:
     o, w = t.outbox.c, t.work_items.c
     states = GaugeMetricFamily("steatosis_outbox", "Deliveries by state", labels=["state"])
-    for state, count in connection.execute(sa.select(o.state, sa.func.count()).group_by(o.state)):
-        states.add_metric([state], count)
+    for state, count, studies in connection.execute(
+        sa.select(o.state, sa.func.count(), sa.func.count(o.work_item_id.distinct())).group_by(o.state)
+    ):
+        # what is withheld is counted by study: how many objects one has tells a refusal
+        states.add_metric([state], studies if state == DeliveryState.WITHHELD else count)
     waiting = GaugeMetricFamily(
         "steatosis_delivery_oldest_seconds", "Age of the oldest delivery without proof", labels=["destination"]
     )

@@ -24,11 +24,13 @@ _FINISH_SECONDS: Final = 30.0
 
 
 class StepsAtHand:
-    """How many steps this process is doing."""
+    """How many steps this process is doing, and whether they are its last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._count = 0
+        self.are_last = False
+        """No step is to begin any more, and no wake-up to be sent: each would wait for a broker that is gone."""
 
     @contextlib.contextmanager
     def one_more(self) -> Iterator[None]:
@@ -85,5 +87,6 @@ def running_broker(url: str) -> str | None:
 def end_worker(at_hand: StepsAtHand) -> None:
     """End this process once its steps are done; the supervisor starts another."""
     structlog.get_logger("worker").warning("broker lost: this worker starts anew")
+    at_hand.are_last = True
     at_hand.wait(_FINISH_SECONDS)
     os._exit(1)  # Celery's own way out waits for a broker that may be gone

@@ -96,7 +96,8 @@ def main() -> int:
 def load_listeners() -> None:
     """Load what listeners need, once, before they are forked."""
     from agent.receive.listener import load
-    from agent.serve.composition import auditing, dicom, readiness, standards  # noqa: F401
+    from agent.serve import readiness  # noqa: F401
+    from agent.serve.composition import auditing, dicom, standards  # noqa: F401
 
     load()
 

@@ -20,6 +20,7 @@ from agent.serve.composition.auditing import note_activity
 from agent.serve.composition.bundles import bundle_digest_of, shadow_of
 from agent.serve.composition.context import check_tls, installation_of, layout_of, ledger_of
 from agent.serve.composition.dicom import files_of
+from agent.serve.composition.tracing import check_tracing
 from agent.serve.housekeeping import collect_temporaries
 from agent.serve.supervisor import Supervisor, lock_folder
 from agent.settings import Settings
@@ -45,6 +46,7 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
     check_tls(settings)
     bundle_digest_of(settings.model.bundle)
     shadow_of(settings)
+    check_tracing(settings)
     layout = layout_of(settings)
     lock = lock_folder(layout.lock, alone=role == "all")
     listens = role in ("all", "listener")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -32,16 +32,18 @@ from agent.serve.composition.context import (
 )
 from agent.serve.composition.observing import READER_REPORTS_SECONDS, look_for_grades, observer_of
 from agent.serve.composition.standards import perform
+from agent.serve.composition.tracing import TRACING_SECONDS, tracing_of
 from agent.serve.housekeeping import RETENTION_SECONDS, make_room
 from agent.serve.readiness import say_ready
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
-from agent.worklist import work_items
 from agent.worklist.celery_app import WAKE, make_celery, wake
 from agent.worklist.closing import any_closes_soon
 from agent.worklist.ledger import Ledger
 from agent.worklist.reconciler import TICK_SECONDS, reconcile
+from agent.worklist.work_items import RENEW_SECONDS, renew
 
+Duty = tuple[float, Callable[[], object]]
 QUEUES: Final = ("score", "deliver", "retrieve")
 _ONE_AT_A_TIME: Final = ("--pool=solo", "--concurrency=1")
 _POOL_OF: Final = {"score": ("--pool=threads", "--concurrency=2")}
@@ -54,57 +56,30 @@ def run_worker(settings: Settings, queue: str) -> None:
     log = structlog.get_logger("worker").bind(queue=queue)
     warnings.simplefilter("ignore", SecurityWarning)  # `serve` says once that it runs as root
     ledger, owner = ledger_of(settings), owner_of(settings, queue)
-    app = make_celery(broker_of(settings))
-    waker = _waker(app, log)
-    steps = _STEPS_OF[queue](settings, ledger, owner, waker)
+    app, at_hand = make_celery(broker_of(settings)), StepsAtHand()
+    waker = _waker(app, at_hand, log)
     patience = patience_of(settings)
     runner = Runner(
         ledger=ledger,
         owner=owner,
         queue=queue,
-        steps=steps,
+        steps=_STEPS_OF[queue](settings, ledger, owner, waker),
         wake=waker,
         now=time.time,
         closes_soon=lambda now, seconds: any_closes_soon(ledger, patience=patience, now=now, seconds=seconds),
+        is_ending=lambda: at_hand.are_last,
     )
-    digest = bundle_digest_of(settings.model.bundle)
-    at_hand = StepsAtHand()
-    watch = BrokerWatch(lambda: running_broker(broker_of(settings)), lambda: end_worker(at_hand))
 
     @app.task(name=WAKE)  # type: ignore[untyped-decorator]
     def wake_up(work_item_id: int) -> None:
         with at_hand.one_more():
             runner.run(work_item_id)
 
-    def look() -> None:
-        tick = reconcile(
-            ledger,
-            owner=owner,
-            patience=patience,
-            bundle_digest=digest,
-            wake=waker,
-            now=time.time(),
-        )
-        for closed in tick.closed:
-            log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
-
-    def renew() -> None:
-        work_items.renew(ledger, owner, time.time(), frozenset(runner.at_hand))
-
     stop = threading.Event()
     setup_logging.connect(_logging_is_set_up, weak=False)
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
-    _every(TICK_SECONDS, look, stop, log)
-    _every(work_items.RENEW_SECONDS, renew, stop, log)
-    _every(work_items.RENEW_SECONDS, lambda: say_ready(ledger, queue, owner), stop, log)
-    _every(WATCH_SECONDS, watch.look, stop, log)
-    auditor = Auditor(settings=settings, ledger=ledger, owner=owner)
-    _every(AUDIT_SECONDS, auditor.tick, stop, log)
-    if queue == "retrieve":
-        _every(RETENTION_SECONDS, lambda: make_room(settings, ledger, owner), stop, log)
-        _every(READER_REPORTS_SECONDS, partial(look_for_grades, settings, ledger, owner), stop, log)
-        if settings.worklist.perform is not None:
-            _every(settings.worklist.perform_seconds, lambda: perform(settings, ledger, owner), stop, log)
+    for seconds, action in (*_duties(settings, runner, at_hand, log), *_duties_of_one_queue(settings, runner)):
+        _every(seconds, action, stop, log)
     log.info("worker ready", owner=owner)
     options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(
@@ -113,12 +88,47 @@ def run_worker(settings: Settings, queue: str) -> None:
     stop.set()
 
 
+def _duties(settings: Settings, runner: Runner, at_hand: StepsAtHand, log: Any) -> Iterator[Duty]:
+    """Say what every worker does besides its steps: seconds between two times, and what."""
+    ledger, owner = runner.ledger, runner.owner
+    patience, digest = patience_of(settings), bundle_digest_of(settings.model.bundle)
+
+    def look() -> None:
+        tick = reconcile(
+            ledger, owner=owner, patience=patience, bundle_digest=digest, wake=runner.wake, now=time.time()
+        )
+        for closed in tick.closed:
+            log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
+
+    watch = BrokerWatch(lambda: running_broker(broker_of(settings)), lambda: end_worker(at_hand))
+    yield TICK_SECONDS, look
+    yield RENEW_SECONDS, lambda: renew(ledger, owner, time.time(), frozenset(runner.at_hand))
+    yield RENEW_SECONDS, lambda: say_ready(ledger, runner.queue, owner)
+    yield WATCH_SECONDS, watch.look
+    yield AUDIT_SECONDS, Auditor(settings=settings, ledger=ledger, owner=owner).tick
+
+
+def _duties_of_one_queue(settings: Settings, runner: Runner) -> Iterator[Duty]:
+    """Say what one kind of worker alone does besides."""
+    tracing = tracing_of(settings, runner.ledger, runner.owner) if runner.queue == "deliver" else None
+    if tracing is not None:
+        yield TRACING_SECONDS, tracing
+    if runner.queue != "retrieve":
+        return
+    yield RETENTION_SECONDS, partial(make_room, settings, runner.ledger, runner.owner)
+    yield READER_REPORTS_SECONDS, partial(look_for_grades, settings, runner.ledger, runner.owner)
+    if settings.worklist.perform is not None:
+        yield settings.worklist.perform_seconds, partial(perform, settings, runner.ledger, runner.owner)
+
+
 def _logging_is_set_up(**_: Any) -> None:
     """Keep Celery from setting its own level for every line of this process."""
 
 
-def _waker(app: Celery, log: Any) -> Callable[[int, Step], None]:
+def _waker(app: Celery, at_hand: StepsAtHand, log: Any) -> Callable[[int, Step], None]:
     def send(work_item_id: int, step: Step) -> None:
+        if at_hand.are_last:
+            return
         try:
             wake(app, work_item_id, step)
         except (OperationalError, OSError) as error:

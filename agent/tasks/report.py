@@ -57,7 +57,10 @@ class ReportStep:
         destinations = tuple(map(str, self.destinations))
         now, extras, blinded = self.now(), self.extras, self.blinded
         results.keep_objects(self.ledger, item, self.owner, objects, destinations, now, extras, blinded)
-        log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
+        if kept.withheld:
+            log.info("reported", withheld=True)  # how many objects there are tells a refusal
+        else:
+            log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
         self.wake(item.id, Step.DELIVER)
 
     def _passed(self, request: ReportRequest, files: ObjectFiles) -> tuple[ResultObject, ...]:

@@ -51,6 +51,8 @@ class Runner:
     now: Callable[[], float]
     sleep: Callable[[float], None] = time.sleep
     closes_soon: Callable[[float, float], bool] = lambda _now, _seconds: False
+    is_ending: Callable[[], bool] = lambda: False
+    """No step is to begin any more."""
     at_hand: set[int] = field(default_factory=set)
     """Work items whose step runs now: their leases are to be renewed."""
 
@@ -127,7 +129,7 @@ class Runner:
         return found
 
     def _claimed(self, work_item_id: int) -> WorkItem | None:
-        found = self._found(work_item_id)
+        found = None if self.is_ending() else self._found(work_item_id)
         if found is None:
             return None
         # another thread or process may move it on at this moment: what it needs then is not for this queue

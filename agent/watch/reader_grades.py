@@ -13,7 +13,7 @@ from agent.domain.errors import NotFoundError
 from agent.domain.score import GRADES
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
-from agent.worklist.reading import iso
+from agent.worklist.study_parts import iso
 
 BY_REPORT: Final = "sr"
 BY_PAGE: Final = "page"

@@ -23,12 +23,12 @@ from agent.web.actions import Act, Actions, Note
 from agent.web.api import Api
 from agent.web.grading import Grading
 from agent.web.patients import Patients, PatientShown
-from agent.web.session import Session, form_of
+from agent.web.session import Session, form_of, own_path
 from agent.web.study_page import StudyPage
 from agent.web.uploads import Inlet, Uploads
 from agent.web.view_pictures import ViewPictures
 from agent.web.watch_page import WatchPage
-from agent.web.words import clock
+from agent.web.words import clock, plan_words, reason_words
 from agent.web.worklist_page import WorklistPage
 from agent.worklist.ledger import Ledger
 
@@ -99,7 +99,7 @@ def make_app(context: WebContext) -> Starlette:
     templates = Jinja2Templates(directory=_HERE / "templates")
     templates.env.globals["version"] = context.version
     templates.env.globals["uploads"] = context.inlet is not None and session.may_act
-    templates.env.filters["clock"] = clock
+    templates.env.filters |= {"clock": clock, "plan": plan_words, "reason": reason_words}
     patients = Patients(ledger=context.ledger, layout=context.layout, shown=context.patient, secret=secret)
     worklist = WorklistPage(context.ledger, patients, session, templates, context.quiet_seconds)
     study = StudyPage(
@@ -118,14 +118,16 @@ def make_app(context: WebContext) -> Starlette:
         return response
 
     async def login(request: Request) -> Response:
-        wrong = False
+        wrong, to = False, request.query_params.get("to", "/")
         if request.method == "POST":
             form = await form_of(request)
-            admitted = session.admit(form.get("token", ""), request)
+            to = form.get("to", "/")
+            admitted = session.admit(form.get("token", ""), request, to)
             if admitted is not None:
                 return admitted
             wrong = True
-        return templates.TemplateResponse(request, "login.html", {"wrong": wrong}, status_code=401 if wrong else 200)
+        context = {"wrong": wrong, "to": own_path(to)}
+        return templates.TemplateResponse(request, "login.html", context, status_code=401 if wrong else 200)
 
     return Starlette(
         routes=[

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import structlog
 from starlette.requests import Request
@@ -56,20 +56,20 @@ class Session:
         if request.url.path.startswith(_OPEN) or self._known(request):
             return None
         if "token" in request.query_params:
-            return self.admit(request.query_params["token"], request) or _token_wanted()
+            to = _path_of(request, without="token")
+            return self.admit(request.query_params["token"], request, to) or _token_wanted()
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse("/login", status_code=303)
+            return RedirectResponse(f"/login?{urlencode({'to': _path_of(request)})}", status_code=303)
         return _token_wanted()
 
-    def admit(self, given: str, request: Request) -> Response | None:
-        """Give a session to who knows the token; None to who does not."""
+    def admit(self, given: str, request: Request, to: str) -> Response | None:
+        """Give a session to who knows the token, and send them where they wanted to go; None to who does not."""
         unblinded = self.unblinded_token is not None and _same(given, self.unblinded_token)
         if self.token is None or not (unblinded or _same(given, self.token)):
             host = request.client.host if request.client else ""
             structlog.get_logger("web").warning("wrong token", peer=host)
             return None
-        to = request.url.remove_query_params("token") if request.method == "GET" else "/"
-        admitted = RedirectResponse(to, status_code=303)
+        admitted = RedirectResponse(own_path(to), status_code=303)
         nonce = secrets.token_hex(16)
         secure = request.url.scheme == "https"
         value = f"{nonce}.{self._session_mac(nonce, unblinded=unblinded)}"
@@ -119,6 +119,17 @@ class Session:
 
     def _mac(self, purpose: str, text: str) -> str:
         return hmac.new(self.secret, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def own_path(to: str) -> str:
+    """Take a path of this page as it is; anything that a browser could read as another host's becomes `/`."""
+    own = to.startswith("/") and not to.startswith("//") and to.isascii() and to.isprintable() and "\\" not in to
+    return to if own else "/"
+
+
+def _path_of(request: Request, *, without: str = "") -> str:
+    url = request.url.remove_query_params(without) if without else request.url
+    return f"{url.path}?{url.query}" if url.query else url.path
 
 
 def _wrong_name(request: Request) -> Response | None:

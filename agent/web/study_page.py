@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
@@ -19,7 +20,7 @@ from agent.watch import reader_grades
 from agent.web.actions import ACTIONS, RELEASE
 from agent.web.patients import Patients
 from agent.web.session import Session
-from agent.web.words import ORDER_WORDS, STATUS_WORDS, day, status_detail
+from agent.web.words import ORDER_WORDS, STATUS_HINTS, STATUS_WORDS, day, status_detail
 from agent.worklist import browsing, reading
 from agent.worklist.ledger import Ledger
 
@@ -88,6 +89,7 @@ class StudyPage:
             "used": [view for view in shown["views"] if view["used"]],
             "summary": any(result["kind"] == "summary" for result in shown["results"]),
             "trend": _trend(points) if len(points) > 1 else None,
+            "hint": STATUS_HINTS.get(row.status, "") if self._session.may_act else "",
             "timeline": _timeline(shown),
             "actions": self._actions(row.status, shown, unblinded),
             "hidden": shown["withheld"] and not unblinded,
@@ -171,13 +173,25 @@ def _timeline(shown: dict[str, Any]) -> list[dict[str, Any]]:
         (step["started"], step["step"].capitalize(), _told(step), step["seconds"], step["work_item"])
         for step in times["steps"]
     ]
-    proofs = [
-        (result["proved_at"], "Proved", f"{result['kind']} at {result['destination'] or 'this machine'}")
-        for result in shown["results"]
-    ]
+    proofs = [(at, "Proved", told) for told, at in _proofs(shown["results"])]
     events = [(*event, None, None) for event in began + proofs] + steps
     keys = ("at", "what", "detail", "seconds", "work_item")
     return [dict(zip(keys, event, strict=True)) for event in sorted(e for e in events if e[0])]
+
+
+def _proofs(results: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
+    """Say once an archive and second what was proved there, and when."""
+    seconds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        if result["proved_at"]:
+            place = result["destination"] or "this machine"
+            seconds.setdefault((place, result["proved_at"][:19]), []).append(result)
+    told = []
+    for (place, _second), proved in seconds.items():
+        kinds = Counter(result["kind"] for result in proved)
+        what = ", ".join(kind if count == 1 else f"{count} {kind}s" for kind, count in kinds.items())
+        told.append((f"{what} at {place}", max(result["proved_at"] for result in proved)))
+    return told
 
 
 def _interrupted(times: int) -> str:

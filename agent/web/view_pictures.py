@@ -41,8 +41,8 @@ class ViewPictures:
         self._ledger, self._layout, self._session = ledger, layout, session
 
     def source(self, request: Request) -> Response:
-        """One used view, its pixels as they were scored."""
-        picture = self._picture(request)
+        """One used view, its pixels as they were scored; which were used is withheld with the result."""
+        picture = None if self._is_hidden(request) else self._picture(request)
         return _absent() if picture is None else _png(picture.source)
 
     def overlay(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent.domain.score import REFUSAL_MEANINGS, Refusal
+from agent.worklist.blinding import is_masked
 from agent.worklist.browsing import Row
 
 STATUS_WORDS: Final = {
@@ -21,6 +22,18 @@ STATUS_WORDS: Final = {
     "failed": "Failed",
     "canceled": "Canceled",
 }
+STATUS_HINTS: Final = {
+    "held": "Nothing leaves before a person decides: Retry sends it as it is, Cancel ends it.",
+    "failed": "Retry tries once more; the runbook names the remedy of each cause.",
+    "no-score": "Not a negative result: a report says so in the archive.",
+}
+"""What to do, for those who may."""
+PLAN_WORDS: Final = {
+    "spool": "from the images kept here",
+    "archive": "from the archive",
+    "would be scheduled": "would be scored",
+}
+"""What a command would do, said to who is asked to confirm it."""
 _REASONS: Final = {
     "held:patient-id-differs-within-study": "patient id differs within the study",
     "held:order-is-another-patients": "the order with its accession number is another patient's",
@@ -48,6 +61,11 @@ def reason_words(reason: str | None) -> str:
     if reason in set(Refusal):
         return REFUSAL_MEANINGS[Refusal(reason)]
     return _REASONS.get(reason, reason)
+
+
+def plan_words(text: str) -> str:
+    """Say in words what a command would do, and with which images."""
+    return PLAN_WORDS.get(text, text)
 
 
 def span(seconds: float) -> str:
@@ -82,8 +100,8 @@ def status_detail(row: Row, now: float, quiet_seconds: float) -> str:
 
 
 def views_used(outcome: dict[str, Any] | None) -> str:
-    """Say how many views were used of how many the model was made for."""
-    if outcome is None:
+    """Say how many views were used, and of how many where the model was made for more."""
+    if outcome is None or is_masked(outcome):
         return ""
-    used = sum(1 for view in outcome["views"] if view["used"])
-    return f"{used} of {outcome['expected_views']}"
+    used, expected = sum(1 for view in outcome["views"] if view["used"]), outcome["expected_views"]
+    return f"{used} of {expected}" if used < expected else str(used)

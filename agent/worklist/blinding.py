@@ -19,8 +19,7 @@ from agent.worklist import tables as t
 from agent.worklist import work_items
 from agent.worklist.ledger import Ledger
 
-_UNSHOWN = ("weight", "view_probability", "quality", "probabilities")
-"""What an entry under `views` says of the result."""
+_MASKED = "masked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +54,13 @@ def waits_for_release() -> sa.ColumnElement[bool]:
 
 
 def masked(outcome: dict[str, Any]) -> dict[str, Any]:
-    """Take everything out of an outcome that tells the result."""
-    views = [{**view, **{key: None for key in _UNSHOWN if key in view}} for view in outcome["views"]]
-    return {**outcome, "score": None, "refusal": None, "earlier": None, "detail": "", "views": views}
+    """Take everything out of an outcome that tells the result: which images were used tells a refusal, too."""
+    return {**outcome, "score": None, "refusal": None, "earlier": None, "detail": "", "views": [], _MASKED: True}
+
+
+def is_masked(outcome: dict[str, Any]) -> bool:
+    """Whether an outcome was masked."""
+    return _MASKED in outcome
 
 
 def withheld_from(connection: sa.Connection, work_item_id: int, result_key: str, destinations: Collection[str]) -> bool:

@@ -18,6 +18,7 @@ from agent.domain.work_item import DELIVERY_FAILED, FAULT, HELD, NOT_RETRIEVED, 
 from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
+from agent.worklist.study_parts import outcomes_of
 
 STATUSES: Final = (
     "waiting",
@@ -127,7 +128,9 @@ def browse(ledger: Ledger, query: Query) -> Page:
             chosen = chosen.where(studies.c.status == query.status)
         first = (query.page - 1) * PAGE_ROWS
         rows = connection.execute(chosen.order_by(*_order(studies, query)).limit(PAGE_ROWS).offset(first)).all()
-        outcomes = _outcomes(connection, [row.result_key for row in rows if row.result_key], query.unblinded)
+        outcomes = outcomes_of(
+            connection, [row.result_key for row in rows if row.result_key], unblinded=query.unblinded
+        )
         proofs = _proofs(connection, [row.work_item_id for row in rows if row.work_item_id])
     total = sum(counts.values()) if query.status is None else counts[query.status]
     return Page(rows=tuple(_row(row, outcomes, proofs) for row in rows), total=total, counts=counts)
@@ -141,7 +144,7 @@ def find(ledger: Ledger, group_id: str, *, unblinded: bool = False) -> Row | Non
             return None
         proofs = _proofs(connection, [row.work_item_id] if row.work_item_id else [])
         keys = [row.result_key] if row.result_key else []
-        return _row(row, _outcomes(connection, keys, unblinded), proofs)
+        return _row(row, outcomes_of(connection, keys, unblinded=unblinded), proofs)
 
 
 def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, str]]:
@@ -275,14 +278,6 @@ def _order(studies: sa.CTE, query: Query) -> list[sa.ColumnElement[Any]]:
     return [towards.nulls_last(), studies.c.received_at.desc(), studies.c.study_instance_uid]
 
 
-def _outcomes(connection: sa.Connection, keys: list[str], unblinded: bool) -> dict[str, dict[str, Any]]:
-    k = t.scores.c
-    query = sa.select(k.result_key, k.outcome).where(k.result_key.in_(keys))
-    hidden = frozenset() if unblinded else blinding.hidden_keys(connection, keys)
-    found = {row.result_key: json.loads(row.outcome) for row in connection.execute(query)}
-    return {key: blinding.masked(outcome) if key in hidden else outcome for key, outcome in found.items()}
-
-
 def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool]]:
     """Count deliveries to archives that are proved, all of them, and say whether results are kept only."""
     o = t.outbox.c
@@ -293,6 +288,9 @@ def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int,
 
 def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int, tuple[int, int, bool]]) -> Row:
     proved, deliveries, kept = proofs.get(row.work_item_id, (0, 0, False))
+    outcome = outcomes.get(row.result_key)
+    if outcome is not None and blinding.is_masked(outcome):
+        proved, deliveries, kept = 0, 0, False  # how many objects there are tells a refusal
     return Row(
         study_instance_uid=row.study_instance_uid,
         status=row.status,
@@ -303,7 +301,7 @@ def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int
         patient_id=row.patient_id,
         issuer_of_patient_id=row.issuer_of_patient_id,
         accession_number=row.accession_number,
-        outcome=outcomes.get(row.result_key),
+        outcome=outcome,
         proved=proved,
         deliveries=deliveries,
         kept=kept,

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from agent.domain.borderline import borderline
 from agent.domain.errors import NotFoundError
-from agent.domain.score import score_from
-from agent.domain.work_item import DEAD_LETTERS, HELD, RECEIVING, WITHHELD, State, Step, WorkItem
+from agent.domain.work_item import DEAD_LETTERS, HELD, RECEIVING, WITHHELD, State, WorkItem
 from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
+from agent.worklist.study_parts import (
+    associations_of,
+    instance_entry,
+    instances_of,
+    iso,
+    order_check_of,
+    outcomes_of,
+    results_of,
+    scored_part,
+    times_of,
+)
 from agent.worklist.work_items import as_work_item, needs_a_person
 
 FILTERS: Final = ("RECEIVING", "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED", "held", "withheld", "failed")
 """What `worklist --state` takes."""
-
-
-def iso(seconds: float | None) -> str | None:
-    """Write a ledger time as ISO 8601 UTC with milliseconds."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def worklist(ledger: Ledger, state: str | None = None, *, limit: int = 1000) -> list[dict[str, Any]]:
@@ -34,7 +36,7 @@ def worklist(ledger: Ledger, state: str | None = None, *, limit: int = 1000) -> 
         rows = connection.execute(query.limit(limit)).all()
         groups = connection.execute(receiving_ones).all() if state in (None, RECEIVING) else ()
         keys = {row.result_key for row in rows}
-        scores = _outcomes(connection, keys)
+        scores = outcomes_of(connection, keys)
     receiving = [_receiving_entry(group) for group in groups]
     return receiving + [_work_item_entry(row, scores.get(row.result_key)) for row in rows]
 
@@ -60,9 +62,10 @@ def show(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) ->
         items = connection.execute(sa.select(t.work_items).where(w.group_id == group_id).order_by(w.id.desc())).all()
         if study is None and not items:
             raise NotFoundError(f"study {study_instance_uid} is not in the ledger", remedy="see `agent worklist`")
-        instances = _instances(connection, group_id, study_instance_uid, items)
-        outcomes = _outcomes(connection, {item.result_key for item in items}, unblinded=unblinded)
+        instances = instances_of(connection, group_id, study_instance_uid, items)
+        outcomes = outcomes_of(connection, {item.result_key for item in items}, unblinded=unblinded)
         hidden = blinding.hidden_keys(connection, list(outcomes))
+        masked = frozenset() if unblinded else hidden
         scored = next((outcomes[item.result_key] for item in items if item.result_key in outcomes), None)
         newest = items[0] if items else None
         outcome = outcomes.get(newest.result_key) if newest else None
@@ -72,12 +75,12 @@ def show(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) ->
             **_state(group, newest),
             "withheld": bool(newest and newest.result_key in hidden),
             "work_items": [_work_item_entry(item, outcomes.get(item.result_key)) for item in items],
-            **_scored_part(outcome or scored, instances),
-            "results": _results(connection, newest),
-            "instances": [_instance_entry(row) for row in instances],
-            "associations": _associations(connection, instances),
-            "order": _order_check(connection, group_id),
-            "times": _times(connection, group, items, frozenset() if unblinded else hidden),
+            **scored_part(outcome or scored, instances),
+            "results": results_of(connection, newest, masked),
+            "instances": [instance_entry(row) for row in instances],
+            "associations": associations_of(connection, instances),
+            "order": order_check_of(connection, group_id),
+            "times": times_of(connection, group, items, masked),
         }
     return shown
 
@@ -165,28 +168,6 @@ def _one(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[boo
     return connection.execute(sa.select(table).where(where)).first()
 
 
-def _scores(keys: set[str]) -> sa.Select[Any]:
-    return sa.select(t.scores.c.result_key, t.scores.c.outcome).where(t.scores.c.result_key.in_(keys))
-
-
-def _outcomes(connection: sa.Connection, keys: set[str], *, unblinded: bool = False) -> dict[str, dict[str, Any]]:
-    """Read outcomes by result key; what is withheld is masked."""
-    hidden = frozenset() if unblinded else blinding.hidden_keys(connection, keys)
-    found = {row.result_key: json.loads(row.outcome) for row in connection.execute(_scores(keys))}
-    return {key: blinding.masked(outcome) if key in hidden else outcome for key, outcome in found.items()}
-
-
-def _order_check(connection: sa.Connection, group_id: str) -> dict[str, Any] | None:
-    """Read what the newest comparison with the order said; None where none was made."""
-    c = t.order_checks
-    query = sa.select(c).where(c.c.group_id == group_id).order_by(c.c.work_item_id.desc()).limit(1)
-    row = connection.execute(query).first()
-    if row is None:
-        return None
-    at = iso(row.checked_at)
-    return {"result": row.result, "detail": row.detail, "worklist": row.worklist, "checked_at": at}
-
-
 def _receiving(group: sa.Row[Any] | None) -> bool:
     return bool(group is not None and group.receiving)
 
@@ -228,135 +209,6 @@ def _work_item_entry(row: sa.Row[Any], outcome: dict[str, Any] | None) -> dict[s
         "replaces_key": row.replaces_key,
         "grade": score and score["grade"],
         "fat_fraction_percent": score and score["fat_fraction_percent"],
-    }
-
-
-def _instances(
-    connection: sa.Connection, group_id: str, study: str, items: list[sa.Row[Any]] | Any
-) -> list[sa.Row[Any]]:
-    i, s, links = t.instances, t.studies.c, t.work_item_instances.c
-    of_group = sa.select(s.study_instance_uid).where(s.group_id == group_id)
-    retrieved = sa.select(links.instance_id).where(links.work_item_id.in_([item.id for item in items]))
-    where = i.c.study_instance_uid.in_(of_group) | (i.c.study_instance_uid == study) | i.c.id.in_(retrieved)
-    return list(connection.execute(sa.select(i).where(where).order_by(i.c.id)).all())
-
-
-def _scored_part(outcome: dict[str, Any] | None, instances: list[sa.Row[Any]]) -> dict[str, Any]:
-    """Compose the score, the model and one entry under `views` at least for every instance."""
-    score, views = (outcome["score"], list(outcome["views"])) if outcome else (None, [])
-    looked_at = {view["sop_instance_uid"] for view in views}
-    for row in instances:
-        if row.sop_instance_uid not in looked_at or row.conflict:
-            views.append(_unseen(row, scored=outcome is not None))
-    return {
-        "score": score,
-        "borderline": list(borderline(score_from(score))) if score else [],
-        "refusal": outcome and outcome["refusal"],
-        "views": views,
-        "model": outcome and outcome["model"],
-    }
-
-
-def _unseen(row: sa.Row[Any], *, scored: bool) -> dict[str, Any]:
-    reason = row.not_scored_reason or ("arrived after this score" if scored else "not scored yet")
-    if row.conflict:
-        reason = "another version of this instance came first and is scored"
-    return {
-        "sop_instance_uid": row.sop_instance_uid,
-        "frame": None,
-        "view": None,
-        "used": False,
-        "reason": reason,
-        "weight": None,
-    }
-
-
-def _instance_entry(row: sa.Row[Any]) -> dict[str, Any]:
-    return {
-        "sop_instance_uid": row.sop_instance_uid,
-        "sop_class_uid": row.sop_class_uid,
-        "series_instance_uid": row.series_instance_uid,
-        "transfer_syntax_uid": row.transfer_syntax_uid,
-        "bytes": row.bytes,
-        "sha256": row.sha256,
-        "received_at": iso(row.received_at),
-        "times_received": row.times_received,
-        "conflict": row.conflict,
-    }
-
-
-def _results(connection: sa.Connection, newest: sa.Row[Any] | None) -> list[dict[str, Any]]:
-    if newest is None:
-        return []
-    o, b = t.result_objects, t.outbox
-    query = sa.select(b, o.c.sop_class_uid, o.c.series_instance_uid, o.c.kind).join(
-        o, o.c.sop_instance_uid == b.c.sop_instance_uid
-    )
-    return [
-        {
-            "kind": row.kind,
-            "sop_class_uid": row.sop_class_uid,
-            "sop_instance_uid": row.sop_instance_uid,
-            "series_instance_uid": row.series_instance_uid,
-            "destination": row.destination,
-            "state": row.state,
-            "proof": row.proof,
-            "commitment": _commitment(row),
-            "attempts": row.attempts,
-            "last_error": row.last_error,
-            "sent_at": iso(row.sent_at),
-            "proved_at": iso(row.proved_at),
-            "next_attempt_at": iso(row.not_before) if row.state in ("pending", "sent") and row.not_before else None,
-        }
-        for row in connection.execute(query.where(b.c.work_item_id == newest.id).order_by(b.c.id))
-    ]
-
-
-def _commitment(row: sa.Row[Any]) -> str | None:
-    """Say what came of the request for storage commitment; None where none was made."""
-    if row.transaction_uid is None:
-        return None
-    if row.commitment_status is None:
-        return "asked"
-    return "committed" if row.commitment_status == 0 else f"denied {row.commitment_status:04X}"
-
-
-def _associations(connection: sa.Connection, instances: list[sa.Row[Any]]) -> list[dict[str, Any]]:
-    ids = {row.association_id for row in instances if row.association_id is not None}
-    a = t.associations
-    return [
-        {
-            "id": row.id,
-            "calling_ae_title": row.calling_ae_title,
-            "peer_host": row.peer_host,
-            "opened_at": iso(row.opened_at),
-            "closed_at": iso(row.closed_at),
-            "outcome": row.outcome,
-        }
-        for row in connection.execute(sa.select(a).where(a.c.id.in_(ids)).order_by(a.c.id))
-    ]
-
-
-def _times(connection: sa.Connection, group: sa.Row[Any] | None, items: Any, hidden: frozenset[str]) -> dict[str, Any]:
-    ids = [item.id for item in items]
-    blind = {item.id for item in items if item.result_key in hidden}
-    rows = connection.execute(sa.select(t.steps).where(t.steps.c.work_item_id.in_(ids)).order_by(t.steps.c.id))
-    return {
-        "first_instance": iso(group.first_at) if group else None,
-        "last_instance": iso(group.quiet_since) if group else None,
-        "closed": iso(group.closed_at) if group else None,
-        "interruptions": group.interruptions if group else 0,
-        "steps": [
-            {
-                "work_item": row.work_item_id,
-                "step": row.step,
-                "started": iso(row.started_at),
-                "ended": iso(row.ended_at),
-                "seconds": None if row.ended_at is None else round(row.ended_at - row.started_at, 3),
-                "outcome": WITHHELD if row.work_item_id in blind and row.step == Step.SCORE else row.outcome,
-            }
-            for row in rows
-        ],
     }
 
 

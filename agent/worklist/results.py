@@ -30,6 +30,8 @@ class KeptScore:
     content_at: float
     replaces_key: str | None
     """Fixed when first scored: a report built again must name the same predecessor."""
+    withheld: bool
+    """Made blinded."""
 
 
 def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
@@ -75,7 +77,7 @@ def score_of(ledger: Ledger, result_key: str) -> KeptScore | None:
     if row is None:
         return None
     outcome = ScoreOutcome.from_dict(json.loads(row.outcome))
-    return KeptScore(outcome=outcome, content_at=row.content_at, replaces_key=row.replaces_key)
+    return KeptScore(outcome=outcome, content_at=row.content_at, replaces_key=row.replaces_key, withheld=row.withheld)
 
 
 def keep_objects(

@@ -18,6 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ from pynetdicom.sop_class import ComprehensiveSRStorage
 from agent.demo.patients import SyntheticStudy
 from agent.serve.composition.broker import broker_url
 from tests.support.agent_process import AgentProcess, wait_until
+from tests.support.collector import Collector
 from tests.support.many_studies import another
+from tests.support.message_servers import running
 from tests.unit.deliver.wayward_archive import Manners, WaywardArchive
 from training.phantom import render_negative
 
@@ -58,6 +61,9 @@ _ENCODED = re.compile(rb"[A-Za-z0-9+/]{12,}")
 LEDGER = {"id", "accession"}
 """What the ledger and the audit trail are allowed, and need: they are asked about patients by these two."""
 ENDED = ("COMPLETED", "CANCELED")
+
+
+TRACED = find_spec("opentelemetry") is not None
 
 
 class Gossip(WaywardArchive):
@@ -130,8 +136,15 @@ def pacs() -> Iterator[Gossip]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path, free_port: Callable[[], int], pacs: Gossip) -> Iterator[AgentProcess]:
-    settings = {
+def collector() -> Iterator[Collector]:
+    with running(Collector()) as server:
+        yield server
+
+
+@pytest.fixture
+def agent(tmp_path: Path, free_port: Callable[[], int], pacs: Gossip, collector: Collector) -> Iterator[AgentProcess]:
+    settings = {"AGENT_TRACING__OTLP": collector.endpoint} if TRACED else {}
+    settings |= {
         "AGENT_RESULTS__DESTINATIONS": json.dumps([pacs.name]),
         "AGENT_ARCHIVE__QUERY": pacs.name,
         "AGENT_WEB__TOKEN": TOKEN,
@@ -328,7 +341,7 @@ def test_marks_are_found_where_they_are() -> None:
 
 
 def test_the_marked_patient_is_found_nowhere_else(
-    agent: AgentProcess, pacs: Gossip, study: SyntheticStudy, tmp_path: Path
+    agent: AgentProcess, pacs: Gossip, study: SyntheticStudy, tmp_path: Path, collector: Collector
 ) -> None:
     agent.start()
     search = Search()
@@ -342,7 +355,11 @@ def test_the_marked_patient_is_found_nowhere_else(
     look_at_pages(agent, studies, search)
     look_at_commands(agent, studies, tmp_path, search)
     search.look_at_broker(agent)
+    wait_until(lambda: collector.bodies or not TRACED, 30, "a trace")
     agent.stop()
+    for body in collector.bodies:
+        search.look("traces", body)
+        assert not any(uid.encode() in body for uid in studies.values()), "nor any UID"
     told = agent.log.read_text()
     assert all(f'"event": "{event}"' in told for event in ("scored", "reported", "step failed")), (
         "the workers' lines, too"

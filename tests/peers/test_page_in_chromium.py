@@ -2,58 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent.demo.patients import make_study
 from agent.demo.sender import send_study
+from tests.peers.chromium import TOKEN, Browser, axe_says, chromium, modules, shot
 from tests.support.agent_process import AgentProcess
 
 pytestmark = [pytest.mark.peers, pytest.mark.acceptance, pytest.mark.timeout(600)]
-
-TOKEN = "a-token-of-the-test-alone"
-AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-@dataclass
-class Browser:
-    """One Chromium, and the agent that it looks at."""
-
-    chromium: Any
-    agent: AgentProcess
-    studies: list[str]
-
-    def page(self, path: str, *, scheme: str = "light", width: int = 1280) -> Any:
-        context = self.chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
-        page = context.new_page()
-        page.faults = []  # type: ignore[attr-defined]
-        page.on("console", lambda message: message.type == "error" and page.faults.append(message.text))
-        page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.goto(f"http://127.0.0.1:{self.agent.web_port}/login")
-        page.get_by_label("web.token").fill(TOKEN)
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/")
-        page.goto(f"http://127.0.0.1:{self.agent.web_port}{path}")
-        return page
-
-
-def _modules() -> tuple[Any, Path]:
-    """Playwright and axe from the `browser` extra; where they are missing, as with any peer."""
-    try:
-        import axe_playwright_python
-        from playwright import sync_api
-    except ImportError:
-        message = "Playwright or axe is missing (pip install '.[browser]')"
-        if os.environ.get("REQUIRE_PEERS") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return sync_api, Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +21,8 @@ def browser(
     tmp_path_factory: pytest.TempPathFactory, peer_tool: Callable[[str], Path], free_port: Callable[[], int]
 ) -> Iterator[Browser]:
     """Three studies, two of one patient: an agent that has scored them, and Chromium."""
-    sync_api, _ = _modules()
-    chromium = peer_tool("chromium")
+    modules()
+    executable = peer_tool("chromium")
     dicom_port, web_port = free_port(), free_port()
     settings = {"AGENT_WEB__TOKEN": TOKEN, "AGENT_WEB__PATIENT": "initials"}
     settings["AGENT_WEB__UPLOAD_TO"] = f"STEATOSIS@127.0.0.1:{dicom_port}"
@@ -81,19 +41,10 @@ def browser(
         uids = [study.study_instance_uid for study in made]
         for uid in uids:
             agent.await_state(uid, seconds=240)
-        with sync_api.sync_playwright() as playwright:
-            running = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
+        with chromium(executable) as running:
             yield Browser(running, agent, uids)
-            running.close()
     finally:
         agent.stop()
-
-
-def _shot(page: Any, tmp_path: Path, name: str) -> None:
-    """Keep a picture of the page where somebody can look at it: TEST_SCREENSHOTS names the folder."""
-    folder = Path(os.environ.get("TEST_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -103,17 +54,9 @@ def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, which:
     paths = {"worklist": "/", "study": study, "confirm": f"{study}/replay", "login": "/login"}
     path = (paths | {"watch": "/watch", "grade": f"{study}/grade", "upload": "/upload"})[which]
     page = browser.page(path, scheme=scheme)
-    for image in page.locator("img").all():
-        image.scroll_into_view_if_needed()
-    page.wait_for_load_state("networkidle")
-    _shot(page, tmp_path, f"{which}-{scheme}")
-    _, axe = _modules()
-    page.evaluate(axe.read_text())
-    found = page.evaluate(
-        "tags => axe.run({runOnly: {type: 'tag', values: tags}}).then(told => told.violations)", AXE_TAGS
-    )
-    told = [(fault["id"], fault["impact"], [node["html"][:120] for node in fault["nodes"][:3]]) for fault in found]
-    assert told == []
+    found = axe_says(page)
+    shot(page, tmp_path, f"{which}-{scheme}")
+    assert found == []
     assert page.faults == []
 
 
@@ -135,7 +78,7 @@ def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -
     assert page.locator("tbody tr").count() == 3
     narrow = browser.page("/", width=420)
     assert narrow.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the table scrolls, the page does not"
-    _shot(narrow, tmp_path, "worklist-narrow")
+    shot(narrow, tmp_path, "worklist-narrow")
 
 
 def test_the_worklist_is_used_by_keyboard_alone(browser: Browser) -> None:
@@ -193,14 +136,14 @@ def test_a_reader_grades_a_study_and_sees_it_watched(browser: Browser, tmp_path:
     page.get_by_label("I graded before").check()
     page.get_by_role("button", name="Go on").click()
     assert "Keep this grade?" in page.inner_text("h1")
-    _shot(page, tmp_path, "grade-confirm")
+    shot(page, tmp_path, "grade-confirm")
     page.get_by_role("button", name="Keep").click()
     page.wait_for_url(f"**/studies/{uid}")
     assert "without knowing the result" in page.inner_text("section[aria-labelledby=readers]")
     page.get_by_role("link", name="Watching the model").click()
     page.wait_for_url("**/watch")
     assert "Given without the result" in page.inner_text("section[aria-labelledby=readers]")
-    _shot(page, tmp_path, "watch-small")
+    shot(page, tmp_path, "watch-small")
     assert page.faults == []
 
 
@@ -223,7 +166,7 @@ def test_a_study_is_uploaded_and_followed_to_its_page(browser: Browser, tmp_path
     page.wait_for_function("() => document.querySelector('[data-told]').innerText.startsWith('All')")
     assert f"All {len(files)} files done, 1 not taken." in page.inner_text("[data-told]")
     assert "letter.txt: no DICOM object" in page.inner_text("[data-faults]")
-    _shot(page, tmp_path, "upload-done")
+    shot(page, tmp_path, "upload-done")
     page.get_by_role("link", name=study.study_instance_uid).click()
     page.wait_for_selector(".state.s-done", timeout=120_000)
     assert [fault for fault in page.faults if "415" not in fault] == []  # the browser's own line about the letter

@@ -23,6 +23,7 @@ from agent.serve.composition.bundles import bundle_of, shadow_of
 from agent.serve.composition.context import GIGABYTE, broker_of, layout_of, ledger_of
 from agent.serve.composition.dicom import files_of, scu_of
 from agent.serve.composition.messaging import receivers_of
+from agent.serve.composition.tracing import tracer_of
 from agent.settings import Settings
 from agent.worklist import reading
 from agent.worklist import tables as t
@@ -43,6 +44,7 @@ def examine(settings: Settings, *, deep: bool) -> list[Finding]:
         _archives,
         _worklists,
         _messages,
+        _tracing,
     ]
     if deep:
         checks.append(_files)
@@ -156,6 +158,12 @@ def _messages(settings: Settings) -> Iterator[Finding]:
             yield _finding(address, True, receiver.probe())
         except AgentError as error:
             yield _finding(address, False, error.cause, error.remedy)
+
+
+def _tracing(settings: Settings) -> Iterator[Finding]:
+    tracer = tracer_of(settings, ledger_of(settings))
+    if tracer is not None:
+        yield _finding("tracing", True, tracer.probe())
 
 
 def _files(settings: Settings) -> Iterator[Finding]:

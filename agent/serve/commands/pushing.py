@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from agent.deliver.storage_scu import PartTenFile, storage_contexts, store
 from agent.domain.errors import AgentError
-from agent.domain.identifiers import Archive
+from agent.domain.identifiers import Archive, checked_uid
 from agent.scu.association import MOST_CONTEXTS, AssociationGoneError, Context, associate
 from agent.scu.config import ScuConfig
 from agent.serve.composition.dicom import scu_of
 from agent.settings import Settings
 from agent.store.layout import files_under
-from agent.store.part_ten import read_file_header
+from agent.store.part_ten import read_part_ten_header
 
 _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where one listens is not where one calls
 _VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -100,7 +100,8 @@ def push_files(settings: Settings, to: Archive, paths: Sequence[Path]) -> Iterat
     kinds: dict[tuple[str, str], list[tuple[PartTenFile, str]]] = {}
     for path in paths:
         try:
-            header, syntax = read_file_header(path)
+            header, syntax, offset = read_part_ten_header(path)
+            study = checked_uid(header.study_instance_uid, "Study Instance UID")
         except AgentError as error:
             yield Pushed(path=path, study_instance_uid=None, fault=error)
             continue
@@ -109,8 +110,9 @@ def push_files(settings: Settings, to: Archive, paths: Sequence[Path]) -> Iterat
             sop_class_uid=header.sop_class_uid,
             sop_instance_uid=header.sop_instance_uid,
             transfer_syntax_uid=syntax,
+            offset=offset,
         )
-        kinds.setdefault((file.sop_class_uid, syntax), []).append((file, header.study_instance_uid))
+        kinds.setdefault((file.sop_class_uid, syntax), []).append((file, study))
     of_a_kind = list(kinds.values())
     for first in range(0, len(of_a_kind), _KINDS):
         together = [file for kind in of_a_kind[first : first + _KINDS] for file in kind]

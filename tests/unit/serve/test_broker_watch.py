@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
 import pytest
 
-from agent.serve.broker_watch import BrokerWatch, StepsAtHand, running_broker
+from agent.serve.broker_watch import BrokerWatch, StepsAtHand, end_worker, running_broker
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,11 @@ def test_the_step_at_hand_is_waited_for() -> None:
     begun.wait()
     at_hand.wait(10.0)
     assert done.is_set()
+
+
+def test_what_is_at_hand_is_the_last_once_the_broker_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_hand, ended = StepsAtHand(), list[int]()
+    monkeypatch.setattr(os, "_exit", ended.append)
+    assert not at_hand.are_last
+    end_worker(at_hand)
+    assert (at_hand.are_last, ended) == (True, [1])

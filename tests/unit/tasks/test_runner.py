@@ -262,3 +262,10 @@ def test_a_step_whose_end_could_not_be_recorded_comes_back(steps: Steps, monkeyp
     work_items.renew(steps.scene.ledger, ME, steps.scene.now, frozenset(runner.at_hand))
     runner.run(1)
     assert state(steps)[2] is Step.DELIVER
+
+
+def test_a_worker_that_ends_begins_no_step(steps: Steps) -> None:
+    steps.runner(is_ending=lambda: True).run(1)
+    assert steps.seen == []
+    steps.runner().run(1)
+    assert steps.seen == [Step.SCORE, Step.REPORT]

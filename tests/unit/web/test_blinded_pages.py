@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pytest
 
+from agent.domain.results import ResultObject
+from agent.domain.score import Refusal, ScoreOutcome
 from agent.domain.work_item import Step
-from agent.worklist import results, work_items
-from tests.unit.report.report_sources import outcome
+from agent.worklist import blinding, results, work_items
+from tests.unit.report.report_sources import outcome, refused
 from tests.unit.web.conftest import Acts, MakeClient
 from tests.unit.worklist.conftest import Scene
 from tests.unit.worklist.test_results import ME, objects
@@ -17,17 +22,25 @@ TOKEN, UNBLINDED = "0123456789abcdef", "fedcba9876543210"
 @pytest.fixture
 def withheld(scene: Scene) -> str:
     """Score and report a study, blinded."""
-    scene.arrive(study="1.2")
+    return blinded(scene, "1.2", outcome([("1.2.9.1", 1)]), objects)
+
+
+def blinded(scene: Scene, study: str, scored: ScoreOutcome, made: Callable[[str], tuple[ResultObject, ...]]) -> str:
+    """Take a study as far as it goes without its release."""
+    scene.arrive(study=study)
     scene.now += 30
-    scene.close()
-    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    (closed,) = scene.close()
+    item = work_items.claim(scene.ledger, closed.work_item_id, ME, scene.now)
     assert item is not None
     assert item.step is Step.SCORE
-    results.keep_score(scene.ledger, item, ME, outcome([("1.2.9.1", 1)]), scene.now, withheld=True)
-    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    results.keep_score(scene.ledger, item, ME, scored, scene.now, withheld=True)
+    item = work_items.claim(scene.ledger, item.id, ME, scene.now)
     assert item is not None
-    results.keep_objects(scene.ledger, item, ME, objects(item.result_key), (), scene.now)
-    return "1.2"
+    results.keep_objects(scene.ledger, item, ME, made(item.result_key), ("A@h:1",), scene.now)
+    item = work_items.claim(scene.ledger, item.id, ME, scene.now)
+    assert item is not None
+    assert blinding.withhold(scene.ledger, item, ME, scene.now)
+    return study
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -79,3 +92,26 @@ def test_without_an_unblinded_token_nobody_is(client: MakeClient, withheld: str)
         assert web.get(f"/studies/{withheld}", headers=header).status_code == 401
     assert "WITHHELD" in web.get(f"/studies/{withheld}", headers=bearer(TOKEN)).text
     assert "WITHHELD" in client().get(f"/studies/{withheld}").text, "on loopback, without any token"
+
+
+def test_a_withheld_refusal_looks_like_a_withheld_score(client: MakeClient, scene: Scene) -> None:
+    """Neither which images were used, nor how many objects there are, tells one from the other."""
+    scored = blinded(scene, "1.2.66.7", outcome([("1.2.66.7.9.1", 1)]), objects)
+    no_score = blinded(
+        scene, "1.2.66.8", refused(Refusal.NO_USABLE_VIEW, [("1.2.66.8.9.1", 1)]), lambda key: objects(key)[:1]
+    )
+    web, header = client(token=TOKEN, unblinded_token=UNBLINDED), bearer(TOKEN)
+
+    def told(path: str, study: str) -> str:
+        text = web.get(path.format(study), headers=header).text.replace(study, "STUDY")
+        return re.sub("[0-9a-f]{16,}|[0-9]+", "#", text)
+
+    for path in ("/studies/{}", "/api/studies/{}", "/?q={}", "/studies/{}/views/0/source.png"):
+        assert told(path, scored) == told(path, no_score), path
+    assert (
+        web.get(f"/api/studies/{scored}", headers=header).json()["views"][0]["reason"]
+        == "withheld until it is released"
+    )
+    assert 'steatosis_outbox{state="withheld"} 2.0' in web.get("/metrics", headers=header).text, "counted by study"
+    seen = [web.get(f"/studies/{uid}", headers=bearer(UNBLINDED)).text for uid in (scored, no_score)]
+    assert ("NO AI SCORE" in seen[0], "NO AI SCORE" in seen[1]) == (False, True)

@@ -83,11 +83,27 @@ def test_a_token_guards_everything_but_health(client: MakeClient) -> None:
 def test_a_browser_is_asked_for_the_token(client: MakeClient) -> None:
     web = client(token=TOKEN)
     sent_on = web.get("/", headers={"Accept": "text/html"})
-    assert (sent_on.status_code, sent_on.headers["location"]) == (303, "/login")
+    assert (sent_on.status_code, sent_on.headers["location"]) == (303, "/login?to=%2F")
     assert web.post("/login", data={"token": "wrong"}).status_code == 401
     assert web.get("/").status_code == 401
     assert web.post("/login", data={"token": TOKEN}).status_code == 303
     assert web.get("/").status_code == 200
+
+
+def test_a_link_to_a_study_survives_the_question_for_the_token(client: MakeClient) -> None:
+    web, wanted = client(token=TOKEN), "/studies/1.2?a=b"
+    asked = web.get(wanted, headers={"Accept": "text/html"}).headers["location"]
+    assert 'name="to" value="/studies/1.2?a=b"' in web.get(asked).text
+    assert web.post("/login", data={"token": TOKEN, "to": wanted}).headers["location"] == wanted
+
+
+@pytest.mark.parametrize(
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nb", ""]
+)
+def test_the_token_sends_nobody_to_another_host(client: MakeClient, to: str) -> None:
+    web = client(token=TOKEN)
+    assert web.post("/login", data={"token": TOKEN, "to": to}).headers["location"] == "/"
+    assert "evil" not in web.get("/login", params={"to": to}).text
 
 
 def test_without_a_token_only_loopback_names_are_answered(client: MakeClient) -> None:
