@@ -1,8 +1,8 @@
 """A bundle's graphs cut in two: views are looked at once, however many studies they are shown in.
 
 Evaluation shows each patient with one, two, three and four of the views. Nearly all of a member's time goes into
-looking at a view; fusing costs next to nothing. The halves are the shipped graphs' own nodes, without the maps; what the
-members' first halves share is computed once (`inference.onnx_merge`).
+looking at a view; fusing costs next to nothing. The halves are the shipped graphs' own nodes, without the maps; what
+first halves share is computed once (`inference.onnx_merge`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _FUSION: Final = "fusion.look.weight"
 _GATE: Final = "liver.weight"
 """Its node's input is what the gate reads."""
 _IN_PLACE_OF: Final = (OUTPUT_GRADE_LOGITS, OUTPUT_FAT_FRACTION)
-"""Outputs of the contract under whose names first halves give the embedding and what the gate reads: graphs are joined by
-the contract's outputs."""
+"""Outputs of the contract under whose names first halves give the embedding and what the gate reads: graphs are joined
+by the contract's outputs."""
 _BATCH: Final = 32
 
 
