@@ -51,7 +51,7 @@ def looked_at(
     seen = Seen(
         **{
             name: [np.concatenate([part[f"{name}_{member}"] for part in parts])[: 4 * patients] for member in members]
-            for name in ("embedding", "view_logits", "liver_logit")
+            for name in ("embedding", "pooled", "view_logits", "liver_logit")
         }
     )
     return seen, np.concatenate([part["fat"] for part in parts])[:patients]

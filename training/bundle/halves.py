@@ -1,7 +1,8 @@
 """A bundle's graphs cut in two: views are looked at once, however many studies they are shown in.
 
 Evaluation shows each patient with one, two, three and four of the views. Nearly all of a member's time goes into
-looking at a view; fusing costs next to nothing. The halves are the shipped graphs' own nodes, without the maps.
+looking at a view; fusing costs next to nothing. The halves are the shipped graphs' own nodes, without the maps; what
+first halves share is computed once (`inference.onnx_merge`).
 """
 
 from __future__ import annotations
@@ -24,12 +25,19 @@ from inference.contract import (
     OUTPUT_VIEW_GRADE_LOGITS,
     OUTPUT_VIEW_LOGITS,
     OUTPUT_VIEW_WEIGHTS,
+    OUTPUTS,
 )
+from inference.onnx_merge import merged
 
 _SEEN: Final = (OUTPUT_VIEW_LOGITS, OUTPUT_LIVER_LOGIT)
 _FUSED: Final = (OUTPUT_GRADE_LOGITS, OUTPUT_FAT_FRACTION, OUTPUT_VIEW_WEIGHTS, OUTPUT_VIEW_GRADE_LOGITS)
 _FUSION: Final = "fusion.look.weight"
 """Its node's input is the views' embedding, where a graph is cut."""
+_GATE: Final = "liver.weight"
+"""Its node's input is what the gate reads."""
+_IN_PLACE_OF: Final = (OUTPUT_GRADE_LOGITS, OUTPUT_FAT_FRACTION)
+"""Outputs of the contract under whose names first halves give the embedding and what the gate reads: graphs are joined
+by the contract's outputs."""
 _BATCH: Final = 32
 
 
@@ -39,6 +47,8 @@ class Seen:
 
     embedding: Sequence[np.ndarray]
     """Of each member, float32 [N, W]."""
+    pooled: Sequence[np.ndarray]
+    """What the gate reads, float32 [N, C]."""
     view_logits: Sequence[np.ndarray]
     liver_logit: Sequence[np.ndarray]
 
@@ -53,26 +63,23 @@ class Halves:
     """
 
     def __init__(self, members: Sequence[bytes]) -> None:
-        self._looks, self._fuses = [], []
+        firsts, self._fuses = [], []
         for content in members:
             graph = onnx.load_from_string(content)
-            name = next(node.input[0] for node in graph.graph.node if _FUSION in node.input)
-            self._looks.append(_session(_part(graph, (INPUT_VIEWS,), (name, *_SEEN))))
-            self._fuses.append(_session(_part(graph, (name,), _FUSED)))
+            embedding, read = (_input_of(graph, weight) for weight in (_FUSION, _GATE))
+            first = _part(graph, (INPUT_VIEWS,), (embedding, read, *_SEEN))
+            firsts.append(_as_contract(first, embedding, read).SerializeToString())
+            self._fuses.append(_session(_part(graph, (embedding,), _FUSED)))
+        self._look = _session(onnx.load_from_string(merged(firsts)))
 
     def look(self, views: np.ndarray) -> Seen:
         """Look at views [N, C, H, W], a few at a time."""
         parts = [
-            [
-                session.run(None, {INPUT_VIEWS: views[start : start + _BATCH].astype(np.float32)})
-                for start in range(0, len(views), _BATCH)
-            ]
-            for session in self._looks
+            self._look.run((*_IN_PLACE_OF, *_SEEN), {INPUT_VIEWS: views[start : start + _BATCH].astype(np.float32)})
+            for start in range(0, len(views), _BATCH)
         ]
-        embedding, names, liver = (
-            [np.concatenate([part[place] for part in member]) for member in parts] for place in range(3)
-        )
-        return Seen(embedding=embedding, view_logits=names, liver_logit=liver)
+        embedding, read, names, liver = (list(np.concatenate(found, axis=1)) for found in zip(*parts, strict=True))
+        return Seen(embedding=embedding, pooled=read, view_logits=names, liver_logit=liver)
 
     def liver_logits(self, frames: np.ndarray) -> np.ndarray:
         """Return the ensemble's liver logit of each frame [N] of frames [N, C, H, W]; none of none."""
@@ -92,6 +99,26 @@ class Halves:
                 }
             )
         return found
+
+
+def _input_of(graph: onnx.ModelProto, weight: str) -> str:
+    """Return the value that a weight, stored as it is or as half, is multiplied with."""
+    return next(node.input[0] for node in graph.graph.node if weight in node.input)
+
+
+def _as_contract(first: onnx.ModelProto, embedding: str, read: str) -> onnx.ModelProto:
+    """Give a first half the contract's outputs, those that it lacks as copies of one that it has."""
+    given = dict(zip(_IN_PLACE_OF, (embedding, read), strict=True)) | {name: name for name in _SEEN}
+    for name in OUTPUTS:
+        if name not in _SEEN:
+            first.graph.node.append(onnx.helper.make_node("Identity", [given.get(name, OUTPUT_LIVER_LOGIT)], [name]))
+    ranks = dict.fromkeys((*_IN_PLACE_OF, OUTPUT_VIEW_LOGITS), 2)
+    outputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * ranks.get(name, 1))
+        for name in OUTPUTS
+    ]
+    _keep(first.graph.output, outputs)
+    return first
 
 
 def _part(graph: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:

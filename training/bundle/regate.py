@@ -194,9 +194,10 @@ def regate(
     graphs = [folder / entry["file"] for entry in described["members"]]
     with np.load(folder / described["golden"]["file"]) as golden:
         vectors = {name: golden[name] for name in golden.files}
-    for index, path in enumerate(graphs):
+    lines = _fitted(Halves([path.read_bytes() for path in graphs]), frames)
+    for index, (path, new) in enumerate(zip(graphs, lines, strict=True)):
         graph = onnx.load(path)
-        old, new = _line(graph), _fitted(graph, frames)
+        old = _line(graph)
         weight = (kept * old[0] + (1.0 - kept) * new[0]).astype(np.float16).astype(np.float32)
         bias = kept * old[1] + (1.0 - kept) * new[1]
         _replace(graph, weight, bias)
@@ -236,13 +237,16 @@ def gate_threshold(livers: Sequence[np.ndarray]) -> float:
     return min(float(np.quantile(part, LOST)) for part in livers if len(part))
 
 
-def _fitted(graph: onnx.ModelProto, frames: Frames) -> tuple[np.ndarray, float]:
-    """Return the line [C] and its offset, rounded as graphs keep them; both sides weigh alike."""
+def _fitted(halves: Halves, frames: Frames) -> list[tuple[np.ndarray, float]]:
+    """Return each member's line [C] and offset, rounded as graphs keep them; both sides weigh alike."""
     parts = (frames.phantoms, frames.real, frames.cuts, frames.phased, frames.edits)
-    livers = np.concatenate([pooled(graph, part) for part in parts if len(part)])
-    others = pooled(graph, frames.others)
-    line, offset = logistic(torch.from_numpy(livers), torch.from_numpy(others))
-    return line.numpy().astype(np.float16).astype(np.float32), float(offset)
+    livers = [halves.look(part).pooled for part in parts if len(part)]
+    found = []
+    for index, others in enumerate(halves.look(frames.others).pooled):
+        own = torch.from_numpy(np.concatenate([part[index] for part in livers]))
+        line, offset = logistic(own, torch.from_numpy(others))
+        found.append((line.numpy().astype(np.float16).astype(np.float32), float(offset)))
+    return found
 
 
 def _line(graph: onnx.ModelProto) -> tuple[np.ndarray, float]:
