@@ -135,7 +135,7 @@ def test_a_forked_child_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPa
 def test_what_is_done_meanwhile_ends_everything_where_it_fails(tmp_path: Path, code: int, status: int) -> None:
     mark = tmp_path / "started"
     other = ChildSpec(name="other", command=python(f"open({str(mark)!r}, 'w'); import time; time.sleep(60)"))
-    assert run_for([other], lambda: mark.exists() or code > 0, meanwhile=lambda: code) == status
+    assert run_for([other], lambda: code == 0 and mark.exists(), meanwhile=lambda: code) == status
     assert mark.exists() == (code == 0)
 
 
