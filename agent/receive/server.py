@@ -18,7 +18,7 @@ from agent.receive.sharing import Seat
 
 _HANDSHAKE_SECONDS: Final = 10.0
 _YIELD_SECONDS: Final = 0.001
-_LONGEST_YIELD_SECONDS: Final = 0.02
+_LONGEST_YIELD_SECONDS: Final = 0.1
 """For so long a connection is left to a listener with fewer; it may be stuck, or dying."""
 _PAUSE_SECONDS: Final = 0.05
 _COLLECT_SECONDS: Final = 6.0

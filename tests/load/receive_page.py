@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from tests.load.sending import Measured
@@ -58,6 +58,11 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.corpus} × {self.associations}"
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Cell:
+        """Make a cell of what `dataclasses.asdict` made of one."""
+        return cls(**{**told, "figures": {name: Figures(**figures) for name, figures in told["figures"].items()}})
 
     def ratio(self, of: str, to: str) -> float:
         return self.figures[of].megabytes_a_second / self.figures[to].megabytes_a_second

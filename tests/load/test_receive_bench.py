@@ -1,15 +1,18 @@
 """Receiving against peers in the same run, turn about: `make bench`. Writes its part of docs/benchmarks.md.
 
 A short run sends some seconds a cell; `BENCH_SCALE=5 BENCH_REPEATS=5 make bench` sends more, more often. With
-`BENCH_FOLDER` on a file system in memory a sync costs nothing: what is left is the receivers' own work.
+`BENCH_FOLDER` on a file system in memory a sync costs nothing: what is left is the receivers' own work. A long run may
+be made in parts (`-k "2.4 and x1"`): cells stay in the file that `BENCH_KEEP` names, and the page gets all of them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +30,7 @@ REPEATS: Final = int(os.environ.get("BENCH_REPEATS", "3"))
 FOLDER: Final = os.environ.get("BENCH_FOLDER")
 RECEIVERS: Final[tuple[type[Receiver], ...]] = (Agent, Storescp, SyncingStorescp, OrthancReceiver, StockPynetdicom)
 CELLS: Final = [(corpus, associations) for corpus in (STILLS, JPEGS, CINES) for associations in (1, 4)]
+KEEP: Final = os.environ.get("BENCH_KEEP")
 FOUND: Final[dict[tuple[str, int], Cell]] = {}
 LOADS: Final[list[float]] = []
 """Load averages between the cells: who else was at work on the machine."""
@@ -36,11 +40,23 @@ LOADS: Final[list[float]] = []
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where objects and receivers lie; writes the page at the end, whatever came of the ratios."""
     folder = Path(FOLDER) if FOLDER else tmp_path_factory.mktemp("bench")
+    if KEEP is not None and Path(KEEP).exists():
+        earlier = json.loads(Path(KEEP).read_text())
+        LOADS.extend(earlier["loads"])
+        FOUND.update({(cell.corpus, cell.associations): cell for cell in map(Cell.read, earlier["cells"])})
     yield folder
     if FOUND:
+        if KEEP is not None:
+            Path(KEEP).write_text(json.dumps({"loads": LOADS, "cells": [asdict(cell) for cell in FOUND.values()]}))
         machine = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release().split('-')[0]}"
         machine += f", load average {min(LOADS):.0f} to {max(LOADS):.0f}"
-        receive_page.write(list(FOUND.values()), machine=machine, repeats=REPEATS, in_memory=bool(FOLDER))
+        receive_page.write(sorted(FOUND.values(), key=_place), machine=machine, repeats=REPEATS, in_memory=bool(FOLDER))
+
+
+def _place(cell: Cell) -> int:
+    """Where a cell stands on the page."""
+    order = [(corpus.name, associations) for corpus, associations in [*CELLS, (NAGLED, 1)]]
+    return order.index((cell.corpus, cell.associations))
 
 
 def measured(home: Path, corpus: Corpus, associations: int, *, nagle: bool = False) -> Cell:
