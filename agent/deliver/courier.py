@@ -109,10 +109,14 @@ class Courier:
             self.kept.check()
             prover.look(association, tray)
             if self.lanes.worth_it(archive, tray.to_send, self.kept.files):
-                with self._second_lane(archive, tray, books):
+                with self._second_lane(archive, tray, books) as lane:
                     self._send_all(association, tray, books)
-            self._send_all(association, tray, books)  # what came back from the second lane, too
-            transaction = prover.prove(association, tray)
+                    lane.settle()
+                    self._send_all(association, tray, books)  # what came back from it
+                    transaction = prover.prove(association, tray, lane.listing)
+            else:
+                self._send_all(association, tray, books)
+                transaction = prover.prove(association, tray)
             if transaction is not None:
                 self.log.info("storage commitment awaited", archive=str(archive), transaction=transaction)
                 self.parking.keep(

@@ -86,39 +86,58 @@ def deliver_result(
     LedgerError
         The ledger is away; the step is repeated.
     """
-    rows = outbox.deliveries(ledger, item.id)
-    ready = [row for row in rows if outbox.is_open(row) and row.not_before <= now()]
-    away = left_alone(ledger, now()) if ready else frozenset()
-    due = [row for row in ready if row.destination not in away]
-    synced = _syncing(layout, item, rows)
+    this = _Round(
+        ledger=ledger, layout=layout, item=item, owner=owner, scu=scu, now=now, random=random, log=log,
+        commitment_seconds=commitment_seconds, parking=parking or Parking(), lanes=lanes or Lanes(), senders=senders,
+    )  # fmt: skip
     try:
-        if due:
-            kept = KeptObjects(layout, item.result_key, due)
-            outbox.begin_delivery(ledger, item.id, owner, now())
-            age = now() - _delivering_since(ledger, item, now())
-            courier = Courier(
-                ledger=ledger,
-                item=item,
-                owner=owner,
-                scu=scu,
-                kept=kept,
-                age=age,
-                commitment_seconds=commitment_seconds,
-                parking=parking or Parking(),
-                lanes=lanes or Lanes(),
-                now=now,
-                random=random,
-                log=log,
-            )
-            teller = MessageCourier(
-                ledger=ledger, item=item, owner=owner, senders=senders, age=age, now=now, random=random, log=log
-            )
-            _deliver_everywhere(courier, teller, due)
-        skipped = random.uniform(*_LOOK_AGAIN_SECONDS) if len(due) < len(ready) else 0.0
-        return _settle(ledger, item, owner, now, synced, earliest=now() + skipped)
+        return this.run()
     except LostLeaseError as error:
         log.info("delivery given up", cause=error.cause)
         return DeliveryOutcome()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Round:
+    """One step of one work item: the parameters of `deliver_result`."""
+
+    ledger: Ledger
+    layout: Layout
+    item: WorkItem
+    owner: str
+    scu: ScuConfig
+    now: Callable[[], float]
+    random: Random
+    log: Any
+    commitment_seconds: float
+    parking: Parking
+    lanes: Lanes
+    senders: Senders
+
+    def run(self) -> DeliveryOutcome:
+        """Deliver what is due, and say what became of the work item."""
+        rows = outbox.deliveries(self.ledger, self.item.id)
+        ready = [row for row in rows if outbox.is_open(row) and row.not_before <= self.now()]
+        away = left_alone(self.ledger, self.now()) if ready else frozenset()
+        due = [row for row in ready if row.destination not in away]
+        synced = _syncing(self.layout, self.item, rows)
+        if due:
+            self._deliver(due)
+        skipped = self.random.uniform(*_LOOK_AGAIN_SECONDS) if len(due) < len(ready) else 0.0
+        return _settle(self.ledger, self.item, self.owner, self.now, synced, earliest=self.now() + skipped)
+
+    def _deliver(self, due: list[Delivery]) -> None:
+        kept = KeptObjects(self.layout, self.item.result_key, due)
+        outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())
+        common: dict[str, Any] = {
+            "ledger": self.ledger, "item": self.item, "owner": self.owner, "now": self.now, "random": self.random,
+            "log": self.log, "age": self.now() - _delivering_since(self.ledger, self.item, self.now()),
+        }  # fmt: skip
+        courier = Courier(
+            **common, scu=self.scu, kept=kept, commitment_seconds=self.commitment_seconds, parking=self.parking,
+            lanes=self.lanes,
+        )  # fmt: skip
+        _deliver_everywhere(courier, MessageCourier(**common, senders=self.senders), due)
 
 
 def _deliver_everywhere(courier: Courier, teller: MessageCourier, due: list[Delivery]) -> None:

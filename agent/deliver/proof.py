@@ -8,19 +8,21 @@ which it does not list is not believed. Without a report in time C-FIND alone pr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
 from agent.deliver.bookkeeping import Bookkeeper
+from agent.deliver.listing import listed
 from agent.deliver.status import COMMITMENT_FAILURES, UNKNOWN_FAILURE, AfterDenial
 from agent.deliver.tray import Tray
-from agent.domain.errors import ArchiveError, ArchiveRefusedError
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.results import Delivery, Proof
 from agent.scu.association import AssociationGoneError, OpenAssociation
 from agent.scu.commitment import STORAGE_COMMITMENT, CommitmentReport, ask
-from agent.scu.find import STUDY_ROOT_FIND, find
+from agent.scu.find import STUDY_ROOT_FIND
 from agent.worklist import commitments, outbox
 from agent.worklist.ledger import Ledger
 
@@ -30,33 +32,7 @@ _NO_WAY: Final = "no report of storage commitment within {seconds:g} s, and the 
 _AT_ONCE_SECONDS: Final = 0.5
 """Most archives report within this; the step waits for it, and leaves a later report to the next step."""
 _LOOK_SECONDS: Final = 0.002
-
-
-def listed(association: OpenAssociation, rows: Iterable[Delivery]) -> set[int]:
-    """Ask the archive which of these objects it lists.
-
-    One query per series that asks for every SOP Instance UID in it: every Study Root SCP supports that (PS3.4
-    C.6.2.1), while lists of UIDs, though in the standard, are refused by some; and our series are small.
-
-    Returns
-    -------
-    set of int
-        Row ids of those that the archive lists under the study and series that we wrote.
-
-    Raises
-    ------
-    ArchiveError, ArchiveRefusedError
-        As `find` does.
-    """
-    by_series: dict[tuple[str, str], list[Delivery]] = {}
-    for row in rows:
-        by_series.setdefault((row.study_instance_uid, row.series_instance_uid), []).append(row)
-    found: set[int] = set()
-    for (study, series), members in by_series.items():
-        keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": ""}
-        uids = {match["SOPInstanceUID"] for match in find(association, "IMAGE", keys)}
-        found |= {row.id for row in members if row.sop_instance_uid in uids}
-    return found
+_BESIDE_SECONDS: Final = 1.0
 
 
 def take_report(ledger: Ledger, report: CommitmentReport, now: float) -> bool:
@@ -64,6 +40,9 @@ def take_report(ledger: Ledger, report: CommitmentReport, now: float) -> bool:
     return commitments.record(
         ledger, report.transaction_uid, committed=report.committed, failed=dict(report.failed), now=now
     )
+
+
+Beside = Callable[[list[Delivery]], "Future[set[int]] | None"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +61,8 @@ class Prover:
     seconds: float
     random: Random
     log: Any
+    _listing: list[Future[set[int]]] = field(default_factory=list)
+    """What was asked beside the association."""
 
     def look(self, association: OpenAssociation, tray: Tray) -> None:
         """Judge what may be there already: reported, proved, to be asked for, or to be sent."""
@@ -101,8 +82,13 @@ class Prover:
         self.books.proved([row for row in found if row not in to_ask], Proof.C_FIND, since=started)
         tray.to_look = []
 
-    def prove(self, association: OpenAssociation, tray: Tray) -> str | None:
+    def prove(self, association: OpenAssociation, tray: Tray, beside: Beside = lambda _: None) -> str | None:
         """Ask for proof of everything that the archive says to have.
+
+        Parameters
+        ----------
+        beside
+            Asks on another association what the archive lists, while its report is awaited.
 
         Returns
         -------
@@ -111,7 +97,7 @@ class Prover:
         """
         started, transaction = self.books.now(), None
         if tray.to_prove and self._offered(association):
-            transaction = self._ask(association, tray)
+            transaction = self._ask(association, tray, beside)
         if transaction is not None:
             awaited = {row.id for row in tray.to_prove}
             rows = [row for row in outbox.deliveries(self.ledger, self.work_item_id) if row.id in awaited]
@@ -142,7 +128,7 @@ class Prover:
     def _offered(self, association: OpenAssociation) -> bool:
         return self.seconds > 0 and bool(association.accepted_syntaxes(STORAGE_COMMITMENT))
 
-    def _ask(self, association: OpenAssociation, tray: Tray) -> str | None:
+    def _ask(self, association: OpenAssociation, tray: Tray, beside: Beside) -> str | None:
         """Request commitment and wait a moment; the ledger knows of it before the archive can report."""
         transaction = f"2.25.{self.random.getrandbits(122)}"
         until = self.books.now() + self.seconds
@@ -154,6 +140,8 @@ class Prover:
         except (ArchiveError, ArchiveRefusedError) as error:
             self.log.warning("storage commitment refused: C-FIND proves", cause=error.cause)
             return None
+        if (listing := beside(tray.to_prove)) is not None:
+            self._listing.append(listing)
         end = time.monotonic() + min(_AT_ONCE_SECONDS, self.seconds)
         while commitments.unanswered(self.ledger, transaction) and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
@@ -179,12 +167,20 @@ class Prover:
 
     def _uncontradicted(self, association: OpenAssociation, rows: list[Delivery]) -> set[int]:
         """Say which of these the archive does not deny to have; one that answers no C-FIND is believed."""
-        if not association.accepted_syntaxes(STUDY_ROOT_FIND):
-            return {row.id for row in rows}
+        ids = {row.id for row in rows}
+        if not association.accepted_syntaxes(STUDY_ROOT_FIND) or ids <= self._listed_beside():
+            return ids
         try:
             return listed(association, rows)
         except ArchiveRefusedError:
-            return {row.id for row in rows}
+            return ids
+
+    def _listed_beside(self) -> set[int]:
+        """Take what the archive was seen to list meanwhile; where that went wrong, it is asked again."""
+        try:
+            return self._listing.pop().result(_BESIDE_SECONDS) if self._listing else set()
+        except (AgentError, TimeoutError, CancelledError):
+            return set()
 
     def _denied(self, row: Delivery) -> list[Delivery]:
         """Do what a Failure Reason calls for; returns the row where C-FIND is to decide."""

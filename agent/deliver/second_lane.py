@@ -1,8 +1,9 @@
 """A second association that takes pictures from the end of the tray while the first sends from its beginning.
 
 An archive needs longer to store a picture than we need to send it; on two associations the one goes on beside the
-other. The lane only helps: whatever goes wrong on it, its object goes back to the tray, and the first association
-finds out what is the matter. So every outcome is decided in one place.
+other. Afterwards it asks what the archive lists, while the first waits for its report of storage commitment. The lane
+only helps: whatever goes wrong on it, its object goes back to the tray, and the first association finds out what is
+the matter. So every outcome is decided in one place.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final
 
+from agent.deliver.listing import listed
 from agent.deliver.storage_scu import PartTenFile, storage_contexts, store
 from agent.deliver.tray import Tray
 from agent.domain.errors import AgentError
@@ -20,6 +23,7 @@ from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery
 from agent.scu.association import OpenAssociation, associate
 from agent.scu.config import ScuConfig
+from agent.scu.find import FIND_CONTEXT, STUDY_ROOT_FIND
 
 LEAST_BYTES: Final = 1 << 20
 """Of the pictures to send: for less, an association costs more than it wins."""
@@ -52,7 +56,7 @@ def is_picture(row: Delivery) -> bool:
 
 
 class SecondLane:
-    """Sends on an association of its own for as long as its block lasts.
+    """Works on an association of its own for as long as its block lasts.
 
     Parameters
     ----------
@@ -78,7 +82,8 @@ class SecondLane:
         self._lanes, self._begin, self._sent, self._log = lanes, begin, sent, log
         self._idle = threading.Condition()
         self._in_flight: Delivery | None = None
-        self._over = False
+        self._sending, self._over = True, False
+        self._asked: tuple[list[Delivery], Future[set[int]]] | None = None
         self._is_open = False
         self._started = time.monotonic()
 
@@ -89,28 +94,60 @@ class SecondLane:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the object under way, not for an association that has not come about."""
+        """Let the association go, once nothing is under way on it."""
+        self.settle()
         with self._idle:
             self._over = True
+            self._idle.notify_all()
+
+    def settle(self) -> None:
+        """Take no more; wait for the object under way, not for an association that has not come about."""
+        with self._idle:
+            self._sending = False
+            self._idle.notify_all()
             self._idle.wait_for(lambda: self._in_flight is None)
             if not self._is_open and time.monotonic() - self._started > _PATIENT_SECONDS:
                 self._lanes.note_single(self._archive)
 
+    def listing(self, rows: Iterable[Delivery]) -> Future[set[int]] | None:
+        """Ask beside the first association which of these the archive lists; None where this one is of no use."""
+        with self._idle:
+            if not self._is_open or self._over:
+                return None
+            found: Future[set[int]] = Future()
+            self._asked = list(rows), found
+            self._idle.notify_all()
+            return found
+
     def _run(self) -> None:
         contexts = storage_contexts(self._files[row.sop_instance_uid] for row in self._tray.rest if is_picture(row))
         try:
-            with associate(self._archive, self._scu, contexts) as association:
+            with associate(self._archive, self._scu, [FIND_CONTEXT, *contexts]) as association:
                 self._is_open = True
                 while (row := self._taken()) is not None:
                     self._send(association, row)
+                self._list(association)
         except (AgentError, OSError) as error:
             self._log.info("second association given up", archive=str(self._archive), cause=str(error))
             if not self._is_open:
                 self._lanes.note_single(self._archive)
+        finally:
+            with self._idle:
+                self._is_open = False
+                if self._asked is not None:
+                    self._asked[1].cancel()
+
+    def _list(self, association: OpenAssociation) -> None:
+        """Answer `listing`, if it is asked before all is over."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._over or self._asked is not None)
+        if self._asked is not None and association.accepted_syntaxes(STUDY_ROOT_FIND):
+            rows, found = self._asked
+            found.set_result(listed(association, rows))
 
     def _taken(self) -> Delivery | None:
         with self._idle:
-            if not self._over:
+            if self._sending:
                 self._in_flight = self._tray.take_last(is_picture)
             return self._in_flight
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +53,10 @@ class ScoreStep:
         instances = results.instances_of(self.ledger, item.id)
         sources = tuple((instance, existing(self.layout, instance)) for instance in instances)
         outcome, pictures = score_study(sources, predictor, self.limits)
-        write_view_pictures(self.layout, item.result_key, pictures)
-        self.observer.keep(item, outcome, sources, self.now())
+        with ThreadPoolExecutor(1, thread_name_prefix="pictures") as disk:  # which is waited for
+            written = disk.submit(write_view_pictures, self.layout, item.result_key, pictures)
+            self.observer.keep(item, outcome, sources, self.now())
+        written.result()
         results.keep_score(self.ledger, item, self.owner, outcome, self.now(), withheld=self.withheld)
         if predictor.fault is not None:
             log.warning("an engine failed, another stands in", cause=predictor.fault, engine=outcome.model.backend)

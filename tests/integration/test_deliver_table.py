@@ -19,7 +19,7 @@ from agent.deliver.deliver_result import deliver_result
 from agent.deliver.status import STORE_RULES, judge_store
 from agent.domain.identifiers import Archive
 from agent.domain.results import DeliveryState
-from agent.scu.association import _no_connection
+from agent.scu.establishing import no_connection
 from agent.scu.outcomes import ASSOCIATION_OUTCOMES, Verdict, spans
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
 from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
@@ -124,7 +124,7 @@ def test_every_association_outcome_has_its_verdict(tmp_path: Path, outcome: str)
     verdict = ASSOCIATION_OUTCOMES[outcome][0]
     if outcome == "tls":  # with real certificates in test_deliver_tls
         for error in (ssl.SSLError("x"), ssl.SSLCertVerificationError("x")):
-            made = _no_connection(Archive.parse("PACS@h:104"), SCU, error)
+            made = no_connection(Archive.parse("PACS@h:104"), SCU, error)
             assert made.retriable is (verdict is Verdict.RETRY)
         return
     with contextmanager(PROVOKED[outcome])() as name:

@@ -46,7 +46,8 @@ second one is not asked for one again until the process is restarted.
    transaction. Its N-EVENT-REPORT may come on the same association, which stays open for it, or on an association of
    the archive's to any listener process; the ledger matches it by Transaction UID.
 2. C-FIND has the last word: an object that the archive committed to but does not list is looked for and sent again.
-   Where it accepts no C-FIND, commitment alone proves.
+   A second association that is open asks while the report is awaited; what is not listed then is asked for once more
+   after the report. Where the archive accepts no C-FIND, commitment alone proves.
 3. Without a report within `results.commitment_seconds`, or where the request is refused, C-FIND alone proves.
 
 A FHIR server has proved a result when it returns the report on being asked for it (`fhir-read`); an HL7 v2 receiver
