@@ -31,6 +31,7 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         quiet_seconds=settings.study.quiet_seconds,
         least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
         ready=lambda: readiness(settings, ledger),
+        entity=f"{settings.dicom.ae_title}@{_of_this_machine(settings.dicom.host)}:{settings.dicom.port}",
         unblinded_token=settings.web.unblinded_token,
         on_unblinded=lambda study, peer: note(settings, ledger, study, by=f"page, {peer}", what=SEEN),
         act=lambda action, study, dry_run: act(settings, action, study, dry_run=dry_run),
@@ -54,3 +55,9 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
     server.should_exit = True
     thread.join(3.0)
     structlog.get_logger("web").info("page ended")
+
+
+def _of_this_machine(host: str) -> str:
+    """Say how this machine calls an address that it listens on."""
+    every = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared with, not listened on
+    return every.get(host, f"[{host}]" if ":" in host else host)
