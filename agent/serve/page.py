@@ -10,7 +10,7 @@ import uvicorn
 
 from agent import __version__
 from agent.serve.commands.acting import act
-from agent.serve.commands.pushing import push_file
+from agent.serve.commands.pushing import own_listener, push_file
 from agent.serve.commands.releasing import SEEN, note
 from agent.serve.composition.auditing import note_operator
 from agent.serve.composition.context import GIGABYTE, layout_of, ledger_of
@@ -33,6 +33,7 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
         quiet_seconds=settings.study.quiet_seconds,
         least_free_bytes=settings.storage.min_free_gb * GIGABYTE,
         ready=lambda: readiness(settings, ledger),
+        entity=str(own_listener(settings)),
         unblinded_token=settings.web.unblinded_token,
         on_unblinded=lambda study, peer: note(settings, ledger, study, by=f"page, {peer}", what=SEEN),
         act=lambda action, study, dry_run: act(settings, action, study, dry_run=dry_run),

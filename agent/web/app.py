@@ -56,6 +56,8 @@ class WebContext:
         Secret that callers must send as a bearer token or enter once; None on loopback.
     patient
         How patients are shown.
+    entity
+        Where studies are to be sent, as this machine calls it; an empty page says it.
     unblinded_token
         Secret of those who may see and release withheld results.
     on_unblinded
@@ -88,6 +90,7 @@ class WebContext:
     watching: Watching
     note: Note
     inlet: Inlet | None = None
+    entity: str = "AE@HOST:PORT"
     unblinded_token: str | None = None
     on_unblinded: Callable[[str, str], None] = lambda _study, _peer: None
 
@@ -97,7 +100,7 @@ def make_app(context: WebContext) -> Starlette:
     secret = installation_secret(context.layout)
     session = Session(token=context.token, secret=secret, unblinded_token=context.unblinded_token)
     templates = Jinja2Templates(directory=_HERE / "templates")
-    templates.env.globals["version"] = context.version
+    templates.env.globals |= {"version": context.version, "entity": context.entity}
     templates.env.globals["uploads"] = context.inlet is not None and session.may_act
     templates.env.filters |= {"clock": clock, "plan": plan_words, "reason": reason_words}
     patients = Patients(ledger=context.ledger, layout=context.layout, shown=context.patient, secret=secret)

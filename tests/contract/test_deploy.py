@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -193,21 +195,31 @@ def test_hadolint_takes_the_images(peer_tool: Callable[[str], Path]) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def _validator() -> Any:
-    """The schemas of the `deploy` extra; missing as any peer."""
+def _of_the_deploy_extra(name: str) -> Any:
+    """A module of the `deploy` extra; missing as any peer."""
     try:
-        import kubernetes_validate
+        return importlib.import_module(name)
     except ImportError:
-        message = "kubernetes-validate is missing (pip install '.[deploy]')"
+        message = f"{name} is missing (pip install '.[deploy]')"
         if os.environ.get("REQUIRE_PEERS") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    return kubernetes_validate
+
+
+@pytest.mark.peers
+def test_compose_fits_its_schema(tmp_path: Path) -> None:
+    _of_the_deploy_extra("check_jsonschema")
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*check, str(DEPLOY / "compose.yaml")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "compose.yaml").read_text().replace("cap_drop:", "cap_dropped:"))
+    assert subprocess.run([*check, str(wrong)], capture_output=True, check=False).returncode == 1, "the schema is asked"
 
 
 @pytest.mark.peers
 def test_kubernetes_objects_fit_their_schemas() -> None:
-    validate = _validator()
+    validate = _of_the_deploy_extra("kubernetes_validate")
     folder = DEPLOY / "kubernetes"
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
     assert {path.name for path in folder.glob("*.yaml")} == {*listed, "kustomization.yaml"}

@@ -170,3 +170,53 @@ def test_a_study_is_uploaded_and_followed_to_its_page(browser: Browser, tmp_path
     page.get_by_role("link", name=study.study_instance_uid).click()
     page.wait_for_selector(".state.s-done", timeout=120_000)
     assert [fault for fault in page.faults if "415" not in fault] == []  # the browser's own line about the letter
+
+
+def test_what_is_opened_stays_open_while_the_rest_renews(browser: Browser) -> None:
+    page = browser.page("/")
+    page.locator("tbody summary").first.click()
+    shown = page.locator("tbody details[open] .uid").inner_text()
+    assert shown in browser.studies
+    before = page.inner_text('[data-live="told"]')
+    page.wait_for_function("before => document.querySelector('[data-live=told]').innerText !== before", arg=before)
+    assert page.locator("tbody details[open] .uid").inner_text() == shown
+
+
+def test_the_summary_and_the_identifiers_are_opened(browser: Browser) -> None:
+    page = browser.page(f"/studies/{browser.studies[1]}")
+    page.get_by_text("Summary as sent to the archive").click()
+    picture = page.locator("img.whole")
+    picture.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('img.whole').naturalWidth > 500")
+    page.get_by_text("Identifiers").click()
+    assert browser.studies[1] in page.inner_text("section[aria-labelledby=provenance]")
+    page.get_by_role("link", name="2026-05-04").click()
+    page.wait_for_url(f"**/studies/{browser.studies[0]}")
+    page.get_by_role("link", name="Worklist").click()
+    page.wait_for_url("**/")
+    assert page.faults == []
+
+
+def test_each_scanner_and_site_is_looked_at(browser: Browser) -> None:
+    page = browser.page("/watch")
+    links = [link.get_attribute("href") for link in page.locator("section[aria-labelledby=drift] tbody a").all()]
+    assert len(links) >= 2
+    for link in links:
+        page.locator(f'a[href="{link}"]').click()
+        page.wait_for_selector("tr.chosen")
+        assert page.locator("tr.chosen a").get_attribute("href") == link
+    assert page.faults == []
+
+
+def test_the_page_works_without_scripts(browser: Browser) -> None:
+    context = browser.chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(browser.address("/"))
+    page.get_by_label("web.token").fill(TOKEN)
+    page.get_by_role("button", name="Enter").click()
+    page.get_by_role("link", name="Done").first.click()
+    page.locator("tbody a.state").first.click()
+    page.get_by_role("link", name="Replay").click()
+    page.get_by_role("link", name="Back").click()
+    assert "Every image" in page.inner_text("main")
+    context.close()

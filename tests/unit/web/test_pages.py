@@ -66,7 +66,7 @@ def test_an_empty_worklist_says_what_to_do(client: MakeClient) -> None:
     page = client().get("/")
     assert page.status_code == 200
     assert "NOT FOR DIAGNOSTIC USE" in page.text
-    assert "agent demo" in page.text
+    assert "agent demo --to AE@HOST:PORT" in page.text
 
 
 def test_worklist_and_study(client: MakeClient, scene: Scene) -> None:
