@@ -45,6 +45,8 @@ def fit_member(index: int, fit: Fit, trunk: Trunk, features: Features, path: Pat
         The member's checkpoint.
     """
     torch.set_num_threads(fit.threads)
+    if _finished(path, fit):
+        return read_member(path)
     member = new_member(trunk.state_dict(), fit.seed + index)
     learners = [p for module in _trained(member, fit.frozen_blocks) for p in module.parameters()]
     optimiser = torch.optim.AdamW(learners, lr=fit.learning_rate, weight_decay=fit.weight_decay)
@@ -62,7 +64,7 @@ def fit_member(index: int, fit: Fit, trunk: Trunk, features: Features, path: Pat
         took = time.monotonic() - started
         print(f"member {index} epoch {epoch + 1}/{fit.epochs}: loss {loss:.3f}, {took:.0f} s", flush=True)
     fit_gate(member, fit, features)
-    _keep(path, fit, fit.epochs, member, optimiser, schedule)
+    _keep(path, fit, fit.epochs, member, optimiser, schedule, finished=True)
     print(f"member {index}: {_check(member, fit, features, left_out)}", flush=True)
     return member.eval()
 
@@ -118,10 +120,13 @@ def _check(member: Member, fit: Fit, features: Features, patients: np.ndarray) -
     return "fold AUROC " + "/".join(f"{area:.3f}" for area in areas) + f", MAE {error:.2f}"
 
 
-def _keep(path: Path, fit: Fit, epochs: int, member: Member, optimiser: Any, schedule: Any) -> None:
+def _keep(
+    path: Path, fit: Fit, epochs: int, member: Member, optimiser: Any, schedule: Any, *, finished: bool = False
+) -> None:
     state = {
         "fit": asdict(fit),
         "epochs": epochs,
+        "finished": finished,
         "member": member.state_dict(),
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
@@ -129,6 +134,14 @@ def _keep(path: Path, fit: Fit, epochs: int, member: Member, optimiser: Any, sch
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
+
+
+def _finished(path: Path, fit: Fit) -> bool:
+    """Whether a checkpoint of the same settings has its gate, too."""
+    if not path.exists():
+        return False
+    state = torch.load(path, weights_only=True)
+    return bool(state.get("finished")) and state["fit"] == asdict(fit)
 
 
 def _resume(path: Path, fit: Fit, member: Member, optimiser: Any, schedule: Any) -> int:
