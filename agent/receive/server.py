@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import select
 import socket
 import socketserver
 import ssl
@@ -41,7 +42,6 @@ class Server(ThreadedAssociationServer):
     def __init__(self, *told: Any, seat: Seat, doorkeeper: Doorkeeper, on_alert: AlertHandler, **more: Any) -> None:
         self._seat, self._doorkeeper, self._on_alert = seat, doorkeeper, on_alert
         self._connections: list[socket.socket] = []
-        self._yields = (0.0, 0.0)
         self._collected_at = time.monotonic()
         super().__init__(*told, **more)
 
@@ -64,8 +64,7 @@ class Server(ThreadedAssociationServer):
         OSError
             None was there any more, or another listener is to have it; the server goes on.
         """
-        self._publish()
-        if not self._seat.is_least_busy and self._may_yield():
+        if self._is_taken_by_others():
             raise BlockingIOError
         try:
             connection, address = cast(socket.socket, self.socket).accept()
@@ -125,13 +124,14 @@ class Server(ThreadedAssociationServer):
         self._connections = [connection for connection in self._connections if connection.fileno() >= 0]
         self._seat.publish(len(self._connections))
 
-    def _may_yield(self) -> bool:
-        """Leave a waiting connection to others for a moment; False when the moment is over."""
-        now, (since, last) = time.monotonic(), self._yields
-        if now - last > _PAUSE_SECONDS:  # that one was taken; this is another
-            since = now
-        self._yields = (since, now)
-        if now - since > _LONGEST_YIELD_SECONDS:
-            return False
-        time.sleep(_YIELD_SECONDS)
-        return True
+    def _is_taken_by_others(self) -> bool:
+        """Leave a connection that waits to a less busy listener for a moment; says whether one took it."""
+        until, waiting = time.monotonic() + _LONGEST_YIELD_SECONDS, select.poll()
+        waiting.register(cast(socket.socket, self.socket), select.POLLIN)
+        self._publish()
+        while not self._seat.is_least_busy and time.monotonic() < until:
+            time.sleep(_YIELD_SECONDS)
+            if not waiting.poll(0):
+                return True
+            self._publish()
+        return False

@@ -7,6 +7,7 @@ by a hash: of four senders, all come to one of two listeners in one case of eigh
 
 from __future__ import annotations
 
+import errno
 import mmap
 import socket
 import time
@@ -35,6 +36,10 @@ class Seat:
     def listen(self) -> socket.socket:
         """Return a socket to accept from, for the caller to close. It never blocks: another may have been first."""
         return self._listening.dup()
+
+    def let_go(self) -> None:
+        """Close what this process was forked with; what it accepts from stays open."""
+        self._listening.close()
 
     def publish(self, connections: int) -> None:
         """Say how many connections this listener has; from the first time on, that it listens."""
@@ -87,7 +92,7 @@ class SharedPort:
             try:
                 return cls(_listening(host, port), seats)
             except OSError as error:
-                if time.monotonic() >= deadline:
+                if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
                     raise SettingsError(
                         f"cannot listen on {host}:{port}: {error.strerror or error}",
                         remedy="choose a free port with dicom.port, or stop what uses it",

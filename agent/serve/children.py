@@ -165,6 +165,8 @@ def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
         seat=seat,
     )
     listener.start()
+    if seat is not None:
+        seat.let_go()  # else the port would stay open while this listener stops
     gc.collect()
     gc.freeze()  # what stands now stays: a collection of it all held all threads up for 70 ms
     while not stop.wait(READY_SECONDS / 4):

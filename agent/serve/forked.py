@@ -123,7 +123,10 @@ def name_process(words: list[str]) -> None:
     """Show words in place of the command line that this process was forked with, as far as there is room for them."""
     libc, title = ctypes.CDLL(None), b"\0".join(word.encode() for word in words)
     libc.prctl(_PR_SET_NAME, words[-1].encode()[:15], 0, 0, 0)
-    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:  # hidden; it works without a name
+        return
     start, end = int(fields[_ARG_START]), int(fields[_ARG_END])
     if 0 < len(title) < end - start:
         ctypes.memmove(start, title.ljust(end - start, b"\0"), end - start)

@@ -74,7 +74,11 @@ def serve(settings: Settings, role: str, config: Path | None) -> int:
         log.warning("running as root", remedy="give the agent a user of its own: see deploy/systemd")
     try:
         specs = children_of(settings, role, config, port)
-        return Supervisor(specs, lambda: told_end("rebuild", lambda: _rebuild(settings, role))).run()
+        return Supervisor(
+            specs,
+            meanwhile=lambda: told_end("rebuild", lambda: _rebuild(settings, role)),
+            at_end=(lambda: None) if port is None else port.close,
+        ).run()
     finally:
         note_activity(settings, ledger, STOP)
         ledger.close()

@@ -92,9 +92,14 @@ class Supervisor:
     meanwhile
         Done once in a process of its own, between the start of the first children and the start of the others; its
         exit code, unless 0, ends `serve`.
+    at_end
+        Done before the children are asked to end.
     """
 
-    def __init__(self, specs: list[ChildSpec], meanwhile: Callable[[], int | None]) -> None:
+    def __init__(
+        self, specs: list[ChildSpec], meanwhile: Callable[[], int | None], at_end: Callable[[], None] = lambda: None
+    ) -> None:
+        self._at_end = at_end
         self._meanwhile = ChildSpec(name="rebuild", command=[*FORKED_NAME, "rebuild"], run=meanwhile)
         self._children = [_Child(spec) for spec in specs]
         self._stopping = False
@@ -185,6 +190,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._log.info("stopping")
+        self._at_end()
         for last in (False, True):
             _end([child for child in self._children if child.spec.last is last])
         self._log.info("stopped")

@@ -18,6 +18,8 @@ from tests.load.receivers import Receiver
 from tests.unit.receive.reception import Hand, associate_request, pdu, store_command, value
 
 _STORESCU: Final = Path("/usr/bin/storescu")
+_SETTLE_SECONDS: Final = 1.0
+"""A disk's own cache is still being emptied when a sync returns."""
 _FRAGMENT: Final = 131_072 - 6
 
 
@@ -56,6 +58,7 @@ def send(receiver: Receiver, corpus: Corpus, parts: list[Path], *, nagle: bool) 
     command = [str(_STORESCU), "-aec", receiver.ae_title, corpus.option, "-pdu", "131072", "--max-send-pdu", "131072"]
     command += ["127.0.0.1", str(receiver.port), "+sd"]
     os.sync()
+    time.sleep(_SETTLE_SECONDS)
     before, started = receiver.cpu_seconds(), time.perf_counter()
     senders = [subprocess.Popen([*command, str(part)], env=environment) for part in parts]
     codes = [sender.wait(timeout=600) for sender in senders]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -60,12 +61,16 @@ def _place(cell: Cell) -> int:
 
 
 def measured(home: Path, corpus: Corpus, associations: int, *, nagle: bool = False) -> Cell:
-    """Measure every receiver, one after the other and again, each time with an empty store."""
+    """Measure every receiver, one after the other and again in another order, each time with an empty store.
+
+    The disk is still busy for a moment with what the one before has left, even where that was synced.
+    """
     parts = corpus.parts(home, associations)
     taken: dict[str, list[Measured]] = {kind.name: [] for kind in RECEIVERS}
     answers: dict[str, tuple[float, float]] = {}
+    rng = random.Random(f"{corpus.name} {associations}")
     for repeat in range(REPEATS):
-        for kind in RECEIVERS:
+        for kind in rng.sample(RECEIVERS, len(RECEIVERS)):
             with kind(home / "receiver") as receiver:
                 taken[kind.name].append(send(receiver, corpus, parts, nagle=nagle))
             if repeat == 0 and associations == 1 and not nagle:
