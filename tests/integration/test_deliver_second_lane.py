@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.deliver import second_lane
+from agent.deliver import proof, second_lane
 from agent.deliver.deliver_result import DeliveryOutcome, deliver_result
+from agent.deliver.listing import listed
 from agent.deliver.second_lane import Lanes
-from agent.domain.results import DeliveryState
+from agent.domain.results import Delivery, DeliveryState, Proof
 from agent.domain.work_item import State
+from agent.scu.association import OpenAssociation
 from agent.worklist import work_items
 from tests.integration.test_deliver_result import data_set
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
@@ -90,3 +92,39 @@ def test_a_work_item_that_is_no_longer_ours_is_given_up(tmp_path: Path, pacs: Wa
     work_items.give_back(desk.ledger, desk.item.id, OWNER, now=time.time(), not_before=0.0, error=None)
     assert deliver(desk, Lanes()) == DeliveryOutcome()
     assert pacs.received == []
+
+
+def seldom(_: OpenAssociation, __: Iterable[Delivery]) -> set[int]:
+    return set()
+
+
+def broken(association: OpenAssociation, _: Iterable[Delivery]) -> set[int]:
+    raise association.no_answer("C-FIND")
+
+
+@pytest.mark.parametrize(("beside", "asked_again"), [(listed, False), (seldom, True), (broken, True)])
+def test_what_is_listed_is_asked_beside_the_commitment_and_again_where_that_was_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: Callable[..., set[int]], asked_again: bool
+) -> None:
+    asked: list[str] = []
+
+    def on_second(association: OpenAssociation, rows: Iterable[Delivery]) -> set[int]:
+        asked.append("second")
+        return beside(association, rows)
+
+    def on_first(association: OpenAssociation, rows: Iterable[Delivery]) -> set[int]:
+        rows = list(rows)
+        asked.extend(["first"] if rows else [])
+        return listed(association, rows)
+
+    monkeypatch.setattr(second_lane, "listed", on_second)
+    monkeypatch.setattr(proof, "listed", on_first)
+    with WaywardArchive(commits=True) as pacs:
+        pacs.manners.hang_seconds, pacs.manners.report_after = 0.05, 0.2
+        desk = make_desk(tmp_path, (pacs.name,), objects=5)
+        outcome = deliver_result(
+            desk.ledger, desk.layout, desk.item, OWNER, SCU, time.time, random.Random(1), LOG, commitment_seconds=5.0
+        )
+    assert outcome.state is State.COMPLETED
+    assert {row.proof for row in desk.rows()} == {Proof.STORAGE_COMMITMENT}
+    assert asked == (["second", "first"] if asked_again else ["second"])
