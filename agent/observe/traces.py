@@ -176,7 +176,7 @@ class _DerivedIds(IdGenerator):
 
     def generate_span_id(self) -> int:
         self._count += 1
-        return int.from_bytes(hashlib.sha256(self._key + bytes([self._count % 256])).digest()[:8]) or 1
+        return int.from_bytes(hashlib.sha256(self._key + self._count.to_bytes(4)).digest()[:8]) or 1
 
 
 def _ns(seconds: float) -> int:
