@@ -18,7 +18,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from pynetdicom.sop_class import ComprehensiveSRStorage
 
 from agent.demo.patients import SyntheticStudy
 from agent.serve.composition.broker import broker_url
+from agent.serve.composition.tracing import is_installed
 from tests.support.agent_process import AgentProcess, wait_until
 from tests.support.collector import Collector
 from tests.support.many_studies import another
@@ -63,7 +63,7 @@ LEDGER = {"id", "accession"}
 ENDED = ("COMPLETED", "CANCELED")
 
 
-TRACED = find_spec("opentelemetry") is not None
+TRACED = is_installed()
 
 
 class Gossip(WaywardArchive):

@@ -99,7 +99,8 @@ def test_a_prospective_study(
     shown = withheld(hospital, uid)
     assert (shown["score"], shown["withheld"]) == (None, True)
     assert shown["order"]["result"] == ("match" if number else "no-accession-number")
-    assert {result["state"] for result in shown["results"]} == {"withheld"}
+    assert shown["results"] == [], "how many objects there are would tell a refusal"
+    assert {view["reason"] for view in shown["views"]} == {"withheld until it is released"}
     assert len(hospital.orthanc.files()) == len(images), "nothing of ours has come"
     assert (neighbours.fhir.transactions, neighbours.mllp.received) == (0, [])
     told = agent.run("show", uid).stdout

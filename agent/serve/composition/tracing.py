@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.observe.traces import Tracer
 
 TRACING_SECONDS: Final = 5.0
+_EXTRA: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 _AFTER_FAULT_SECONDS: Final = 30.0
 """A collector that is away is asked, and told of in the log, twice a minute."""
 _LEASE: Final = "tracing"
@@ -33,8 +34,16 @@ def check_tracing(settings: Settings) -> None:
     SettingsError
         The extra `tracing` is not installed.
     """
-    if settings.tracing.otlp is not None and find_spec("opentelemetry") is None:
+    if settings.tracing.otlp is not None and not is_installed():
         raise _missing("opentelemetry")
+
+
+def is_installed() -> bool:
+    """Whether the extra `tracing` is here, without loading it."""
+    try:
+        return all(find_spec(name) is not None for name in _EXTRA)
+    except ModuleNotFoundError:  # a package above them
+        return False
 
 
 def tracer_of(settings: Settings, ledger: Ledger) -> Tracer | None:
