@@ -140,7 +140,8 @@ class Agent(Receiver):
     def __enter__(self) -> Receiver:
         receiver = super().__enter__()
         deadline = time.monotonic() + _START_SECONDS
-        while (self.folder / "log").read_text().count('"listening"') < (os.cpu_count() or 1) or self._rebuilding():
+        listeners = int(self.settings.get("AGENT_DICOM__LISTENERS", os.cpu_count() or 1))
+        while (self.folder / "log").read_text().count('"listening"') < listeners or self._rebuilding():
             assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
             time.sleep(_TICK)
         return receiver

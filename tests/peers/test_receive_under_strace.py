@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -32,15 +32,15 @@ _STEPS = {
 
 
 class _OneListener(Agent):
-    def commands(self) -> list[list[str]]:
-        return super().commands()[:1]
+    settings: Mapping[str, str] = {"AGENT_DICOM__LISTENERS": "1"}
 
 
 def _attached(strace: Path, receiver: Agent, told: Path) -> subprocess.Popen[bytes]:
-    command = [str(strace), "-f", "-yy", "-e", f"trace={_CALLS}", "-o", str(told), "-p", str(receiver.roots()[0])]
+    (listener,) = receiver.listeners()
+    command = [str(strace), "-f", "-yy", "-e", f"trace={_CALLS}", "-o", str(told), "-p", str(listener.pid)]
     with told.with_name("strace").open("wb") as log:
         tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    status = Path(f"/proc/{receiver.roots()[0]}/status")
+    status = Path(f"/proc/{listener.pid}/status")
     deadline = time.monotonic() + 10
     while "TracerPid:\t0" in status.read_text():
         if tracer.poll() is not None or time.monotonic() > deadline:
