@@ -1,50 +1,10 @@
-"""Codes of messages: those that the Structured Report has, too, and the systems' names in FHIR and HL7 v2."""
+"""Codes of messages alone, and the systems' names in FHIR and HL7 v2; all others are the Structured Report's, too."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from agent.domain.codes import (
-    FAT_FRACTION,
-    GRADE,
-    GRADE_NAME,
-    GRADE_PROBABILITY,
-    INTERVAL_HIGH,
-    INTERVAL_LOW,
-    LIVER,
-    METHOD_FAT_FRACTION,
-    METHOD_PROBABILITY,
-    NO_SCORE_NAME,
-    PERCENT,
-    PROBABILITY,
-    REFUSAL,
-    SCHEME,
-    SCHEME_UID,
-    SEVERITY,
-    UNITY,
-    Code,
-    private,
-)
-
-__all__ = [
-    "FAT_FRACTION",
-    "GRADE",
-    "GRADE_NAME",
-    "GRADE_PROBABILITY",
-    "INTERVAL_HIGH",
-    "INTERVAL_LOW",
-    "LIVER",
-    "METHOD_FAT_FRACTION",
-    "METHOD_PROBABILITY",
-    "NO_SCORE_NAME",
-    "PERCENT",
-    "PROBABILITY",
-    "REFUSAL",
-    "SCHEME",
-    "SEVERITY",
-    "UNITY",
-    "Code",
-]
+from agent.domain.codes import SCHEME, SCHEME_UID, Code, private
 
 FHIR_SYSTEMS: Final = {
     "LN": "http://loinc.org",

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
+from agent.domain import codes
+from agent.domain.codes import Code
 from agent.domain.eligibility import MANUFACTURER
 from agent.domain.notices import BANNER
 from agent.domain.score import StudyScore
-from agent.messaging import codes
-from agent.messaging.codes import FHIR_SYSTEMS, Code
+from agent.messaging.codes import FHIR_SYSTEMS, NOTICE, US_ABDOMEN
 from agent.messaging.result import ResultMessage
 from agent.messaging.sentences import conclusion, finding
 
@@ -86,7 +87,7 @@ def _report(message: ResultMessage, profile: FhirProfile, results: list[str]) ->
         **_common(message, profile),
         "identifier": [{"system": system, "value": value}],
         "category": [{"coding": [{"system": _CATEGORY, "code": "RUS", "display": "Radiology Ultrasound"}]}],
-        "code": _concept(codes.US_ABDOMEN),
+        "code": _concept(US_ABDOMEN),
         study: [_by_uid("ImagingStudy", identity.study_instance_uid)],
         "result": [{"reference": one} for one in results],
         "conclusion": conclusion(message.outcome),
@@ -107,7 +108,7 @@ def _common(message: ResultMessage, profile: FhirProfile) -> Resource:
     shared: Resource = {
         "meta": {
             "security": [{"system": s, "code": c, "display": d} for s, c, d in _LABELS],
-            "tag": [_coding(codes.NOTICE)],
+            "tag": [_coding(NOTICE)],
         },
         "status": "preliminary",
         "subject": _subject(message, profile),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from agent.domain import codes
+from agent.domain.codes import Code
 from agent.domain.notices import BANNER, RESEARCH_STATEMENT
 from agent.domain.score import StudyScore
-from agent.messaging import codes
-from agent.messaging.codes import Code
+from agent.messaging.codes import DICOM_STUDY, FINDINGS, NOTICE, US_ABDOMEN
 from agent.messaging.result import Identity, ResultMessage
 from agent.messaging.sentences import finding
 
@@ -73,7 +74,7 @@ def _obr(message: ResultMessage, profile: OruProfile) -> str:
     fields = [""] * 26
     fields[1] = "1"
     fields[3] = f"{message.name('filler')[:16].upper()}^{_escaped(profile.sending_application)}"
-    fields[4] = _code(codes.US_ABDOMEN)
+    fields[4] = _code(US_ABDOMEN)
     fields[7] = _date(identity.study_date) or _moment(message)
     fields[18] = _escaped(identity.accession_number)
     fields[22] = _moment(message)
@@ -86,11 +87,11 @@ def _observations(message: ResultMessage) -> list[str]:
     identity, score = message.identity, message.outcome.score
     when = _date(identity.study_date)
     parts = [
-        _obx("ST", _code(codes.DICOM_STUDY), identity.study_instance_uid, status=_DETAIL),
+        _obx("ST", _code(DICOM_STUDY), identity.study_instance_uid, status=_DETAIL),
         _obx("ST", "^SR Instance UID", identity.report_uid, status=_DETAIL),
-        _obx("TX", _code(codes.NOTICE), _escaped(f"{BANNER}. {RESEARCH_STATEMENT}"), when=when),
+        _obx("TX", _code(NOTICE), _escaped(f"{BANNER}. {RESEARCH_STATEMENT}"), when=when),
         *(_refused(message, when) if score is None else _scored(score, when)),
-        _obx("TX", _code(codes.FINDINGS), _escaped(finding(message.outcome)), when=when),
+        _obx("TX", _code(FINDINGS), _escaped(finding(message.outcome)), when=when),
     ]
     if message.replaced_report_uid:
         parts.insert(2, _obx("ST", "^Replaced SR Instance UID", message.replaced_report_uid, status=_DETAIL))
