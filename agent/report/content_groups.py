@@ -6,24 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from highdicom import sr
+from pydicom.dataset import Dataset
+
 from agent.domain.borderline import borderline, has_cut_offs
 from agent.domain.eligibility import MANUFACTURER
 from agent.domain.score import Refusal, StudyScore, ViewUse
 from agent.report import codes
 from agent.report.codes import Code
-from agent.report.content_items import (
-    CONTEXT,
-    MODIFIER,
-    PROPERTY,
-    code,
-    container,
-    image,
-    instance,
-    number,
-    text,
-    uid_reference,
-)
-from agent.report.data_set import DataSet
+from agent.report.content_items import concept, evaluation, text
 from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version
 from agent.report.evidence import SourceHeader
 from agent.report.judgement import (
@@ -33,6 +24,8 @@ from agent.report.judgement import (
     used_views,
 )
 from agent.report.words import GRADE_WORDS, RESEARCH_STATEMENT, no_score_sentence, plain, view_name
+
+Group = sr.MeasurementsAndQualitativeEvaluations
 
 MOST_UNUSED_GROUPS: Final = 32
 """Groups for frames that were not used; comments count them all, so that a long cine stays readable."""
@@ -50,10 +43,10 @@ class _Unused:
     frames: list[int] = field(default_factory=list)
 
 
-def study_group(study: ReportedStudy, score: StudyScore) -> DataSet:
+def study_group(study: ReportedStudy, score: StudyScore) -> Group:
     """Make the group of the study's grade and fat fraction, from all used views."""
     change = change_since_earlier(study.outcome)
-    return _group(
+    group = _group(
         study,
         index=0,
         name="Hepatic steatosis of the study",
@@ -61,19 +54,20 @@ def study_group(study: ReportedStudy, score: StudyScore) -> DataSet:
         images=[_source(study, view) for view in used_views(study.outcome.views)],
         measurements=[*_fat_fraction(score), *_probabilities(score), *_cut_offs(score), *_changes(change)],
         evaluations=[*_study_evaluations(score), *_change_evaluations(change)],
-        comments=(_headline(score), *_study_comments(study, score), RESEARCH_STATEMENT),
     )
+    return _with_comments(group, (_headline(score), *_study_comments(study, score), RESEARCH_STATEMENT))
 
 
-def refusal_group(study: ReportedStudy, refusal: Refusal) -> DataSet:
+def refusal_group(study: ReportedStudy, refusal: Refusal) -> Group:
     """Make the group that says that there is no score and why; it names no finding."""
-    evaluation = code(codes.NO_SCORE_NAME, codes.REFUSAL[refusal])
+    reason = evaluation(codes.NO_SCORE_NAME, codes.REFUSAL[refusal])
+    group = _group(study, index=0, name="No AI score", finding=None, evaluations=[reason])
     detail = (f"Detail: {study.outcome.detail}",) if study.outcome.detail else ()
     comments = (no_score_sentence(refusal), *detail, *_reasons(study.outcome.views), RESEARCH_STATEMENT)
-    return _group(study, index=0, name="No AI score", finding=None, evaluations=[evaluation], comments=comments)
+    return _with_comments(group, comments)
 
 
-def view_groups(study: ReportedStudy) -> list[DataSet]:
+def view_groups(study: ReportedStudy) -> list[Group]:
     """Make a group for each used frame, then for frames not used, gathered by instance and reason."""
     groups = [_used_group(study, index, view) for index, view in enumerate(used_views(study.outcome.views), 1)]
     unused = _gathered(study)
@@ -111,7 +105,7 @@ def _reasons(views: Sequence[ViewUse]) -> Iterable[str]:
         yield f"Not used: {rest} for {len(counted) - MOST_REASONS} reasons more"
 
 
-def _fat_fraction(score: StudyScore) -> list[DataSet]:
+def _fat_fraction(score: StudyScore) -> list[sr.Measurement]:
     low, high = score.fat_fraction_interval
     value = score.fat_fraction_percent
     estimate = _percent(
@@ -127,13 +121,17 @@ def _fat_fraction(score: StudyScore) -> list[DataSet]:
     ]
 
 
-def _uncertainties(*, upper: float, lower: float) -> list[DataSet]:
-    """In the unit of the value (TID 310). A calibrated interval may lie to one side."""
-    values = ((codes.UPPER_UNCERTAINTY, upper), (codes.LOWER_UNCERTAINTY, lower))
-    return [number(name, round(max(0.0, value), 2), codes.PERCENT, PROPERTY) for name, value in values]
+def _uncertainties(*, upper: float, lower: float) -> sr.MeasurementProperties:
+    """In the unit of the value: highdicom 0.28 writes them without unit. A calibrated interval may lie to one side."""
+    properties = sr.MeasurementProperties(
+        upper_measurement_uncertainty=round(max(0.0, upper), 2), lower_measurement_uncertainty=round(max(0.0, lower), 2)
+    )
+    for item in properties:
+        item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [concept(codes.PERCENT)]
+    return properties
 
 
-def _probabilities(score: StudyScore) -> list[DataSet]:
+def _probabilities(score: StudyScore) -> list[sr.Measurement]:
     method = codes.METHOD_PROBABILITY
     return [
         _percent(codes.PROBABILITY, 100 * score.steatosis_probability, method),
@@ -143,13 +141,13 @@ def _probabilities(score: StudyScore) -> list[DataSet]:
     ]
 
 
-def _cut_offs(score: StudyScore) -> list[DataSet]:
+def _cut_offs(score: StudyScore) -> list[sr.Measurement]:
     if not has_cut_offs(score):
         return []
     return [_percent(name, value) for name, value in zip(codes.CUT_OFF.values(), score.cut_offs, strict=True)]
 
 
-def _changes(change: Change | None) -> list[DataSet]:
+def _changes(change: Change | None) -> list[sr.Measurement]:
     if change is None:
         return []
     made = [
@@ -160,21 +158,21 @@ def _changes(change: Change | None) -> list[DataSet]:
     return made if limit is None else [*made, _percent(codes.REPEATABILITY, limit)]
 
 
-def _change_evaluations(change: Change | None) -> list[DataSet]:
-    return [] if change is None else [code(codes.CHANGE_NAME, codes.CHANGE[change.verdict])]
+def _change_evaluations(change: Change | None) -> list[sr.QualitativeEvaluation]:
+    return [] if change is None else [evaluation(codes.CHANGE_NAME, codes.CHANGE[change.verdict])]
 
 
-def _study_evaluations(score: StudyScore) -> list[DataSet]:
+def _study_evaluations(score: StudyScore) -> list[sr.QualitativeEvaluation]:
     return [
-        code(codes.SEVERITY_NAME, codes.SEVERITY[score.grade]),
-        code(codes.GRADE_NAME, codes.GRADE[score.grade]),
-        *(code(codes.GRADE_SET_NAME, codes.GRADE[grade]) for grade in score.grade_set),
-        code(codes.BORDERLINE, codes.YES if borderline(score) else codes.NO),
-        code(codes.QUALITY_NAME, codes.QUALITY[score.quality]),
+        evaluation(codes.SEVERITY_NAME, codes.SEVERITY[score.grade]),
+        evaluation(codes.GRADE_NAME, codes.GRADE[score.grade]),
+        *(evaluation(codes.GRADE_SET_NAME, codes.GRADE[grade]) for grade in score.grade_set),
+        evaluation(codes.BORDERLINE, codes.YES if borderline(score) else codes.NO),
+        evaluation(codes.QUALITY_NAME, codes.QUALITY[score.quality]),
     ]
 
 
-def _used_group(study: ReportedStudy, index: int, view: ViewUse) -> DataSet:
+def _used_group(study: ReportedStudy, index: int, view: ViewUse) -> Group:
     single = (view.probabilities or {}).items()
     values = (
         (codes.VIEW_WEIGHT, view.weight, codes.UNITY, None),
@@ -182,35 +180,35 @@ def _used_group(study: ReportedStudy, index: int, view: ViewUse) -> DataSet:
         (codes.VIEW_QUALITY, view.quality, codes.UNITY, None),
         *((codes.GRADE_PROBABILITY[grade], 100 * p, codes.PERCENT, codes.METHOD_SINGLE_VIEW) for grade, p in single),
     )
-    other = view.view is not None and view.view not in codes.VIEW
-    return _group(
+    group = _group(
         study,
         index=index,
         name=f"View {index}: {view_name(view.view)}",
         finding=codes.STEATOSIS,
         images=[_source(study, view)],
         measurements=[
-            number(name, round(value, 4), unit, children=_method(method))
+            _measurement(name, round(value, 4), unit, method)
             for name, value, unit, method in values
             if value is not None
         ],
-        evaluations=[*_view_evaluations(view.view), code(codes.VIEW_USED, codes.YES)],
-        comments=(f"View named {view.view} by the model",) if other else (),
+        evaluations=[*_view_evaluations(view.view), evaluation(codes.VIEW_USED, codes.YES)],
     )
+    other = view.view is not None and view.view not in codes.VIEW
+    return _with_comments(group, (f"View named {view.view} by the model",) if other else ())
 
 
-def _unused_group(study: ReportedStudy, index: int, unused: _Unused) -> DataSet:
+def _unused_group(study: ReportedStudy, index: int, unused: _Unused) -> Group:
     frames = sorted({frame for frame in unused.frames if unused.header.frame_number(frame) is not None})
     part = frames if 0 < len(frames) < unused.header.frames else None
-    return _group(
+    group = _group(
         study,
         index=index,
         name=f"Not used {index}: {view_name(unused.view)}",
         finding=None,
         images=[_image(unused.header, part)] if unused.header.is_image else [],
-        evaluations=[*_view_evaluations(unused.view), code(codes.VIEW_USED, codes.NO)],
-        comments=(f"Reason: {unused.reason}",),
+        evaluations=[*_view_evaluations(unused.view), evaluation(codes.VIEW_USED, codes.NO)],
     )
+    return _with_comments(group, (f"Reason: {unused.reason}",))
 
 
 def _gathered(study: ReportedStudy) -> list[_Unused]:
@@ -228,10 +226,10 @@ def _gathered(study: ReportedStudy) -> list[_Unused]:
     return list(found.values())
 
 
-def _view_evaluations(view: str | None) -> list[DataSet]:
+def _view_evaluations(view: str | None) -> list[sr.QualitativeEvaluation]:
     if view is None:
-        return [code(codes.VIEW_NAME, codes.VIEW_OTHER)]
-    return [code(codes.VIEW_NAME, codes.VIEW.get(view, codes.VIEW_OTHER))]
+        return [evaluation(codes.VIEW_NAME, codes.VIEW_OTHER)]
+    return [evaluation(codes.VIEW_NAME, codes.VIEW.get(view, codes.VIEW_OTHER))]
 
 
 def _group(
@@ -240,30 +238,24 @@ def _group(
     index: int,
     name: str,
     finding: Code | None,
-    evaluations: Sequence[DataSet],
-    images: Sequence[DataSet] = (),
-    measurements: Sequence[DataSet] = (),
-    comments: Iterable[str] = (),
-) -> DataSet:
-    """Make a group of TID 1501; it is extensible, so comments follow at its end."""
-    site = [code(codes.FINDING, finding), code(codes.FINDING_SITE, codes.LIVER, MODIFIER)] if finding else []
-    children = [
-        text(codes.TRACKING_IDENTIFIER, plain(name), CONTEXT),
-        uid_reference(codes.TRACKING_UID, study.uid("tracking", index)),
-        *site,
-        *_algorithm(study, with_parameters=index == 0),
-        *measurements,
-        *evaluations,
-        *images,
-        *(text(codes.COMMENT, plain(comment)) for comment in comments),
-    ]
-    group = container(codes.MEASUREMENT_GROUP, children, template="1501")
-    group.ObservationUID = study.uid("observation", index)
+    evaluations: Sequence[sr.QualitativeEvaluation],
+    images: Sequence[sr.SourceImageForMeasurementGroup] = (),
+    measurements: Sequence[sr.Measurement] = (),
+) -> Group:
+    group = Group(
+        tracking_identifier=sr.TrackingIdentifier(uid=study.uid("tracking", index), identifier=plain(name)),
+        finding_type=None if finding is None else concept(finding),
+        finding_sites=[sr.FindingSite(concept(codes.LIVER))] if finding is not None else None,
+        algorithm_id=_algorithm(study, with_parameters=index == 0),
+        source_images=list(images) or None,
+        measurements=list(measurements),
+        qualitative_evaluations=list(evaluations),
+    )
+    group[0].ObservationUID = study.uid("observation", index)
     return group
 
 
-def _algorithm(study: ReportedStudy, *, with_parameters: bool) -> list[DataSet]:
-    """Name the algorithm (TID 4019)."""
+def _algorithm(study: ReportedStudy, *, with_parameters: bool) -> sr.AlgorithmIdentification:
     model = study.outcome.model
     parameters = [
         f"bundle sha256 {plain(model.digest)}",
@@ -272,16 +264,16 @@ def _algorithm(study: ReportedStudy, *, with_parameters: bool) -> list[DataSet]:
         f"views expected {study.outcome.expected_views}",
         f"agent version {plain(study.agent_version)}",
     ]
-    return [
-        text(codes.ALGORITHM_NAME, algorithm_name(model), MODIFIER),
-        text(codes.ALGORITHM_VERSION, algorithm_version(model), MODIFIER),
-        text(codes.ALGORITHM_MANUFACTURER, MANUFACTURER, MODIFIER),
-        *(text(codes.ALGORITHM_PARAMETERS, one, MODIFIER) for one in parameters if with_parameters),
-        code(codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE, MODIFIER),
-    ]
+    return sr.AlgorithmIdentification(
+        name=algorithm_name(model),
+        version=algorithm_version(model),
+        manufacturer=MANUFACTURER,
+        family=concept(codes.ARTIFICIAL_INTELLIGENCE),
+        parameters=parameters if with_parameters else None,
+    )
 
 
-def _source(study: ReportedStudy, view: ViewUse) -> DataSet:
+def _source(study: ReportedStudy, view: ViewUse) -> sr.SourceImageForMeasurementGroup:
     header = study.evidence.find(view.sop_instance_uid)
     if header is None:  # pragma: no cover - build_report refuses such a request
         raise KeyError(view.sop_instance_uid)
@@ -289,8 +281,8 @@ def _source(study: ReportedStudy, view: ViewUse) -> DataSet:
     return _image(header, None if number is None else [number])
 
 
-def _image(header: SourceHeader, frames: Sequence[int] | None) -> DataSet:
-    return image(codes.SOURCE_OF_MEASUREMENT, instance(header.sop_class_uid, header.sop_instance_uid, frames))
+def _image(header: SourceHeader, frames: Sequence[int] | None) -> sr.SourceImageForMeasurementGroup:
+    return sr.SourceImageForMeasurementGroup(header.sop_class_uid, header.sop_instance_uid, frames)
 
 
 def _percent(
@@ -299,15 +291,36 @@ def _percent(
     method: Code | None = None,
     *,
     derivation: Code | None = None,
-    properties: Sequence[DataSet] = (),
-) -> DataSet:
-    derived = [code(codes.DERIVATION, derivation, MODIFIER)] if derivation else []
-    return number(name, round(value, 2), codes.PERCENT, children=[*_method(method), *derived, *properties])
+    properties: sr.MeasurementProperties | None = None,
+) -> sr.Measurement:
+    return _measurement(name, round(value, 2), codes.PERCENT, method, derivation=derivation, properties=properties)
 
 
-def _method(method: Code | None) -> list[DataSet]:
-    return [code(codes.METHOD, method, MODIFIER)] if method else []
+def _measurement(
+    name: Code,
+    value: float,
+    unit: Code,
+    method: Code | None,
+    *,
+    derivation: Code | None = None,
+    properties: sr.MeasurementProperties | None = None,
+) -> sr.Measurement:
+    return sr.Measurement(
+        name=concept(name),
+        value=value,
+        unit=concept(unit),
+        method=None if method is None else concept(method),
+        derivation=None if derivation is None else concept(derivation),
+        properties=properties,
+    )
 
 
 def _hundred(value: float | None) -> float | None:
     return None if value is None else 100 * value
+
+
+def _with_comments(group: Group, comments: Iterable[str]) -> Group:
+    """Append comments by hand: highdicom's TID 1501 has none, the template is extensible."""
+    content: list[Dataset] = group[0].ContentSequence
+    content.extend(text(codes.COMMENT, plain(comment)) for comment in comments)
+    return group

@@ -1,79 +1,68 @@
-"""Content items of a Structured Report by their Value Type (PS3.3 Table C.17.3-1)."""
+"""Content items and references of our objects: highdicom's content tree as our encoder takes it, and small macros.
+
+highdicom makes the Structured Report's content by the templates of PS3.16, and checks it while it does. A report names
+the same few codes hundreds of times, so each is made once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
-from pydicom.valuerep import format_number_as_ds
+from highdicom import sr
+from pydicom.dataset import Dataset
 
 from agent.report.codes import Code, code_item
 from agent.report.data_set import DataSet
 
-CONTAINS: Final = "CONTAINS"
-PROPERTY: Final = "HAS PROPERTIES"
-CONTEXT: Final = "HAS OBS CONTEXT"
-ACQUISITION: Final = "HAS ACQ CONTEXT"
-MODIFIER: Final = "HAS CONCEPT MOD"
+CONTAINS: Final = sr.RelationshipTypeValues.CONTAINS
+ACQUISITION: Final = sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
+_CODE: Final = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 
 
-def text(name: Code, value: str, relationship: str = CONTAINS) -> DataSet:
-    """Make a TEXT item."""
-    made = _item("TEXT", name, relationship)
-    made.TextValue = value
-    return made
+@cache
+def concept(code: Code) -> sr.CodedConcept:
+    """Make highdicom's form of a code; it is shared, so nobody may change it."""
+    return sr.CodedConcept(*code)
 
 
-def code(name: Code, value: Code, relationship: str = CONTAINS) -> DataSet:
-    """Make a CODE item."""
-    made = _item("CODE", name, relationship)
-    made.ConceptCodeSequence = [code_item(value)]
-    return made
+def text(name: Code, value: str) -> sr.TextContentItem:
+    """Make a TEXT item that is contained in what it stands in."""
+    return sr.TextContentItem(name=concept(name), value=value, relationship_type=CONTAINS)
 
 
-def uid_reference(name: Code, uid: str, relationship: str = CONTEXT) -> DataSet:
-    """Make a UIDREF item."""
-    made = _item("UIDREF", name, relationship)
-    made.UID = uid
-    return made
+def evaluation(name: Code, value: Code) -> sr.QualitativeEvaluation:
+    """Make a qualitative evaluation (TID 1501 row 10)."""
+    return sr.QualitativeEvaluation(concept(name), concept(value))
 
 
-def number(
-    name: Code, value: float, unit: Code, relationship: str = CONTAINS, children: Iterable[DataSet] = ()
-) -> DataSet:
-    """Make a NUM item; raises ValueError where the value is not finite."""
-    measured = DataSet()
-    measured.NumericValue, measured.FloatingPointValue = format_number_as_ds(float(value)), float(value)
-    measured.MeasurementUnitsCodeSequence = [code_item(unit)]
-    made = _item("NUM", name, relationship)
-    made.MeasuredValueSequence = [measured]
-    return _with_children(made, children)
+def taken_over(items: Iterable[Dataset]) -> list[DataSet]:
+    """Take content items of highdicom over, at any depth.
 
-
-def image(name: Code, reference: DataSet, relationship: str = CONTAINS) -> DataSet:
-    """Make an IMAGE item."""
-    made = _item("IMAGE", name, relationship)
-    made.ReferencedSOPSequence = [reference]
-    return made
-
-
-def container(
-    name: Code, children: Iterable[DataSet], relationship: str | None = CONTAINS, *, template: str | None = None
-) -> DataSet:
-    """Make a CONTAINER item, SEPARATE: its children are no running text.
-
-    Parameters
-    ----------
-    relationship
-        None: it is the root.
-    template
-        The number of its TID, where it begins one.
+    Every container becomes SEPARATE: highdicom writes CONTINUOUS, which means running text.
     """
-    made = _item("CONTAINER", name, relationship)
-    made.ContinuityOfContent = "SEPARATE"
-    if template is not None:
-        made.ContentTemplateSequence = [template_item(template)]
-    return _with_children(made, children)
+    return [_taken_over(item) for item in items]
+
+
+def _taken_over(item: Dataset) -> DataSet:
+    made = DataSet()
+    for element in item:
+        value: Any = element.value
+        if element.VR == "SQ":
+            value = [_code(one) or _taken_over(one) for one in value]
+        elif element.VM > 1:
+            value = list(value)
+        setattr(made, element.keyword, value)
+    if "ContinuityOfContent" in vars(made):
+        made.ContinuityOfContent = "SEPARATE"
+    return made
+
+
+def _code(item: Dataset) -> bytes | None:
+    if not isinstance(item, sr.CodedConcept) or "CodingSchemeVersion" in item:
+        return None
+    return code_item(Code(*(str(getattr(item, name)) for name in _CODE)))
 
 
 def template_item(number: str) -> DataSet:
@@ -89,18 +78,4 @@ def instance(sop_class_uid: str, sop_instance_uid: str, frames: Sequence[int] | 
     made.ReferencedSOPClassUID, made.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
     if frames:
         made.ReferencedFrameNumber = list(frames)
-    return made
-
-
-def _item(value_type: str, name: Code, relationship: str | None) -> DataSet:
-    made = DataSet()
-    if relationship is not None:
-        made.RelationshipType = relationship
-    made.ValueType, made.ConceptNameCodeSequence = value_type, [code_item(name)]
-    return made
-
-
-def _with_children(made: DataSet, children: Iterable[DataSet]) -> DataSet:
-    if inside := list(children):
-        made.ContentSequence = inside
     return made

@@ -12,7 +12,7 @@ from pydicom.uid import UID, EncapsulatedPDFStorage, KeyObjectSelectionDocumentS
 
 from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.report import codes
-from agent.report.content_items import CONTAINS, instance, template_item, text
+from agent.report.content_items import CONTAINS, instance, taken_over, template_item, text
 from agent.report.data_set import DataSet
 from agent.report.envelope import ReportedStudy, finished, new_object
 from agent.report.observer import device_observer
@@ -54,9 +54,8 @@ def build_rejection_note(study: ReportedStudy) -> ResultObject:
     made.ConceptNameCodeSequence = [codes.code_item(codes.REJECTED_FOR_QUALITY)]
     made.ContentTemplateSequence = [template_item("2010")]
     why = plain(f"Replaced by a newer result of the same study. {RESEARCH_STATEMENT}")
-    made.ContentSequence = [
-        *device_observer(study), text(codes.KEY_OBJECT_DESCRIPTION, why), *map(_rejected, study.replaced)
-    ]  # fmt: skip
+    said = taken_over([*device_observer(study), text(codes.KEY_OBJECT_DESCRIPTION, why)])
+    made.ContentSequence = [*said, *map(_rejected, study.replaced)]
     return finished(study, made, kind=kind, index=0)
 
 
@@ -73,7 +72,7 @@ def _pdf(study: ReportedStudy, pixels: NDArray[np.uint8]) -> bytes:
 
 def _rejected(replaced: Predecessor) -> DataSet:
     item = DataSet()
-    item.RelationshipType = CONTAINS
+    item.RelationshipType = CONTAINS.value
     item.ValueType = "IMAGE" if replaced.is_image else "COMPOSITE"
     item.ReferencedSOPSequence = [instance(replaced.sop_class_uid, replaced.sop_instance_uid)]
     return item

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from highdicom import sr
+from pydicom.dataset import Dataset
 from pydicom.uid import UID, Comprehensive3DSRStorage
 
 from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.report import codes
 from agent.report.content_groups import refusal_group, study_group, view_groups
-from agent.report.content_items import ACQUISITION, MODIFIER, code, container, image, instance
+from agent.report.content_items import ACQUISITION, CONTAINS, concept, instance, taken_over
 from agent.report.data_set import DataSet
 from agent.report.envelope import ReportedStudy, finished, new_object
 from agent.report.evidence import SourceHeader
@@ -43,27 +45,42 @@ def _content(study: ReportedStudy) -> DataSet:
         *([refusal_group(study, outcome.refusal)] if outcome.refusal is not None else []),
         *view_groups(study),
     ]
-    children = [
-        code(codes.LANGUAGE, codes.ENGLISH, MODIFIER),
-        *device_observer(study),
-        code(codes.PROCEDURE_REPORTED, codes.ULTRASOUND_OF_ABDOMEN, MODIFIER),
-        *_image_library(study.evidence.headers),
-        container(codes.MEASUREMENTS, groups),
-    ]
-    return container(codes.REPORT_TITLE, children, relationship=None, template="1500")
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=device_observer(study)),
+        procedure_reported=concept(codes.ULTRASOUND_OF_ABDOMEN),
+        title=concept(codes.REPORT_TITLE),
+        imaging_measurements=groups,
+    )
+    (root,) = taken_over(report)
+    if library := _image_library(study.evidence.headers):
+        root.ContentSequence[-1:-1] = taken_over(
+            [library]
+        )  # TID 1500 row 5: after the context, before the measurements
+    return root
 
 
-def _image_library(headers: Iterable[SourceHeader]) -> list[DataSet]:
+def _image_library(headers: Iterable[SourceHeader]) -> Dataset | None:
     """TID 1600 with one group: all images are ultrasound. Sizes are left to the images themselves."""
+    images = [header for header in headers if header.is_image]
+    if not images:
+        return None
+    group = sr.ContainerContentItem(name=concept(codes.IMAGE_LIBRARY_GROUP), relationship_type=CONTAINS)
+    modality = sr.CodeContentItem(
+        name=concept(codes.MODALITY), value=concept(codes.ULTRASOUND), relationship_type=ACQUISITION
+    )
     entries = [
-        image(codes.SOURCE, instance(header.sop_class_uid, header.sop_instance_uid))
-        for header in headers
-        if header.is_image
+        sr.ImageContentItem(
+            name=concept(codes.SOURCE),
+            referenced_sop_class_uid=image.sop_class_uid,
+            referenced_sop_instance_uid=image.sop_instance_uid,
+            relationship_type=CONTAINS,
+        )
+        for image in images
     ]
-    if not entries:
-        return []
-    modality = code(codes.MODALITY, codes.ULTRASOUND, ACQUISITION)
-    return [container(codes.IMAGE_LIBRARY, [container(codes.IMAGE_LIBRARY_GROUP, [modality, *entries])])]
+    group.ContentSequence = sr.ContentSequence([modality, *entries])
+    library = sr.ContainerContentItem(name=concept(codes.IMAGE_LIBRARY), relationship_type=CONTAINS)
+    library.ContentSequence = sr.ContentSequence([group])
+    return library
 
 
 def _add_evidence(made: DataSet, study: ReportedStudy) -> None:

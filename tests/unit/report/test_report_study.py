@@ -106,6 +106,8 @@ def test_no_clock_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     for name in ("envelope", "report_study"):
         monkeypatch.setattr(f"agent.report.{name}.datetime", Stopped)
+    for name in ("highdicom.base", "highdicom.base_content", "highdicom.sr.sop", "highdicom.sc.sop"):
+        monkeypatch.setattr(f"{name}.datetime.datetime", Stopped)
     made = build_report(request(tmp_path))
     for one in map(read, made):
         assert {one.InstanceCreationDate, one.SeriesDate, one.ContentDate} == {"20261120"}
