@@ -263,6 +263,8 @@ def go_every_way(agent: AgentProcess, pacs: Gossip, study: SyntheticStudy, searc
     refused[0].SOPInstanceUID = refused[0].file_meta.MediaStorageSOPInstanceUID = "QID-7731-Z.19510913"
     assert push(agent, refused) != [0]
 
+    wait_until(lambda: all_ended(agent, list(studies.values())), 120, f"all ended; see {agent.log}", every=0.5)
+
     # an archive that gossips; a report that it refuses for good; crashes on the way
     gone = marked(study, "files gone")
     studies["files gone"] = gone[0]

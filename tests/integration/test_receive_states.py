@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from agent.receive import handlers
 from agent.worklist import arrivals
 from agent.worklist import tables as t
 from tests.support.pdu_corpus import REQUESTS, SEQUENCES, command
@@ -185,7 +184,7 @@ def test_a_clock_that_jumps_while_it_receives(tmp_path: Path, monkeypatch: pytes
         with hand:
             assert hand.store(store_command(f"{STUDY}.1".encode()), encoded(instance(1))) == 0
             real = time.time
-            monkeypatch.setattr(handlers.time, "time", lambda: real() + jump)
+            monkeypatch.setattr(time, "time", lambda: real() + jump)
             assert hand.store(store_command(f"{STUDY}.2".encode()), encoded(instance(2))) == 0
             assert reception.send(instance(3)) == [0]
         assert len(reception.stored()) == 3

@@ -153,25 +153,6 @@ def test_the_worklist_renews_itself(browser: Browser) -> None:
     page.wait_for_function("before => document.querySelector('[data-live=told]').innerText !== before", arg=before)
 
 
-def test_a_study_is_uploaded_and_followed_to_its_page(browser: Browser, tmp_path: Path) -> None:
-    study = make_study(9, seed=3, when=datetime(2026, 11, 24, 9, tzinfo=UTC))
-    files = [tmp_path / "letter.txt"]
-    files[0].write_text("not DICOM")
-    for ds in study.instances:
-        files.append(tmp_path / f"{ds.SOPInstanceUID}.dcm")
-        ds.save_as(files[-1], enforce_file_format=True)
-    page = browser.page("/")
-    page.get_by_role("link", name="Upload").click()
-    page.get_by_label("Choose files").set_input_files(files)
-    page.wait_for_function("() => document.querySelector('[data-told]').innerText.startsWith('All')")
-    assert f"All {len(files)} files done, 1 not taken." in page.inner_text("[data-told]")
-    assert "letter.txt: no DICOM object" in page.inner_text("[data-faults]")
-    shot(page, tmp_path, "upload-done")
-    page.get_by_role("link", name=study.study_instance_uid).click()
-    page.wait_for_selector(".state.s-done", timeout=120_000)
-    assert [fault for fault in page.faults if "415" not in fault] == []  # the browser's own line about the letter
-
-
 def test_what_is_opened_stays_open_while_the_rest_renews(browser: Browser) -> None:
     page = browser.page("/")
     page.locator("tbody summary").first.click()
@@ -220,3 +201,23 @@ def test_the_page_works_without_scripts(browser: Browser) -> None:
     page.get_by_role("link", name="Back").click()
     assert "Every image" in page.inner_text("main")
     context.close()
+
+
+def test_a_study_is_uploaded_and_followed_to_its_page(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(9, seed=3, when=datetime(2026, 11, 24, 9, tzinfo=UTC))
+    files = [tmp_path / "letter.txt"]
+    files[0].write_text("not DICOM")
+    for ds in study.instances:
+        files.append(tmp_path / f"{ds.SOPInstanceUID}.dcm")
+        ds.save_as(files[-1], enforce_file_format=True)
+    page = browser.page("/")
+    page.get_by_role("link", name="Upload").click()
+    page.wait_for_url("**/upload")
+    page.get_by_label("Choose files").set_input_files(files)
+    page.wait_for_function("() => document.querySelector('[data-told]').innerText.startsWith('All')")
+    assert f"All {len(files)} files done, 1 not taken." in page.inner_text("[data-told]")
+    assert "letter.txt: no DICOM object" in page.inner_text("[data-faults]")
+    shot(page, tmp_path, "upload-done")
+    page.get_by_role("link", name=study.study_instance_uid).click()
+    page.wait_for_selector(".state.s-done", timeout=120_000)
+    assert [fault for fault in page.faults if "415" not in fault] == []  # the browser's own line about the letter
