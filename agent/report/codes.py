@@ -67,7 +67,7 @@ SOURCE: Final = Code("260753009", "SCT", "Source")
 COMMENT: Final = Code("121106", "DCM", "Comment")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
 
-# Templates (TID 1204, 1002, 1004, 1500, 1501, 4019, 300)
+# Written by the templates that highdicom fills in (TID 1204, 1002, 1004, 1500, 1501, 4019, 300); here for the gate
 LANGUAGE: Final = Code("121049", "DCM", "Language of Content Item and Descendants")
 ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 OBSERVER_TYPE: Final = Code("121005", "DCM", "Observer Type")
