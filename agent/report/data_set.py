@@ -1,8 +1,8 @@
 """Data sets of ours and their encoding as Explicit VR Little Endian (PS3.5 section 7 and Annex A.2).
 
-A report has a thousand small elements, and pydicom takes its time to encode them: it is made for whatever may come. Ours
-are few in kind, so they are written straight away. Nothing leaves before the gate has read it back; tests have pydicom
-encode every object anew and compare the bytes.
+A report has a thousand small elements, and pydicom takes its time to encode them: it is made for whatever may come.
+Ours are few in kind, so they are written straight away. Nothing leaves before the gate has read it back; tests have
+pydicom encode every object anew and compare the bytes.
 """
 
 from __future__ import annotations
