@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import UNREADABLE, AgentError, ArchiveError, ArchiveRefusedError
 from agent.scu.association import Context, OpenAssociation
 from agent.scu.outcomes import ACTION_RULES, Verdict, judge
 
@@ -22,8 +22,6 @@ _INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 _REQUEST: Final = 1
 """Action Type ID of Request Storage Commitment (PS3.4 Table J.3-1)."""
 _SUCCESS, _PROCESSING_FAILURE = 0x0000, 0x0110  # PS3.7 Annex C
-UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, EOFError)
-"""What pydicom raises over a data set that it cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True)
