@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE
 
 from agent.domain.errors import ArchiveError
+from agent.domain.identifiers import Archive
+from agent.scu.association import Context, associate
+from agent.scu.config import ScuConfig
 
 _CALLING: Final = "DEMO-US"
 _CALLED: Final = "STEATOSIS"
@@ -20,18 +22,15 @@ def send_study(instances: Sequence[Dataset], *, host: str, port: int, called: st
     Raises
     ------
     ArchiveError
-        The association was refused, or an instance was not stored.
+        There is no association, or an instance was not stored.
+    ArchiveRefusedError
+        The association was rejected for good.
     """
-    ae = AE(ae_title=_CALLING)
-    for ds in instances:
-        ae.add_requested_context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)
-    association = ae.associate(host, port, ae_title=called)
-    if not association.is_established:
-        raise ArchiveError(f"{called}@{host}:{port} did not accept the association")
-    try:
+    to = Archive(ae_title=called, host=host, port=port)
+    kinds = dict.fromkeys((str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID)) for ds in instances)
+    contexts = [Context(sop_class, (syntax,)) for sop_class, syntax in kinds]
+    with associate(to, ScuConfig(ae_title=_CALLING), contexts) as association:
         for ds in instances:
-            status = association.send_c_store(ds)
+            status = association.raw.send_c_store(ds)
             if status.get("Status") != 0:
-                raise ArchiveError(f"{called}@{host}:{port} answered {status.get('Status', 'nothing')} to C-STORE")
-    finally:
-        association.release()
+                raise ArchiveError(f"{to} answered {status.get('Status', 'nothing')} to C-STORE")
