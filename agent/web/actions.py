@@ -75,6 +75,5 @@ class Actions:
             "meaning": meaning,
             "entries": entries,
             "fault": fault,
-            "form_token": self._session.form_token(request),
         }
         return self._templates.TemplateResponse(request, "confirm.html", context, status_code=status)

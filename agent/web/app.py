@@ -21,9 +21,10 @@ from agent.store.secret import installation_secret
 from agent.watch.watching import Watching
 from agent.web.actions import Act, Actions, Note
 from agent.web.api import Api
+from agent.web.entrance import Entrance
 from agent.web.grading import Grading
 from agent.web.patients import Patients, PatientShown
-from agent.web.session import Session, form_of, own_path
+from agent.web.session import Session
 from agent.web.study_page import StudyPage
 from agent.web.uploads import Inlet, Uploads
 from agent.web.view_pictures import ViewPictures
@@ -99,10 +100,8 @@ def make_app(context: WebContext) -> Starlette:
     """Put pages, API and guards together."""
     secret = installation_secret(context.layout)
     session = Session(token=context.token, secret=secret, unblinded_token=context.unblinded_token)
-    templates = Jinja2Templates(directory=_HERE / "templates")
-    templates.env.globals |= {"version": context.version, "entity": context.entity}
-    templates.env.globals["uploads"] = context.inlet is not None and session.may_act
-    templates.env.filters |= {"clock": clock, "plan": plan_words, "reason": reason_words}
+    templates = _templates(context, session)
+    entrance = Entrance(session, templates)
     patients = Patients(ledger=context.ledger, layout=context.layout, shown=context.patient, secret=secret)
     worklist = WorklistPage(context.ledger, patients, session, templates, context.quiet_seconds)
     study = StudyPage(
@@ -120,22 +119,11 @@ def make_app(context: WebContext) -> Starlette:
         response.headers.update(_HEADERS)
         return response
 
-    async def login(request: Request) -> Response:
-        wrong, to = False, request.query_params.get("to", "/")
-        if request.method == "POST":
-            form = await form_of(request)
-            to = form.get("to", "/")
-            admitted = session.admit(form.get("token", ""), request, to)
-            if admitted is not None:
-                return admitted
-            wrong = True
-        context = {"wrong": wrong, "to": own_path(to)}
-        return templates.TemplateResponse(request, "login.html", context, status_code=401 if wrong else 200)
-
     return Starlette(
         routes=[
             Route("/", worklist.answer),
-            Route("/login", login, methods=["GET", "POST"]),
+            Route("/login", entrance.login, methods=["GET", "POST"]),
+            Route("/logout", entrance.logout, methods=["POST"]),
             Route("/studies/{uid}", study.answer),
             Route("/studies/{uid}/summary.png", pictures.summary),
             Route("/studies/{uid}/views/{number:int}/source.png", pictures.source),
@@ -153,3 +141,14 @@ def make_app(context: WebContext) -> Starlette:
         ],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
     )
+
+
+def _templates(context: WebContext, session: Session) -> Jinja2Templates:
+    def of_the_caller(request: Request) -> dict[str, Any]:
+        return {"form_token": session.form_token(request), "signed_in": session.is_signed_in(request)}
+
+    templates = Jinja2Templates(directory=_HERE / "templates", context_processors=[of_the_caller])
+    templates.env.globals |= {"version": context.version, "entity": context.entity}
+    templates.env.globals["uploads"] = context.inlet is not None and session.may_act
+    templates.env.filters |= {"clock": clock, "plan": plan_words, "reason": reason_words}
+    return templates

@@ -99,7 +99,6 @@ class Grading:
             "fault": fault,
             "asked": asked,
             "words": GRADE_WORDS,
-            "form_token": self._session.form_token(request),
         }
         return self._templates.TemplateResponse(request, "grade.html", context, status_code=422 if fault else 200)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 COOKIE: Final = "steatosis_session"
+SESSION_SECONDS: Final = 12 * 3600
+"""A browser that is never closed is asked again after a long shift."""
 _OPEN: Final = ("/healthz", "/readyz", "/static/", "/login")
 """Answered without a token: they tell nothing of a patient."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -70,11 +73,15 @@ class Session:
             structlog.get_logger("web").warning("wrong token", peer=host)
             return None
         admitted = RedirectResponse(own_path(to), status_code=303)
-        nonce = secrets.token_hex(16)
+        began = f"{secrets.token_hex(16)}-{int(time.time())}"
         secure = request.url.scheme == "https"
-        value = f"{nonce}.{self._session_mac(nonce, unblinded=unblinded)}"
+        value = f"{began}.{self._session_mac(began, unblinded=unblinded)}"
         admitted.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=secure)
         return admitted
+
+    def is_signed_in(self, request: Request) -> bool:
+        """Whether this browser has a session that it can end; a bearer token is none."""
+        return self._has_session(request, unblinded=False) or self._has_session(request, unblinded=True)
 
     @property
     def may_act(self) -> bool:
@@ -100,10 +107,16 @@ class Session:
 
     def _knows(self, request: Request, *, unblinded: bool) -> bool:
         token = self.unblinded_token if unblinded else self.token
-        if self._sent(request, token):
-            return True
-        nonce, _, mac = request.cookies.get(COOKIE, "").partition(".")
-        return bool(nonce) and _same(mac, self._session_mac(nonce, unblinded=unblinded))
+        return self._sent(request, token) or self._has_session(request, unblinded=unblinded)
+
+    def _has_session(self, request: Request, *, unblinded: bool) -> bool:
+        if (self.unblinded_token if unblinded else self.token) is None:
+            return False
+        began, _, mac = request.cookies.get(COOKIE, "").partition(".")
+        _, dated, second = began.partition("-")
+        if not dated or not _same(mac, self._session_mac(began, unblinded=unblinded)):
+            return False
+        return time.time() - int(second) < SESSION_SECONDS
 
     def _bearer(self, request: Request) -> bool:
         return self._sent(request, self.token) or self._sent(request, self.unblinded_token)
@@ -113,9 +126,9 @@ class Session:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         return token is not None and scheme == "Bearer" and _same(given, token)
 
-    def _session_mac(self, nonce: str, *, unblinded: bool) -> str:
+    def _session_mac(self, began: str, *, unblinded: bool) -> str:
         purpose, token = ("unblinded", self.unblinded_token) if unblinded else ("session", self.token)
-        return self._mac(purpose, nonce + (token or ""))
+        return self._mac(purpose, began + (token or ""))
 
     def _mac(self, purpose: str, text: str) -> str:
         return hmac.new(self.secret, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()

@@ -63,8 +63,7 @@ class Uploads:
                 "set web.upload_to and web.token to upload studies, or use `agent push`", _NOT_OURS
             )
         if request.method == "GET":
-            asked = {"form_token": self._session.form_token(request)}
-            return self._templates.TemplateResponse(request, "upload.html", asked)
+            return self._templates.TemplateResponse(request, "upload.html")
         if not self._session.is_ours(request, {"form_token": request.headers.get(_HEADER, "")}):
             return _told(_NOT_OURS, "this page is not of this session: open it again")
         try:

@@ -81,6 +81,17 @@ def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -
     shot(narrow, tmp_path, "worklist-narrow")
 
 
+def test_who_logs_out_is_asked_for_the_token(browser: Browser) -> None:
+    page = browser.stranger()
+    page.goto(browser.address("/"))
+    page.get_by_label("web.token").fill(TOKEN)
+    page.get_by_role("button", name="Enter").click()
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("**/login")
+    page.goto(browser.address("/"))
+    page.wait_for_url("**/login?to=%2F")
+
+
 def test_the_worklist_is_used_by_keyboard_alone(browser: Browser) -> None:
     page = browser.page("/")
     page.keyboard.press("Tab")

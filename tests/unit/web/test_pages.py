@@ -188,7 +188,7 @@ def test_a_click_is_asked_about_and_taken_from_our_own_form_only(client: MakeCli
     assert 'href="/studies/1.2/replay"' in web.get("/studies/1.2").text
     asked = web.get("/studies/1.2/replay")
     assert acts.done == [], "asking does nothing"
-    (form_token,) = re.findall(r'name="form_token" value="([0-9a-f]+)"', asked.text)
+    (form_token,) = set(re.findall(r'name="form_token" value="([0-9a-f]+)"', asked.text))
     assert web.post("/studies/1.2/replay").status_code == 403
     assert web.post("/studies/1.2/replay", data={"form_token": "0" * 64}).status_code == 403
     other = client(token=TOKEN)

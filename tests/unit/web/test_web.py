@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
+from agent.web import session
 from tests.unit.web.conftest import MakeClient
 from tests.unit.worklist.conftest import Scene
 
@@ -88,6 +92,32 @@ def test_a_browser_is_asked_for_the_token(client: MakeClient) -> None:
     assert web.get("/").status_code == 401
     assert web.post("/login", data={"token": TOKEN}).status_code == 303
     assert web.get("/").status_code == 200
+
+
+def test_who_logs_out_is_asked_again(client: MakeClient) -> None:
+    web = client(token=TOKEN)
+    assert "Log out" not in web.get("/login").text, "nobody is in yet"
+    web.post("/login", data={"token": TOKEN})
+    (form_token,) = re.findall(r'action="/logout".*name="form_token" value="([0-9a-f]+)"', web.get("/").text)
+    assert web.post("/logout", data={"form_token": "0" * 64}).status_code == 403, "another site's form"
+    assert web.get("/").status_code == 200
+    assert web.post("/logout", data={"form_token": form_token}).headers["location"] == "/login"
+    assert web.get("/").status_code == 401
+
+
+def test_a_session_ends_after_a_long_shift(client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    web, now = client(token=TOKEN), time.time()
+    web.post("/login", data={"token": TOKEN})
+    monkeypatch.setattr(session.time, "time", lambda: now + session.SESSION_SECONDS - 60)
+    assert web.get("/").status_code == 200
+    monkeypatch.setattr(session.time, "time", lambda: now + session.SESSION_SECONDS + 60)
+    assert web.get("/").status_code == 401
+
+
+def test_a_session_of_an_earlier_release_is_asked_again(client: MakeClient) -> None:
+    web = client(token=TOKEN)
+    web.cookies.set(session.COOKIE, "0123456789abcdef0123456789abcdef.0123")
+    assert web.get("/").status_code == 401
 
 
 def test_a_link_to_a_study_survives_the_question_for_the_token(client: MakeClient) -> None:
