@@ -3,4 +3,8 @@
 For research use only; nothing it writes is a diagnosis.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # looking for them reads the metadata of every package: 20 ms

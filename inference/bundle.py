@@ -7,39 +7,19 @@ are then used.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from inference.contract import CHANNELS, GRADES, OUTPUTS, VIEWS
+from inference.contract import CHANNELS, OUTPUTS
+from inference.description import DESCRIPTION, BundleError, canonical_digest, read_description
 from inference.geometry import InputGeometry
 from inference.onnx_file import check_self_contained
 from inference.onnx_wire import OnnxFileError
 
-FORMAT: Final = 1
-DESCRIPTION: Final = "bundle.json"
 _LARGEST_FILE: Final = 512 * 1024 * 1024
-_INSTALL_AGAIN: Final = "install the bundle again with agent model install"
 _LONGEST_SIDE: Final = 4096
-
-
-class BundleError(Exception):
-    """A bundle is missing, not whole, or not of a kind that this version reads.
-
-    Parameters
-    ----------
-    cause
-        What is wrong, with the file or key.
-    remedy
-        What the operator can do about it.
-    """
-
-    def __init__(self, cause: str, *, remedy: str = _INSTALL_AGAIN) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.remedy = remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +94,7 @@ class Bundle:
         BundleError
             A file is missing or changed, the format is unknown, or a graph refers to external data.
         """
-        description = _description(folder)
+        description = read_description(folder)
         try:
             return cls._of(folder, description)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -147,54 +127,6 @@ class Bundle:
             golden_vectors=_checked(folder, golden["file"], golden["sha256"]),
             description=description,
         )
-
-
-def read_digest(folder: Path) -> str:
-    """Digest of a bundle by its description alone, without reading its members.
-
-    Raises
-    ------
-    BundleError
-        The description is missing or of another format.
-    """
-    return canonical_digest(_description(folder))
-
-
-def read_name(folder: Path) -> str:
-    """Name and version of a bundle by its description alone; raises BundleError as `read_digest` does."""
-    description = _description(folder)
-    return f"{description.get('name', 'unnamed')} {description.get('version', '')}".strip()
-
-
-def canonical_digest(description: Mapping[str, Any]) -> str:
-    """Digest of a bundle by its description."""
-    return hashlib.sha256(_canonical(description)).hexdigest()
-
-
-def _canonical(description: Mapping[str, Any]) -> bytes:
-    return json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_bytes(), parse_constant=_not_a_number)
-    except OSError as error:
-        remedy = "model.bundle must be a bundle's folder; agent model list shows those installed"
-        raise BundleError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not JSON: {error}") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        remedy = "use a bundle made for this version of the agent"
-        raise BundleError(f"{path} is not of bundle format {FORMAT}", remedy=remedy)
-    for key, known in (("views", VIEWS), ("grades", GRADES)):
-        if description.get(key) != list(known):
-            raise BundleError(f"{path}: {key} are not {', '.join(known)}")
-    return description
-
-
-def _not_a_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
 
 
 def _checked(folder: Path, name: str, sha256: str) -> bytes:

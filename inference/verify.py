@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from inference.backends.interface import Engine, MemberOutputs
-from inference.bundle import Bundle, BundleError
+from inference.bundle import Bundle
 from inference.contract import OUTPUTS
+from inference.description import BundleError
 
 
 class Opened(Protocol):

@@ -28,11 +28,12 @@ def commands_reference() -> str:
 
 
 def _commands(group: click.Group, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in sorted(group.commands.items()):
-        names = (*above, name)
+    context = click.Context(group)
+    for name in sorted(group.list_commands(context)):
+        names, command = (*above, name), group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from _commands(command, names)
-        else:
+        elif command is not None:
             yield names, command
 
 

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from itertools import chain
 from typing import Final
 
 import click
 
 from agent import __version__
-from agent.cli.auditing import audit
-from agent.cli.models import model
 from agent.cli.options import NOTICE
-from agent.cli.running import conformance, demo, doctor, migrate, reconcile, serve
-from agent.cli.steering import cancel, release, retry
-from agent.cli.studies import push, replay, score, show, worklist
-from agent.cli.watching import drift_command, readers_command, shadow_group
 from agent.domain.errors import AgentError
 
 _WRONG_USE: Final = 2
+_COMMANDS: Final = {
+    "auditing": ("audit",),
+    "models": ("model",),
+    "running": ("conformance", "demo", "doctor", "migrate", "reconcile", "serve"),
+    "steering": ("cancel", "release", "retry"),
+    "studies": ("push", "replay", "score", "show", "worklist"),
+    "watching": ("drift", "readers", "shadow"),
+}
+"""Commands by the module of this package that holds each under its own name, which is loaded when one is asked for."""
+
+
+class _Commands(click.Group):
+    """A group whose commands are loaded when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name them all."""
+        del ctx
+        return sorted(name for names in _COMMANDS.values() for name in names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one; None where there is none of that name."""
+        del ctx
+        for module, names in _COMMANDS.items():
+            if cmd_name in names:
+                found: click.Command = getattr(importlib.import_module(f"agent.cli.{module}"), cmd_name)
+                return found
+        return None
 
 
 def main() -> int:
@@ -39,18 +60,7 @@ def main() -> int:
     return status if isinstance(status, int) else 0
 
 
-@click.group(epilog=NOTICE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, epilog=NOTICE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="steatosis-agent")
 def cli() -> None:
     """Grade hepatic steatosis on abdominal ultrasound and file the result in PACS."""
-
-
-_COMMANDS: Final = (
-    (serve, doctor, conformance, demo, migrate, reconcile),
-    (push, replay, worklist, show, score),
-    (retry, cancel, release),
-    (drift_command, shadow_group, readers_command),
-    (model, audit),
-)
-for _command in chain.from_iterable(_COMMANDS):
-    cli.add_command(_command)

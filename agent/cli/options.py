@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from agent.domain.identifiers import Archive, is_uid
-from agent.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
 
 NOTICE: Final = "For research use only; not for use in diagnostic procedures."
 
@@ -50,6 +52,8 @@ class Entity(click.ParamType[Archive]):
 
 def settings_of(config: Path | None) -> Settings:
     """Read file and environment."""
+    from agent.settings import load_settings
+
     return load_settings(config, os.environ)
 
 

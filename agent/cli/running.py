@@ -27,12 +27,12 @@ from agent.domain.identifiers import Archive
 def serve(config: Path | None, role: str) -> int:
     """Receive, score, report and deliver until SIGTERM."""
     gc.disable()  # until everything is loaded, which `serve` says: collecting takes a tenth of that time
-    from agent.observe.logs import set_up_logging
+    from agent.serve.lean import load_structlog
+
+    load_structlog()
     from agent.serve.serve import serve as run
 
-    settings = settings_of(config)
-    set_up_logging(settings.log.format or "auto", role="serve")
-    return run(settings, role, config)
+    return run(role, config)
 
 
 @click.command()

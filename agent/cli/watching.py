@@ -15,7 +15,7 @@ from agent.cli.printing import print_entries, progress
 @click.option("--all", "every", is_flag=True, help="Print every figure, not only those that have moved.")
 @json_option
 @config_option
-def drift_command(every: bool, as_json: bool, config: Path | None) -> int:
+def drift(every: bool, as_json: bool, config: Path | None) -> int:
     """Compare the latest days of each scanner and site with the bundle's reference and with their own first studies.
 
     The exit status is 1 where a figure has drifted from its own beginning: run it once a day.
@@ -34,11 +34,11 @@ def drift_command(every: bool, as_json: bool, config: Path | None) -> int:
 
 
 @click.group("shadow")
-def shadow_group() -> None:
+def shadow() -> None:
     """Look at the bundle that scores beside the live one (`model.shadow_bundle`)."""
 
 
-@shadow_group.command("report")
+@shadow.command("report")
 @json_option
 @config_option
 def shadow_report_command(as_json: bool, config: Path | None) -> int:
@@ -56,7 +56,7 @@ def shadow_report_command(as_json: bool, config: Path | None) -> int:
 @click.command("readers")
 @json_option
 @config_option
-def readers_command(as_json: bool, config: Path | None) -> int:
+def readers(as_json: bool, config: Path | None) -> int:
     """Say how readers' grades agree with the reported ones: over all, by month and by reader."""
     from agent.serve.commands.agreement_told import readers_told
     from agent.serve.composition.watching import readers_report_of

@@ -21,7 +21,8 @@ from agent.deliver.tray import Tray
 from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.results import Delivery, Proof
 from agent.scu.association import AssociationGoneError, OpenAssociation
-from agent.scu.commitment import STORAGE_COMMITMENT, CommitmentReport, ask
+from agent.scu.commitment import STORAGE_COMMITMENT, ask
+from agent.scu.commitment_report import CommitmentReport
 from agent.scu.find import STUDY_ROOT_FIND
 from agent.worklist import commitments, outbox
 from agent.worklist.ledger import Ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.receive.status import PROCESSING_FAILURE
-from agent.scu.commitment import CommitmentReport, report_of
+from agent.scu.commitment_report import CommitmentReport, report_of
 
 __all__ = ["CommitmentHandler", "CommitmentReport", "nobody_asked", "report_of"]
 

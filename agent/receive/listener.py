@@ -25,7 +25,6 @@ from agent.receive.handlers import Handlers
 from agent.receive.server import Server
 from agent.receive.services import Services
 from agent.receive.sharing import Seat, SharedPort
-from agent.scu.tls import server_context
 from agent.store.instance_files import InstanceFiles
 from agent.store.part_ten import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from agent.worklist import arrivals
@@ -194,6 +193,8 @@ class Listener:
             return None
         if config.tls_ca is None:
             self._log.warning("callers need no certificate", remedy="set dicom.tls_ca to the authority of your peers")
+        from agent.scu.tls import server_context
+
         return server_context(config.tls_cert, config.tls_key, config.tls_ca)
 
 

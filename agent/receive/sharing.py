@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
 import socket
 import time
-from typing import Final
+from typing import Any, Final
 
 from agent.domain.errors import SettingsError
 
@@ -19,6 +20,9 @@ _BACKLOG: Final = 512
 _LOOK_SECONDS: Final = 0.02
 _COUNT_BYTES: Final = 4
 _NOBODY: Final = -1
+_FIRST_PASSED: Final = 3
+"""SD_LISTEN_FDS_START (sd_listen_fds(3))."""
+_PASSED_REMEDY: Final = "let the one ListenStream= of the socket unit name dicom.host and dicom.port"
 
 
 class Seat:
@@ -45,9 +49,14 @@ class Seat:
         """Say how many connections this listener has; from the first time on, that it listens."""
         self._counts[self._number] = connections
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody listens here."""
+        return self._counts[self._number] != _NOBODY
+
     def leave(self) -> bool:
         """Say that nobody listens here any more; returns whether somebody did."""
-        was_taken = self._counts[self._number] != _NOBODY
+        was_taken = self.is_taken
         self._counts[self._number] = _NOBODY
         return was_taken
 
@@ -99,6 +108,31 @@ class SharedPort:
                     ) from error
             time.sleep(_LOOK_SECONDS)
 
+    @classmethod
+    def passed(cls, host: str, port: int, seats: int = 1) -> SharedPort | None:
+        """Take the listening socket that systemd has opened and keeps open over a restart; None where it has not.
+
+        Raises
+        ------
+        SettingsError
+            It is not the one that the settings name: who may call was judged by that.
+        """
+        if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+            return None
+        count = os.environ.pop("LISTEN_FDS", "")
+        os.environ.pop("LISTEN_FDNAMES", None)
+        if count != "1":
+            raise SettingsError(f"systemd has passed {count} sockets instead of one", remedy=_PASSED_REMEDY)
+        passed = socket.socket(fileno=_FIRST_PASSED)
+        address = passed.getsockname()[:2]
+        if not _is_listening(passed) or address not in _addresses(host, port):
+            passed.close()
+            told = "{}:{}".format(*address)
+            raise SettingsError(f"systemd listens on {told} for us, not on {host}:{port}", remedy=_PASSED_REMEDY)
+        passed.set_inheritable(False)
+        passed.setblocking(False)
+        return cls(passed, seats)
+
     def seat(self, number: int) -> Seat:
         """Give a listener its place, counted from 0."""
         return Seat(self._listening, self._counts, number)
@@ -106,6 +140,17 @@ class SharedPort:
     def close(self) -> None:
         """Let go of the port; it stays open for as long as any listener accepts from it."""
         self._listening.close()
+
+
+def _is_listening(opened: socket.socket) -> bool:
+    return bool(opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _addresses(host: str, port: int) -> set[tuple[Any, ...]]:
+    try:
+        return {found[4][:2] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
 
 
 def _listening(host: str, port: int) -> socket.socket:

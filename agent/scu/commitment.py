@@ -1,10 +1,9 @@
-"""Storage commitment, Push Model (PS3.4 Annex J): asking an archive to take responsibility, and reading its report."""
+"""Storage commitment, Push Model (PS3.4 Annex J): asking an archive to take responsibility."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -12,6 +11,7 @@ from pynetdicom import evt
 
 from agent.domain.errors import UNREADABLE, AgentError, ArchiveError, ArchiveRefusedError
 from agent.scu.association import Context, OpenAssociation
+from agent.scu.commitment_report import CommitmentReport, report_of
 from agent.scu.outcomes import ACTION_RULES, Verdict, judge
 
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
@@ -22,32 +22,6 @@ _INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 _REQUEST: Final = 1
 """Action Type ID of Request Storage Commitment (PS3.4 Table J.3-1)."""
 _SUCCESS, _PROCESSING_FAILURE = 0x0000, 0x0110  # PS3.7 Annex C
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommitmentReport:
-    """An N-EVENT-REPORT of the Storage Commitment Push Model (PS3.4 Table J.3-4)."""
-
-    transaction_uid: str
-    calling_ae_title: str
-    """Of whoever requested the association that it came on."""
-    host: str
-    committed: tuple[str, ...]
-    """SOP Instance UIDs for which the archive took responsibility."""
-    failed: tuple[tuple[str, int], ...]
-    """SOP Instance UIDs for which it did not, each with its Failure Reason (0008,1197)."""
-
-
-def report_of(event: Any) -> CommitmentReport:
-    """Read the event's information; raises one of `UNREADABLE` over a data set that cannot be read."""
-    information, requestor = event.event_information, event.assoc.requestor
-    return CommitmentReport(
-        transaction_uid=str(information.TransactionUID),
-        calling_ae_title=str(requestor.primitive.calling_ae_title).strip(),
-        host=requestor.address or "",
-        committed=tuple(uid for uid, _ in _references(information.get("ReferencedSOPSequence"))),
-        failed=tuple(_references(information.get("FailedSOPSequence"))),
-    )
 
 
 def answering(take: Callable[[CommitmentReport], bool]) -> Callable[[evt.Event], tuple[int, None]]:
@@ -104,8 +78,3 @@ def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
     return item
-
-
-def _references(sequence: Any) -> Iterator[tuple[str, int]]:
-    for item in sequence or ():
-        yield str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason") or 0)

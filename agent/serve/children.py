@@ -22,10 +22,12 @@ from agent.domain.errors import AgentError, LedgerError, SettingsError
 from agent.observe.logs import set_up_logging
 from agent.serve.composition.context import broker_of, layout_of, ledger_of, owner_of
 from agent.serve.supervisor import FORKED_NAME, WRONG_SETTINGS, ChildSpec
-from agent.settings import Settings, load_settings
 
-if TYPE_CHECKING:  # pynetdicom comes with it, which workers load later and the page never
+if TYPE_CHECKING:  # each process loads what it needs
+    from agent.receive.services import Services
     from agent.receive.sharing import Seat, SharedPort
+    from agent.settings import Settings
+    from agent.worklist.ledger import Ledger
 
 ROLES: Final = ("all", "listener", "worker", "web")
 _QUEUES: Final = ("score", "deliver", "retrieve")
@@ -56,12 +58,12 @@ def children_of(settings: Settings, role: str, config: Path | None, port: Shared
     shared = {"AGENT_BROKER__URL": broker_of(settings)}
     arguments = [] if config is None else [str(config)]
     module = [sys.executable, "-P", "-m", "agent.serve.children"]
-    specs = _listeners(settings, config, port) if role in ("all", "listener") else []
+    specs = _listeners(settings, port) if role in ("all", "listener") else []
     specs += [ChildSpec(name=name, command=[*module, name, *arguments], environment=shared) for name in wanted]
     return specs if settings.broker.url is not None else [_broker(settings), *specs]
 
 
-def _listeners(settings: Settings, config: Path | None, port: SharedPort | None) -> list[ChildSpec]:
+def _listeners(settings: Settings, port: SharedPort | None) -> list[ChildSpec]:
     specs = []
     for number in range(settings.dicom.listeners):
         name, seat = f"listener-{number + 1}", None if port is None else port.seat(number)
@@ -69,13 +71,17 @@ def _listeners(settings: Settings, config: Path | None, port: SharedPort | None)
             ChildSpec(
                 name=name,
                 command=[*FORKED_NAME, name],
-                environment={"AGENT_BROKER__URL": broker_of(settings)},
-                run=functools.partial(run_listener, name, config, seat),
+                run=functools.partial(run_listener, name, settings, seat),
                 was_at_work=(lambda: False) if seat is None else seat.leave,
+                is_at_work=functools.partial(_is_taken, seat),
                 first=True,
             )
         )
     return specs
+
+
+def _is_taken(seat: Seat | None) -> bool:
+    return seat is None or seat.is_taken
 
 
 def _broker(settings: Settings) -> ChildSpec:
@@ -83,28 +89,33 @@ def _broker(settings: Settings) -> ChildSpec:
 
     folder = layout_of(settings).broker
     return ChildSpec(
-        name="broker", command=broker_command(folder), first=True, last=True, must_exist=socket_path(folder)
+        name="broker",
+        command=functools.partial(broker_command, folder),  # what says it takes a while to load
+        last=True,
+        must_exist=socket_path(folder),
     )
 
 
 def main() -> int:
     """Run one child; its exit code tells the supervisor whether a restart can help."""
     name, config = sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    return _run(name, config, _worker)
+    from agent.settings import load_settings
+
+    return _run(name, load_settings(config, os.environ), _worker)
 
 
 def load_listeners() -> None:
     """Load what listeners need, once, before they are forked."""
     from agent.receive.listener import load
     from agent.serve import readiness  # noqa: F401
-    from agent.serve.composition import auditing, dicom, standards  # noqa: F401
+    from agent.serve.composition import alerting, dicom  # noqa: F401
 
     load()
 
 
-def run_listener(name: str, config: Path | None, seat: Seat | None) -> int:
+def run_listener(name: str, settings: Settings, seat: Seat | None) -> int:
     """Run a listener, which was forked; returns its exit code."""
-    return _run(name, config, functools.partial(_listener, seat=seat))
+    return _run(name, settings, functools.partial(_listener, seat=seat))
 
 
 def told_end(name: str, run: Callable[[], None]) -> int:
@@ -121,9 +132,8 @@ def told_end(name: str, run: Callable[[], None]) -> int:
     return 0
 
 
-def _run(name: str, config: Path | None, run: Callable[[Settings, str], None]) -> int:
+def _run(name: str, settings: Settings, run: Callable[[Settings, str], None]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    settings = load_settings(config, os.environ)
     set_up_logging(settings.log.format or "auto", role=name)
     return told_end(name, lambda: run(settings, name))
 
@@ -145,9 +155,8 @@ def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
     from pydicom import config as of_pydicom
 
     from agent.receive.listener import Listener
-    from agent.serve.composition.auditing import alerts_of, write_alerts
+    from agent.serve.composition.alerting import alerts_of, write_alerts
     from agent.serve.composition.dicom import commitments_of, files_of, listener_of
-    from agent.serve.composition.standards import services_of
     from agent.serve.readiness import READY_SECONDS, say_ready
 
     # it would look whether to warn of each UID that is read: 2,000 in an association, and nobody is told
@@ -161,7 +170,7 @@ def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
         files_of(settings),
         commitments_of(ledger),
         on_alert=alerts.note,
-        services=services_of(settings, ledger),
+        services=_services(settings, ledger),
         seat=seat,
     )
     listener.start()
@@ -178,6 +187,16 @@ def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
     listener.stop(timeout=5.0)
     write_alerts(alerts)
     ledger.close()
+
+
+def _services(settings: Settings, ledger: Ledger) -> Services:
+    from agent.receive.services import Services
+
+    if not (settings.archive.notifications or settings.worklist.offer):
+        return Services()  # what makes others takes a while to load
+    from agent.serve.composition.standards import services_of
+
+    return services_of(settings, ledger)
 
 
 def _run_web(settings: Settings) -> None:

@@ -1,8 +1,7 @@
-"""What keeps the data folder in order: temporary files at start, retention and the watermark while running."""
+"""What keeps the data folder in order while running: retention and the watermark."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from typing import Final
@@ -15,7 +14,6 @@ from agent.serve.composition.auditing import scribe_of
 from agent.serve.composition.context import GIGABYTE, layout_of
 from agent.serve.composition.dicom import scu_of
 from agent.settings import Settings
-from agent.store.layout import Layout
 from agent.tasks.retention import Retention
 from agent.worklist import leases
 from agent.worklist import tables as t
@@ -25,16 +23,6 @@ from agent.worklist.retention import Removable
 RETENTION_SECONDS: Final = 60.0
 _LEASE: Final = "retention"
 _DAY: Final = 86_400.0
-_TEMPORARIES: Final = ("incoming/*.part", "results/*/*/.*.part", "audit/.*.part")
-
-
-def collect_temporaries(layout: Layout) -> int:
-    """Remove every temporary file; the folder's lock says that nobody writes one. Returns how many."""
-    found = [path for pattern in _TEMPORARIES for path in layout.data_dir.glob(pattern)]
-    for path in found:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-    return len(found)
 
 
 def make_room(settings: Settings, ledger: Ledger, owner: str) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.domain.errors import LedgerError
 from agent.serve.composition.context import GIGABYTE, broker_of
-from agent.settings import Settings
 from agent.worklist import leases
 from agent.worklist.ledger import Ledger
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
 
 READY_SECONDS: Final = 10.0
 _ROLES: Final = {

@@ -20,7 +20,7 @@ from agent.worklist import leases
 from agent.worklist.ledger import Ledger
 from inference.backends.interface import BackendError
 from inference.backends.registry import LAST_RESORT
-from inference.bundle import BundleError
+from inference.description import BundleError
 from inference.predictor import Predictor
 
 _LEASE: Final = "shadow"

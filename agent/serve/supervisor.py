@@ -24,6 +24,8 @@ from agent.domain.errors import SettingsError
 from agent.serve.forked import Forked, die_with_parent
 
 _POLL_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 0.01
+_AWAIT_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 7.0
 """Within these a child finishes or gives back its work; then it is killed, and leases bring the work back."""
 _FIRST_RESTART_SECONDS: Final = 0.5
@@ -45,13 +47,15 @@ class ChildSpec:
     Parameters
     ----------
     command
-        What to run; for a forked child what it is called.
+        What to run, or what says so when it is to be started; for a forked child what it is called.
     run
         Done in a child that is forked instead; returns its exit code.
     was_at_work
         Asked when it has ended: one that had come to work is started again at once.
+    is_at_work
+        Asked of the first: whether it has come to work.
     first
-        Started before the others: who must answer soonest after a restart.
+        Started before the others, which wait until it is at work: who must answer soonest after a restart.
     last
         Ended after all others: the broker, on which the others lean while they finish.
     must_exist
@@ -59,10 +63,11 @@ class ChildSpec:
     """
 
     name: str
-    command: list[str]
+    command: list[str] | Callable[[], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     run: Callable[[], int | None] | None = None
     was_at_work: Callable[[], bool] = lambda: False
+    is_at_work: Callable[[], bool] = lambda: True
     first: bool = False
     last: bool = False
     must_exist: Path | None = None
@@ -90,7 +95,7 @@ class Supervisor:
     Parameters
     ----------
     meanwhile
-        Done once in a process of its own, between the start of the first children and the start of the others; its
+        Done once in a process of its own, when the first children are at work and before the others are started; its
         exit code, unless 0, ends `serve`.
     at_end
         Done before the children are asked to end.
@@ -125,8 +130,10 @@ class Supervisor:
         poll.register(woken, select.POLLIN)
         first = [child for child in self._children if child.spec.first]
         meanwhile, status = _Child(self._meanwhile), 0
-        for child in (*first, meanwhile):
+        for child in first:
             self._start(child)
+        self._await_work(first)
+        self._start(meanwhile)
         while not self._stopping and status == 0:
             if meanwhile.process is not None:
                 status = self._look_after_meanwhile(meanwhile)
@@ -137,6 +144,12 @@ class Supervisor:
         if meanwhile.process is not None:
             _end([meanwhile])
         return status
+
+    def _await_work(self, first: list[_Child]) -> None:
+        """Leave the cores to the first children until they are at work, but for no longer than that should take."""
+        until = time.monotonic() + _AWAIT_SECONDS
+        while not self._stopping and time.monotonic() < until and not all(one.spec.is_at_work() for one in first):
+            time.sleep(_LOOK_SECONDS)
 
     def _look_after_meanwhile(self, child: _Child) -> int:
         """See whether what is done first is done; a signal that ended it was not its fault."""
@@ -210,12 +223,16 @@ def _end(children: list[_Child]) -> None:
 
 
 def _forked(spec: ChildSpec) -> Forked | None:
-    return None if spec.run is None else Forked(spec.command, spec.run, spec.environment)
+    return None if spec.run is None else Forked(_words(spec), spec.run, spec.environment)
+
+
+def _words(spec: ChildSpec) -> list[str]:
+    return spec.command() if callable(spec.command) else spec.command
 
 
 def _executed(spec: ChildSpec) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own commands, no shell
-        spec.command,
+        _words(spec),
         env={**os.environ, **spec.environment},
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,  # standard output is for data, and `serve` has none

@@ -55,9 +55,11 @@ class InstanceFiles:
         On a full disk the others are made when they are needed: whoever starts must answer, if only with A700.
         """
         with contextlib.suppress(OSError):
-            for number in range(256):
-                (self._layout.instances / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-            sync_directory(self._layout.instances)
+            there = set(os.listdir(self._layout.instances))  # noqa: PTH208 - names are all that is asked for
+            for name in map("{:02x}".format, range(256)):
+                if name not in there:
+                    (self._layout.instances / name).mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self._layout.instances)  # in any case: whoever made them may have died before it
 
     def check_space(self) -> None:
         """Raise StorageFullError while there is too little room."""

@@ -7,6 +7,7 @@ when they begin (BEGIN IMMEDIATE), so a transaction that has read never fails to
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections import deque
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -260,8 +260,18 @@ def _named(error: BaseException | None) -> LedgerError:
 def _file_system(path: Path) -> str:
     """Type of the file system under a path that need not exist yet."""
     resolved = path.resolve()
-    mounts: dict[Path, str] = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
-    for candidate in (resolved, *resolved.parents):
-        if candidate in mounts:
-            return mounts[candidate]
-    return ""
+    mounts = dict(map(_mount, _mounts()))
+    return next((mounts[str(place)] for place in (resolved, *resolved.parents) if str(place) in mounts), "")
+
+
+def _mounts() -> list[str]:
+    try:
+        return Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # no Linux, or hidden
+        return []
+
+
+def _mount(line: str) -> tuple[str, str]:
+    """Read mount point and type from a line of fstab(5), where a blank is written in octal."""
+    _, place, kind = line.split(" ", 3)[:3]
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place), kind

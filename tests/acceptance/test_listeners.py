@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 
 from tests.load.fuzz_pdus import echo
 from tests.support.agent_process import AgentProcess, wait_until
-from tests.unit.receive.reception import Hand, pdu
+from tests.unit.receive.reception import Hand, associate_request, pdu
 
 pytestmark = pytest.mark.acceptance
 
@@ -34,9 +37,10 @@ def listeners(agent: AgentProcess) -> list[psutil.Process]:
     assert agent.process is not None
     found = []
     for child in psutil.Process(agent.process.pid).children():
-        words = child.cmdline()
-        if "agent.serve.children" in words and any(word.startswith("listener-") for word in words):
-            found.append(child)
+        with contextlib.suppress(psutil.NoSuchProcess):  # what reads the settings ends soon
+            words = child.cmdline()
+            if "agent.serve.children" in words and any(word.startswith("listener-") for word in words):
+                found.append(child)
     return found
 
 
@@ -75,3 +79,31 @@ def test_listeners_die_with_their_supervisor(agent: AgentProcess) -> None:
     gone, alive = psutil.wait_procs(children, timeout=10)
     assert (len(gone), alive) == (2, [])
     assert not accepts(agent.dicom_port)
+
+
+PASSING = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", "agent", "serve", "--role", "listener"])
+"""
+
+
+def test_who_calls_during_a_restart_waits_where_systemd_holds_the_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        number = held.getsockname()[1]
+        settings = {"AGENT_BROKER__URL": "redis://127.0.0.1:1/0"}
+        agent = AgentProcess(tmp_path, dicom_port=number, web_port=1, settings=settings, role="listener")
+
+        def start() -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", PASSING, str(held.fileno())]
+            with agent.log.open("ab") as log:
+                return subprocess.Popen(command, env=agent.environment, pass_fds=[held.fileno()], stderr=log)
+
+        for _ in range(2):
+            with Hand.connect(number) as early:
+                early.send(associate_request())  # before there is anybody
+                agent.process = start()
+                assert early.answer()[0] == 2
+            echo(number)
+            assert agent.stop()[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from agent.domain.errors import SettingsError
+from agent.receive import sharing
 from agent.receive.listener import Listener
 from agent.receive.sharing import SharedPort
 from agent.worklist import tables as t
@@ -125,3 +128,41 @@ def test_a_seat_says_whether_somebody_sat_there() -> None:
         assert (port.seat(0).is_least_busy, port.seat(1).is_least_busy) == (False, True)
         assert port.seat(1).leave()
         assert port.seat(0).is_least_busy
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A listening socket that is handed over as systemd does (sd_listen_fds(3)), but for its number."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        monkeypatch.setattr(sharing, "_FIRST_PASSED", os.dup(opened.fileno()))
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        yield opened
+
+
+def test_a_socket_that_is_handed_over_is_taken(handed: socket.socket, reception: Reception) -> None:
+    host, number = handed.getsockname()
+    with Hand.connect(number) as waiting:
+        waiting.send(associate_request())  # nobody accepts yet
+        port = SharedPort.passed(host, number, 2)
+        assert port is not None
+        assert not {"LISTEN_PID", "LISTEN_FDS"} & os.environ.keys()  # no child may take it once more
+        first = listener(reception, port, 0)
+        assert waiting.answer()[0] == 2
+        first.stop(1)
+        port.close()
+    with Hand.connect(number):  # it is still open: who calls meanwhile waits
+        pass
+
+
+def test_only_a_socket_of_the_settings_is_taken(handed: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, number = handed.getsockname()
+    with pytest.raises(SettingsError, match=f"listens on {host}:{number} for us, not on 127.0.0.2:{number}"):
+        SharedPort.passed("127.0.0.2", number)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    with pytest.raises(SettingsError, match="2 sockets"):
+        SharedPort.passed(host, number)
+    monkeypatch.setenv("LISTEN_PID", "1")  # another process's
+    assert SharedPort.passed(host, number) is None
+    assert SharedPort.passed(host, number) is None

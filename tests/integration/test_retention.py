@@ -13,7 +13,7 @@ from sqlalchemy import insert, update
 
 from agent.domain.results import DeliveryState
 from agent.serve.commands.comparison import compared
-from agent.serve.housekeeping import collect_temporaries
+from agent.store.temporaries import collect_of_listeners, collect_of_workers
 from agent.tasks.retention import Retention
 from agent.worklist import retention
 from agent.worklist import tables as t
@@ -213,5 +213,6 @@ def test_temporaries_are_collected(reception: Reception) -> None:
     folder.mkdir(parents=True)
     for path in (reception.layout.incoming / "a.part", folder / ".views.npz.7.part", folder / "kept.dcm"):
         path.write_bytes(b"x")
-    assert collect_temporaries(reception.layout) == 2
+    assert collect_of_listeners(reception.layout) == 1
+    assert collect_of_workers(reception.layout) == 1
     assert list(folder.iterdir()) == [folder / "kept.dcm"]

@@ -43,6 +43,7 @@ class AgentProcess:
         self.role = role
         self.home, self.dicom_port, self.web_port = home, dicom_port, web_port
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_")}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed agent has its bytecode
         self.environment |= {
             "AGENT_STORAGE__DATA_DIR": str(home / "var"),
             "AGENT_STORAGE__MIN_FREE_GB": "0.1",

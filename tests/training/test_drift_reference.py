@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from inference.bundle import read_digest
+from inference.description import read_digest
 from inference.reference import read_reference
 from training.bundle.commands import SHIPPED, drift_reference
 

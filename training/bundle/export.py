@@ -14,8 +14,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.bundle import FORMAT
 from inference.contract import CHANNELS, GRADES, INPUT_VIEWS, OUTPUTS, VIEWS
+from inference.description import FORMAT
 from training.members.models import Member
 from training.members.trunk import fused
 

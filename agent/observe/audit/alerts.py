@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.observe.audit import messages as m
-
 _MOST_KINDS: Final = 200
 """Different alerts kept until the next writing; what comes beyond is counted under one."""
 
@@ -48,20 +46,24 @@ class Alerts:
         """
         with self._lock:
             taken, self._counts = self._counts, {}
+        if not taken:
+            return
         try:
-            self.append([m.xml_of(self._event(*key, times)) for key, times in taken.items()])
+            self.append([self._message(*key, times) for key, times in taken.items()])
         except OSError:
             with self._lock:
                 for key, times in taken.items():
                     self._counts[key] = self._counts.get(key, 0) + times
             raise
 
-    def _event(self, calling: str, host: str, cause: str, times: int) -> m.Event:
+    def _message(self, calling: str, host: str, cause: str, times: int) -> str:
+        from agent.observe.audit import messages as m  # with the first alert: a listener answers sooner without
+
         us = m.Participant(user_id=self.ae_title, ae_title=self.ae_title, role=m.APPLICATION)
         peer = m.Participant(user_id=calling or host or "unknown", ae_title=calling, host=host, is_requestor=True)
         details = {"Alert Description": cause, "Times": str(times)}
         node = m.Entity(id=host or "unknown", id_type=m.NODE_ID, type_code=2, role=13, details=details)
-        return m.Event(
+        event = m.Event(
             id=m.SECURITY_ALERT,
             type=m.NODE_AUTHENTICATION,
             action="E",
@@ -72,3 +74,4 @@ class Alerts:
             participants=(us, peer),
             entities=(node,),
         )
+        return m.xml_of(event)

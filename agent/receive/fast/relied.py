@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import linecache
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -91,5 +92,30 @@ def _has(where: _Where, texts: tuple[str, ...]) -> bool:
 
 @functools.cache
 def _source_of(place: Any) -> str:
-    """Read a source once, also for the listeners that are forked later."""
-    return inspect.getsource(place)
+    """Read a source once, also for the listeners that are forked later.
+
+    What `inspect.getsource` finds by parsing whole modules (80 ms in all), their indentation tells as well.
+    """
+    lines = _lines_of(inspect.getsourcefile(place) or "")
+    first = _first_line(place, lines)
+    indentation = _indentation(lines[first])
+    for end in range(first + 1, len(lines)):
+        if lines[end].strip() and _indentation(lines[end]) <= indentation and not lines[end].lstrip().startswith(")"):
+            return "".join(lines[first:end])
+    return "".join(lines[first:])
+
+
+def _first_line(place: Any, lines: list[str]) -> int:
+    if inspect.isclass(place):
+        heads = (f"class {place.__name__}(", f"class {place.__name__}:")
+        return next(n for n, line in enumerate(lines) if line.startswith(heads))
+    return int(place.__code__.co_firstlineno) - 1
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+@functools.cache
+def _lines_of(path: str) -> list[str]:
+    return linecache.getlines(path)

@@ -14,7 +14,8 @@ from agent.serve.composition.context import layout_of
 from agent.settings import SHIPPED_BUNDLE, Settings
 from agent.store.durable import make_directory, sync_directory
 from inference.backends.interface import BackendError
-from inference.bundle import DESCRIPTION, Bundle
+from inference.bundle import Bundle
+from inference.description import DESCRIPTION
 from inference.verify import verify
 
 

@@ -7,22 +7,23 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 import structlog
 
 from agent.observe.audit import messages as m
-from agent.observe.audit.alerts import Alerts
 from agent.observe.audit.scribe import Scribe
 from agent.observe.audit.syslog import Destination, Forwarder
 from agent.observe.audit.trail import AuditTrail, Record
 from agent.scu.tls import client_context
 from agent.serve.composition.context import layout_of, ledger_of
-from agent.settings import Settings
 from agent.worklist import leases
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
 
 AUDIT_SECONDS: Final = 2.0
 _LEASE: Final = "audit"
@@ -39,24 +40,6 @@ def scribe_of(settings: Settings, ledger: Ledger) -> Scribe:
     return Scribe(ledger=ledger, trail=trail_of(settings), ae_title=settings.dicom.ae_title, site=settings.audit.site)
 
 
-def alerts_of(settings: Settings) -> Alerts:
-    """Collect one process's security alerts."""
-    return Alerts(
-        ae_title=settings.dicom.ae_title,
-        site=settings.audit.site,
-        append=trail_of(settings).append if settings.audit.enabled else lambda _messages: None,
-        now=time.time,
-    )
-
-
-def write_alerts(alerts: Alerts) -> None:
-    """Write what was collected; a trail that cannot be written stops nothing."""
-    try:
-        alerts.write()
-    except OSError as error:
-        _warn(error)
-
-
 def note_activity(settings: Settings, ledger: Ledger, kind: m.Code) -> None:
     """Write that the application starts or stops; a trail that cannot be written stops nothing."""
     if not settings.audit.enabled:
@@ -65,7 +48,7 @@ def note_activity(settings: Settings, ledger: Ledger, kind: m.Code) -> None:
     try:
         scribe.trail.append([m.xml_of(scribe.activity(kind, time.time()))])
     except OSError as error:
-        _warn(error)
+        warn_unwritten(error)
 
 
 def note_operator(
@@ -83,7 +66,7 @@ def note_operator(
     try:
         scribe.trail.append([m.xml_of(scribe.operator_acted(action, known, host, time.time(), **details))])
     except OSError as error:
-        _warn(error)
+        warn_unwritten(error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +88,7 @@ class Auditor:
             scribe_of(self.settings, self.ledger).write(time.time())
             self._forward()
         except OSError as error:
-            _warn(error)
+            warn_unwritten(error)
 
     def _forward(self) -> None:
         if self.settings.audit.syslog is None:
@@ -137,13 +120,14 @@ def export_trail(settings: Settings, after: int) -> Iterator[Record]:
     try:
         scribe.trail.append([m.xml_of(scribe.log_used(getpass.getuser(), time.time()))])
     except OSError as error:
-        _warn(error)
+        warn_unwritten(error)
     ledger.close()
     newest = last.first + last.records - 1 if last.records else 0
     yield from (record for record in scribe.trail.records(after) if record.number <= newest)
 
 
-def _warn(error: OSError) -> None:
+def warn_unwritten(error: OSError) -> None:
+    """Say that the trail was not written or sent, which stops nothing."""
     remedy = "make room in the data folder, or check audit.syslog; nothing received is lost by it"
     cause = error.strerror or str(error)
     structlog.get_logger("audit").warning("audit trail not written or sent", cause=cause, remedy=remedy)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from agent.domain.errors import SettingsError
 from agent.serve.composition.context import layout_of
-from agent.settings import Settings
-from inference.bundle import Bundle, BundleError, read_digest, read_name
+from inference.description import BundleError, read_digest, read_name
 
-if TYPE_CHECKING:  # it loads an inference engine, which most processes never need
+if TYPE_CHECKING:  # they load an inference engine, which most processes never need
+    from agent.settings import Settings
+    from inference.bundle import Bundle
     from inference.predictor import Predictor
 
 
@@ -24,6 +25,8 @@ def bundle_of(folder: Path) -> Bundle:
     SettingsError
         It is missing or not whole.
     """
+    from inference.bundle import Bundle
+
     try:
         return Bundle.load(folder)
     except BundleError as error:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from agent.domain.completeness import Patience
 from agent.domain.errors import NotFoundError, SettingsError
 from agent.domain.results import Extras, ResultKind
-from agent.scu.tls import server_context
 from agent.serve.composition.broker import broker_url
-from agent.settings import Settings
 from agent.store.durable import make_directory
 from agent.store.layout import Layout
-from agent.worklist.ledger import Ledger
+
+if TYPE_CHECKING:  # SQLAlchemy comes with it, and `serve` opens its port before
+    from agent.settings import Settings
+    from agent.worklist.ledger import Ledger
 
 GIGABYTE = 10**9
 
@@ -41,6 +43,8 @@ def layout_of(settings: Settings) -> Layout:
 
 def ledger_of(settings: Settings) -> Ledger:
     """Open the ledger with this version's tables."""
+    from agent.worklist.ledger import Ledger
+
     if settings.database.url is not None:
         ledger = Ledger(settings.database.url)
     else:
@@ -99,6 +103,8 @@ def check_tls(settings: Settings) -> None:
     """
     dicom = settings.dicom
     if dicom.tls_cert is not None:
+        from agent.scu.tls import server_context
+
         server_context(dicom.tls_cert, dicom.tls_key, dicom.tls_ca)
 
 

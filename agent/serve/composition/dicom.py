@@ -13,13 +13,13 @@ from agent.receive.listener import ListenerConfig
 from agent.receive.status import SUCCESS
 from agent.scu.config import ScuConfig
 from agent.serve.composition.context import GIGABYTE, layout_of
-from agent.settings import Settings
 from agent.store.instance_files import InstanceFiles
 from agent.worklist.ledger import Ledger
 
 if TYPE_CHECKING:
     from agent.orders.check_order import OrderChecker
     from agent.retrieve.query_retrieve import RetrieveContext
+    from agent.settings import Settings
 
 
 def scu_of(settings: Settings) -> ScuConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -20,10 +20,12 @@ from agent.receive.services import Services
 from agent.serve.composition.bundles import bundle_digest_of
 from agent.serve.composition.context import layout_of
 from agent.serve.composition.dicom import scu_of
-from agent.settings import Settings
 from agent.store.secret import installation_secret
 from agent.worklist import fetching, leases, replay, step_outcomes
 from agent.worklist.ledger import Ledger
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
 
 _LEASE: Final = "performer"
 _LEASE_SECONDS: Final = 60.0

@@ -13,7 +13,8 @@ import pytest
 
 from inference.backends.interface import BackendError
 from inference.backends.registry import open_engine
-from inference.bundle import Bundle, BundleError, canonical_digest, read_digest
+from inference.bundle import Bundle
+from inference.description import BundleError, canonical_digest, read_digest
 from inference.onnx_file import check_self_contained
 from inference.onnx_wire import OnnxFileError
 from inference.predictor import Predictor

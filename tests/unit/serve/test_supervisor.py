@@ -252,5 +252,29 @@ def test_all_is_everything_and_a_broker(tmp_path: Path) -> None:
         "retrieve",
         "web",
     ]
-    assert [spec.name for spec in specs if spec.first] == ["broker", "listener-1", "listener-2"]
+    assert [spec.name for spec in specs if spec.first] == ["listener-1", "listener-2"]
     assert [spec.name for spec in specs if spec.last] == ["broker"]
+
+
+def test_the_others_wait_until_the_first_are_at_work(tmp_path: Path) -> None:
+    order, at_work = tmp_path / "order", tmp_path / "at work"
+
+    def work() -> int:
+        time.sleep(0.3)
+        append(order, "first\n")
+        at_work.touch()
+        time.sleep(60)
+        return 0
+
+    first = ChildSpec(name="first", command=["first"], run=work, first=True, is_at_work=at_work.exists)
+    other = ChildSpec(name="other", command=lambda: python(f"open({str(order)!r}, 'a').write('other\\n')"))
+    assert run_for([other, first], lambda: len(lines(order)) >= 3, lambda: append(order, "meanwhile\n")) == 0
+    assert lines(order)[:3] == ["first", "meanwhile", "other"]
+
+
+def test_one_that_does_not_come_to_work_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_AWAIT_SECONDS", 0.2)
+    mark = tmp_path / "started"
+    stuck = ChildSpec(name="stuck", command=["stuck"], run=lambda: time.sleep(60), first=True, is_at_work=lambda: False)
+    other = ChildSpec(name="other", command=python(f"open({str(mark)!r}, 'w').close()"))
+    assert run_for([stuck, other], mark.exists) == 0

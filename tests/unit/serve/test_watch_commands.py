@@ -18,7 +18,7 @@ from agent.serve.children import children_of
 from agent.serve.composition.auditing import note_operator, trail_of, verify_trail
 from agent.serve.composition.bundles import shadow_of
 from agent.settings import SHIPPED_BUNDLE, Settings, load_settings
-from inference.bundle import read_digest
+from inference.description import read_digest
 from inference.reference import read_reference
 from tests.unit.watch.conftest import DAY, Observe, observe  # noqa: F401 - a fixture
 from tests.unit.worklist.conftest import Scene, scene  # noqa: F401 - a fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -48,10 +47,12 @@ def test_every_connection_has_the_settings_that_durability_needs(tmp_path: Path)
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    part = type("Part", (), {"mountpoint": str(tmp_path), "fstype": "nfs4"})
-    monkeypatch.setattr(psutil, "disk_partitions", lambda all: [part])
+    folder = tmp_path / "a folder"
+    mounts = [f"disk {tmp_path} ext4 rw 0 0", f"host:/share {tmp_path}/a\\040folder nfs4 rw 0 0"]
+    monkeypatch.setattr(module, "_mounts", lambda: mounts)
     with pytest.raises(SettingsError, match="network file system"):
-        Ledger.in_folder(tmp_path / "ledger.sqlite")
+        Ledger.in_folder(folder / "ledger.sqlite")
+    Ledger.in_folder(tmp_path / "ledger.sqlite").close()
 
 
 def test_an_error_rolls_back_and_is_named(scene: Scene) -> None:
