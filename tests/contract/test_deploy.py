@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import json
 import os
@@ -174,14 +175,21 @@ def test_promtool_takes_rules_and_their_tests(peer_tool: Callable[[str], Path]) 
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_socket_unit_opens_the_port_of_the_settings() -> None:
+    unit = configparser.ConfigParser()
+    unit.read_string((DEPLOY / "systemd" / "steatosis-agent.socket").read_text())
+    dicom = Settings().dicom
+    assert unit["Socket"]["ListenStream"] == f"{dicom.host}:{dicom.port}"
+
+
 @pytest.mark.peers
 def test_systemd_takes_the_units(peer_tool: Callable[[str], Path], tmp_path: Path) -> None:
     analyze = str(peer_tool("systemd-analyze"))
-    for unit in sorted((DEPLOY / "systemd").glob("*.service")):
-        # the program is not installed here: any other that exists stands for it
-        text = re.sub(r"/opt/steatosis-agent/bin/agent", "/bin/true", unit.read_text())
+    units = sorted(path for path in (DEPLOY / "systemd").iterdir() if path.suffix in (".service", ".socket"))
+    for unit in units:  # the program is not installed here: any other that exists stands for it
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/steatosis-agent/bin/agent", "/bin/true"))
+    for unit in units:
         copy = tmp_path / unit.name
-        copy.write_text(text)
         verified = subprocess.run([analyze, "verify", str(copy)], capture_output=True, text=True, check=False)
         assert unit.name not in verified.stderr, verified.stderr
 

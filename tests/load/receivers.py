@@ -141,7 +141,7 @@ class Agent(Receiver):
         receiver = super().__enter__()
         deadline = time.monotonic() + _START_SECONDS
         listeners = int(self.settings.get("AGENT_DICOM__LISTENERS", os.cpu_count() or 1))
-        while (self.folder / "log").read_text().count('"listening"') < listeners or self._rebuilding():
+        while not self._stands(listeners):
             assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
             time.sleep(_TICK)
         return receiver
@@ -150,8 +150,12 @@ class Agent(Receiver):
         """Its listener processes."""
         return [child for child in _descendants(self.roots()[0])[1:] if child.name().startswith("listener")]
 
-    def _rebuilding(self) -> bool:
-        return any(child.name() == "rebuild" for child in _descendants(self.roots()[0])[1:])
+    def _stands(self, listeners: int) -> bool:
+        """Whether all listen and the rebuild, which comes after, is over."""
+        log = (self.folder / "log").read_text()
+        if log.count('"listening"') < listeners or '"child": "rebuild"' not in log:
+            return False
+        return all(child.name() != "rebuild" for child in _descendants(self.roots()[0])[1:])
 
 
 class StockPathAgent(Agent):
