@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import MutableMapping
 from typing import Any, Final
@@ -23,7 +24,7 @@ _PLAIN: Final = (bool, int, float, type(None))
 def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Redact an event: a structlog processor."""
     for key, value in list(event.items()):
-        event[key] = REDACTED if _PATIENT_KEYS.search(key) else scrubbed(value)
+        event[key] = REDACTED if _names_patient(key) else scrubbed(value)
     return event
 
 
@@ -40,12 +41,20 @@ def scrubbed(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [scrubbed(part) for part in value]
     if isinstance(value, dict):
-        return {str(key): REDACTED if _PATIENT_KEYS.search(str(key)) else scrubbed(part) for key, part in value.items()}
+        return {str(key): REDACTED if _names_patient(str(key)) else scrubbed(part) for key, part in value.items()}
     return f"<{type(value).__name__}>"
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_patient(key: str) -> bool:
+    """Whether a field may hold what identifies a patient; a line an image asks for the same few."""
+    return _PATIENT_KEYS.search(key) is not None
 
 
 def scrubbed_text(text: str) -> str:
     """Take element dumps and person names out of a text and escape control characters."""
+    if text.isascii() and text.isprintable() and "," not in text and "^" not in text and len(text) <= _LONGEST:
+        return text  # a UID, mostly: what follows would find nothing
     text = _ELEMENT.sub(REDACTED, text)
     text = _PERSON_NAME.sub(REDACTED, text)
     text = _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
