@@ -20,7 +20,7 @@ import structlog
 
 from agent.domain.errors import AgentError, LedgerError, SettingsError
 from agent.observe.logs import set_up_logging
-from agent.serve.composition.context import broker_of, layout_of, ledger_of, owner_of
+from agent.serve.composition.context import broker_of, layout_of, owner_of, prepared_ledger_of
 from agent.serve.supervisor import FORKED_NAME, WRONG_SETTINGS, ChildSpec
 
 if TYPE_CHECKING:  # each process loads what it needs
@@ -162,7 +162,7 @@ def _listener(settings: Settings, name: str, seat: Seat | None) -> None:
     # it would look whether to warn of each UID that is read: 2,000 in an association, and nobody is told
     of_pydicom.settings.reading_validation_mode = of_pydicom.IGNORE
     stop = _stopped_by_sigterm()
-    ledger, owner = ledger_of(settings), owner_of(settings, name)
+    ledger, owner = prepared_ledger_of(settings), owner_of(settings, name)  # by whom this was forked from
     alerts = alerts_of(settings)
     listener = Listener(
         listener_of(settings, owner),

@@ -130,6 +130,36 @@ def _kill_one(agent: AgentProcess, rng: random.Random, seen: Counter[str]) -> No
             seen[f"killed {children[pid].split('-')[0]}"] += 1
 
 
+class _Machine:
+    """What the machine gave meanwhile: how fast Python was on it, and how much of it others had."""
+
+    def __init__(self) -> None:
+        self._loops: list[float] = []
+        self._stolen_before = _stolen()
+
+    def look(self) -> None:
+        """Time a loop, in processor time of this thread alone."""
+        started, total = time.thread_time(), 0
+        for number in range(100_000):
+            total += number
+        self._loops.append(time.thread_time() - started)
+
+    def told(self) -> dict[str, Any]:
+        """Say it."""
+        stolen, total = (after - before for after, before in zip(_stolen(), self._stolen_before, strict=True))
+        loops = sorted(self._loops) or [0.0]
+        return {
+            "loop_ms": [round(1000 * loops[int(len(loops) * at)], 1) for at in (0, 0.5, 0.95)],
+            "stolen_percent": round(100 * stolen / max(total, 1), 1),
+        }
+
+
+def _stolen() -> tuple[int, int]:
+    """Time that the host gave to other machines, and all there was (proc_stat(5))."""
+    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]]
+    return fields[7], sum(fields)
+
+
 def _seconds_to_echo(port: int) -> float:
     """Wait until C-ECHO is answered; time in which this process itself was stopped or starved is not counted."""
     seconds = 0.0
@@ -145,7 +175,7 @@ def _seconds_to_echo(port: int) -> float:
 
 def run(kills: int, groups: int, seed: int, pause: float, role: str, seconds: float) -> dict[str, Any]:
     """Kill `kills` times, `groups` of them the whole group, no longer than `seconds`; returns what was seen."""
-    rng, waits, group_waits = random.Random(seed), list[float](), list[float]()
+    rng, waits, group_waits, machine = random.Random(seed), list[float](), list[float](), _Machine()
     rounds = ["group"] * groups + ["one"] * (kills - groups)
     rng.shuffle(rounds)
     with tempfile.TemporaryDirectory() as folder:
@@ -171,6 +201,7 @@ def run(kills: int, groups: int, seed: int, pause: float, role: str, seconds: fl
                 if number % 50 == 0:
                     print(json.dumps({"kills": number, **ingest.seen}), file=sys.stderr, flush=True)
                 time.sleep(rng.uniform(0.0, pause))
+                machine.look()
                 if kind == "group":
                     agent.kill()
                     ingest.seen["killed group"] += 1
@@ -198,6 +229,7 @@ def run(kills: int, groups: int, seed: int, pause: float, role: str, seconds: fl
         "seed": seed,
         **ingest.seen,
         "acknowledged": len(ingest.acknowledged),
+        "machine": machine.told(),
         "echo_after_one_s": _spread(waits),
         "echo_after_group_s": _spread(group_waits),
         "audit_records": trail["records"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +26,8 @@ def socket_path(folder: Path) -> Path:
     path = folder / _SOCKET
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
         return path
+    import tempfile  # slow to load, and seldom needed
+
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     short = Path(tempfile.gettempdir()) / f"steatosis-{os.getuid()}-{name}"
     short.mkdir(mode=0o700, exist_ok=True)

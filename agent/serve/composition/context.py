@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from agent.domain.completeness import Patience
 from agent.domain.errors import NotFoundError, SettingsError
-from agent.domain.results import Extras, ResultKind
 from agent.serve.composition.broker import broker_url
 from agent.store.durable import make_directory
 from agent.store.layout import Layout
 
-if TYPE_CHECKING:  # SQLAlchemy comes with it, and `serve` opens its port before
+if TYPE_CHECKING:  # SQLAlchemy comes with the ledger, and `serve` opens its port before
+    from agent.domain.results import Extras
     from agent.settings import Settings
     from agent.worklist.ledger import Ledger
 
@@ -43,15 +43,18 @@ def layout_of(settings: Settings) -> Layout:
 
 def ledger_of(settings: Settings) -> Ledger:
     """Open the ledger with this version's tables."""
+    ledger = prepared_ledger_of(settings)
+    ledger.prepare()
+    return ledger
+
+
+def prepared_ledger_of(settings: Settings) -> Ledger:
+    """Open the ledger of which it is known that it has this version's tables."""
     from agent.worklist.ledger import Ledger
 
     if settings.database.url is not None:
-        ledger = Ledger(settings.database.url)
-    else:
-        layout_of(settings)
-        ledger = Ledger.in_folder(Layout(settings.storage.data_dir).ledger)
-    ledger.prepare()
-    return ledger
+        return Ledger(settings.database.url)
+    return Ledger.in_folder(layout_of(settings).ledger)
 
 
 def kept_ledger_of(settings: Settings) -> Ledger:
@@ -124,6 +127,8 @@ def blinded_of(settings: Settings) -> frozenset[str]:
 
 def extras_of(settings: Settings) -> Extras:
     """Which destinations get which optional objects."""
+    from agent.domain.results import ResultKind
+
     wanted = {
         ResultKind.DOCUMENT: settings.results.documents,
         ResultKind.REJECTION_NOTE: settings.results.rejection_notes,
