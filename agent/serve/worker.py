@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 import time
 import warnings
@@ -45,6 +47,9 @@ from agent.worklist.work_items import RENEW_SECONDS, renew
 
 Duty = tuple[float, Callable[[], object]]
 QUEUES: Final = ("score", "deliver", "retrieve")
+_SWITCH_SECONDS: Final = 0.0005
+"""For so long a thread waits that wants the interpreter; Python's own is 5 ms. Drawing comes back for it after every line,
+and would wait each time for a report that is composed meanwhile."""
 _ONE_AT_A_TIME: Final = ("--pool=solo", "--concurrency=1")
 _POOL_OF: Final = {"score": ("--pool=threads", "--concurrency=2")}
 """Two studies at once where one is scored: the engine takes one at a time, and meanwhile the frames of the next are
@@ -80,6 +85,9 @@ def run_worker(settings: Settings, queue: str) -> None:
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
     for seconds, action in (*_duties(settings, runner, at_hand, log), *_duties_of_one_queue(settings, runner)):
         _every(seconds, action, stop, log)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # what stands now stays: a collection of it all would hold every thread up
     log.info("worker ready", owner=owner)
     options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(
