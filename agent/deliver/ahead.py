@@ -85,8 +85,13 @@ class Ahead:
             The association, and whether it was opened ahead: it may have ended meanwhile, without anybody's fault.
         """
         proposed = list(contexts)
-        held = self._taken(archive) if set(proposed) <= set(CONTEXTS) else None
+        if set(proposed) <= set(CONTEXTS):
+            held = self._taken(archive)
+        else:
+            held = None
+            self._let_go(archive)
         if held is not None and held.opened is not None:
+            held.opened.rest(is_idle=False)
             with held.stack:
                 yield held.opened, True
         else:
@@ -94,20 +99,31 @@ class Ahead:
                 yield association, False
 
     def _taken(self, archive: Archive) -> _Held | None:
+        """Take one that is open; those that did not come about are passed over, as the archive may take but one."""
+        while (held := self._next(archive)) is not None:
+            held.settled.wait(_PATIENT_SECONDS)
+            with self._lock:
+                is_open = held.opened is not None and held.opened.raw.is_established
+                held.is_taken = is_open and not held.decided.is_set()
+                held.decided.set()
+            if held.is_taken:
+                return held
+        return None
+
+    def _next(self, archive: Archive) -> _Held | None:
         with self._lock:
             waiting = self._held.get(str(archive))
-            held = waiting.pop(0) if waiting else None
-        if held is None:
-            return None
-        held.settled.wait(_PATIENT_SECONDS)
-        with self._lock:
-            held.is_taken = held.opened is not None and not held.decided.is_set() and held.opened.raw.is_established
+            return waiting.pop(0) if waiting else None
+
+    def _let_go(self, archive: Archive) -> None:
+        while (held := self._next(archive)) is not None:
             held.decided.set()
-        return held if held.is_taken else None
 
     def _hold(self, archive: Archive, held: _Held) -> None:
         with suppress(AgentError, OSError):
-            held.opened = held.stack.enter_context(associate(archive, self._scu, CONTEXTS, on_report=self._on_report))
+            opened = held.stack.enter_context(associate(archive, self._scu, CONTEXTS, on_report=self._on_report))
+            opened.rest(is_idle=True)
+            held.opened = opened
         held.settled.set()
         held.decided.wait(_HELD_SECONDS)
         with self._lock:

@@ -227,12 +227,14 @@ def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -
 def _deliver_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
     from agent.deliver.ahead import Ahead
     from agent.deliver.proof import take_report
+    from agent.deliver.rehearsal import rehearse
     from agent.scu.commitment import answering
     from agent.serve.composition.dicom import orders_of, scu_of
     from agent.serve.composition.messaging import senders_of
     from agent.tasks.deliver import DeliverStep
 
     layout, scu, blinded = layout_of(settings), scu_of(settings), blinded_of(settings)
+    rehearse(ledger, scu, owner, time.time())
     archives = () if settings.results.blinded else settings.results.destinations
     deliver = DeliverStep(
         ledger=ledger,
