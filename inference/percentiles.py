@@ -1,4 +1,4 @@
-"""Percentiles of grey values by counting them: what `numpy.percentile` gives, to the last bit, in a sixth of its time."""
+"""Percentiles of grey values by counting: what `numpy.percentile` gives, to the last bit, in a sixth of its time."""
 
 from __future__ import annotations
 
