@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from inference.contract import CHANNELS
 from inference.geometry import InputGeometry
+from inference.percentiles import percentiles
 from inference.quality import frame_quality
 from inference.reference import Value
 
@@ -51,7 +52,7 @@ def view_figures(tensor: NDArray[np.float32], geometry: InputGeometry) -> dict[s
     if not sector.any():
         return {}
     inside = grey[sector]
-    low, high = np.percentile(inside, (10, 95))
+    low, high = percentiles(inside, (10, 95))
     rows = np.flatnonzero(sector.any(axis=1))
     middle = int(rows[0] + rows[-1] + 1) // 2
     shallow, deep = grey[:middle][sector[:middle]], grey[middle:][sector[middle:]]

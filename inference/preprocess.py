@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference.geometry import Box, InputGeometry
+from inference.percentiles import percentiles
 from inference.sector import find_sector, luma
 
 _LOW_PERCENTILE: Final = 2.0
@@ -125,7 +126,7 @@ def _extent(present: Any) -> tuple[int, int]:
 def _channels(grey: NDArray[np.uint8], sector: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
     """Give the crop's channels in the order of `CHANNELS`, each only when it is asked for."""
     inside = grey[sector]
-    low, high = np.percentile(inside, (_LOW_PERCENTILE, _HIGH_PERCENTILE))
+    low, high = percentiles(inside, (_LOW_PERCENTILE, _HIGH_PERCENTILE))
     values = (grey.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, _LEAST_RANGE))
     yield np.clip(values, 0.0, _BRIGHTEST) * sector
     yield grey.astype(np.float32) / np.float32(255.0) * sector

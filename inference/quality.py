@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from inference.percentiles import percentiles
 from inference.sector import luma
 
 _DARK: Final = 12
@@ -43,7 +44,7 @@ def frame_quality(pixels: NDArray[np.uint8], sector: NDArray[np.bool_]) -> float
     if inside.size == 0:
         return 0.0
     fill = float((inside > _DARK).mean())
-    low, high = np.percentile(inside, (10, 95))
+    low, high = percentiles(inside, (10, 95))
     contrast = min(1.0, float(high - low) / _FULL_CONTRAST)
     unsaturated = 1.0 - min(1.0, 4.0 * float((inside > 250).mean()))
     lit = ((grey > _DARK) & sector).sum(axis=0) / np.maximum(sector.sum(axis=0), 1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from agent.deliver.ahead import Ahead, Reported
 from agent.deliver.away import SLOW_SECONDS, leave_alone
 from agent.deliver.backoff import wait_seconds
 from agent.deliver.bookkeeping import Bookkeeper
@@ -21,12 +22,16 @@ from agent.domain.errors import ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery
 from agent.domain.work_item import WorkItem
-from agent.scu.association import AbortedError, AssociationGoneError, Context, OpenAssociation, associate
+from agent.scu.association import AbortedError, AssociationGoneError, Context, OpenAssociation
 from agent.scu.commitment import COMMITMENT_CONTEXT, answering
 from agent.scu.config import ScuConfig
 from agent.scu.find import FIND_CONTEXT
 from agent.worklist import commitments, outbox
 from agent.worklist.ledger import Ledger
+
+
+class _StaleError(ArchiveError):
+    """An association that was opened ahead ended: another one will tell why, if there is a reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,7 @@ class Courier:
     commitment_seconds: float
     parking: Parking
     lanes: Lanes
+    ahead: Ahead
     now: Callable[[], float]
     random: Random
     log: Any
@@ -72,6 +78,8 @@ class Courier:
         while tray.rest:
             try:
                 self._call(archive, tray, books)
+            except _StaleError:
+                tray.in_flight = None
             except AbortedError as error:
                 culprit = tray.in_flight
                 if culprit is None:
@@ -105,7 +113,7 @@ class Courier:
         )
         report = answering(lambda told: take_report(self.ledger, told, self.now()))
         with ExitStack() as stack:
-            association = stack.enter_context(associate(archive, self.scu, self._contexts(tray), on_report=report))
+            association = stack.enter_context(self._associated(archive, self._contexts(tray), report))
             self.kept.check()
             prover.look(association, tray)
             if self.lanes.worth_it(archive, tray.to_send, self.kept.files):
@@ -126,6 +134,17 @@ class Courier:
                     seconds=self.commitment_seconds,
                 )
 
+    @contextmanager
+    def _associated(self, archive: Archive, contexts: list[Context], report: Reported) -> Iterator[OpenAssociation]:
+        was_ahead = False
+        try:
+            with self.ahead.associated(archive, self.scu, contexts, on_report=report) as (association, was_ahead):
+                yield association
+        except AssociationGoneError as error:
+            if was_ahead:
+                raise _StaleError(error.cause) from error
+            raise
+
     def _contexts(self, tray: Tray) -> list[Context]:
         files = [self.kept.files[row.sop_instance_uid] for row in tray.rest]
         proof = [FIND_CONTEXT, COMMITMENT_CONTEXT] if self.commitment_seconds > 0 else [FIND_CONTEXT]
@@ -140,7 +159,9 @@ class Courier:
             books.sent(row, answer, since=since)
             tray.sent(row)
 
-        return SecondLane(archive, self.scu, tray, self.kept.files, self.lanes, begin=begin, sent=sent, log=self.log)
+        return SecondLane(
+            archive, self.scu, tray, self.kept.files, self.lanes, self.ahead, begin=begin, sent=sent, log=self.log
+        )
 
     def _send_all(self, association: OpenAssociation, tray: Tray, books: Bookkeeper) -> None:
         while (row := tray.take_first()) is not None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from agent.deliver.ahead import Ahead
 from agent.deliver.away import left_alone
 from agent.deliver.courier import Courier
 from agent.deliver.kept_objects import KeptBytesError, KeptObjects
@@ -62,6 +63,7 @@ def deliver_result(
     commitment_seconds: float = 0.0,
     parking: Parking | None = None,
     lanes: Lanes | None = None,
+    ahead: Ahead | None = None,
     senders: Senders = MappingProxyType({}),
 ) -> DeliveryOutcome:
     """Send and prove what is due, then finish the work item or give it back until the next row is due.
@@ -76,6 +78,8 @@ def deliver_result(
         Where associations stay on which reports are still to come; one a process.
     lanes
         Which archives take no second association; one a process.
+    ahead
+        Associations that may be open already; one a process.
     senders
         Who tells destinations that do not speak DICOM.
 
@@ -89,6 +93,7 @@ def deliver_result(
     this = _Round(
         ledger=ledger, layout=layout, item=item, owner=owner, scu=scu, now=now, random=random, log=log,
         commitment_seconds=commitment_seconds, parking=parking or Parking(), lanes=lanes or Lanes(), senders=senders,
+        ahead=ahead or Ahead(scu),
     )  # fmt: skip
     try:
         return this.run()
@@ -112,6 +117,7 @@ class _Round:
     commitment_seconds: float
     parking: Parking
     lanes: Lanes
+    ahead: Ahead
     senders: Senders
 
     def run(self) -> DeliveryOutcome:
@@ -135,7 +141,7 @@ class _Round:
         }  # fmt: skip
         courier = Courier(
             **common, scu=self.scu, kept=kept, commitment_seconds=self.commitment_seconds, parking=self.parking,
-            lanes=self.lanes,
+            lanes=self.lanes, ahead=self.ahead,
         )  # fmt: skip
         _deliver_everywhere(courier, MessageCourier(**common, senders=self.senders), due)
 

@@ -37,6 +37,11 @@ class Parking:
             self._parked[str(archive)] = (leave, thread)
         thread.start()
 
+    def holds(self, archive: Archive) -> bool:
+        """Whether an association is parked with an archive."""
+        with self._lock:
+            return str(archive) in self._parked
+
     def leave(self, archive: Archive) -> None:
         """End the association that is parked with an archive."""
         with self._lock:

@@ -15,13 +15,14 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final
 
+from agent.deliver.ahead import Ahead
 from agent.deliver.listing import listed
 from agent.deliver.storage_scu import PartTenFile, storage_contexts, store
 from agent.deliver.tray import Tray
 from agent.domain.errors import AgentError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery
-from agent.scu.association import OpenAssociation, associate
+from agent.scu.association import OpenAssociation
 from agent.scu.config import ScuConfig
 from agent.scu.find import FIND_CONTEXT, STUDY_ROOT_FIND
 
@@ -44,6 +45,10 @@ class Lanes:
             return False
         sizes = [files[row.sop_instance_uid].path.stat().st_size for row in rows if is_picture(row)]
         return len(sizes) > 1 and sum(sizes) >= LEAST_BYTES
+
+    def count(self, archive: Archive) -> int:
+        """How many associations an archive takes at once."""
+        return 1 if str(archive) in self._single else 2
 
     def note_single(self, archive: Archive) -> None:
         """Try no second association with this archive again."""
@@ -73,13 +78,14 @@ class SecondLane:
         tray: Tray,
         files: Mapping[str, PartTenFile],
         lanes: Lanes,
+        ahead: Ahead,
         *,
         begin: Callable[[], float],
         sent: Callable[[Delivery, str, float], None],
         log: Any,
     ) -> None:
         self._archive, self._scu, self._tray, self._files = archive, scu, tray, files
-        self._lanes, self._begin, self._sent, self._log = lanes, begin, sent, log
+        self._lanes, self._ahead, self._begin, self._sent, self._log = lanes, ahead, begin, sent, log
         self._idle = threading.Condition()
         self._in_flight: Delivery | None = None
         self._sending, self._over = True, False
@@ -122,7 +128,7 @@ class SecondLane:
     def _run(self) -> None:
         contexts = storage_contexts(self._files[row.sop_instance_uid] for row in self._tray.rest if is_picture(row))
         try:
-            with associate(self._archive, self._scu, [FIND_CONTEXT, *contexts]) as association:
+            with self._ahead.associated(self._archive, self._scu, [FIND_CONTEXT, *contexts]) as (association, _):
                 self._is_open = True
                 while (row := self._taken()) is not None:
                     self._send(association, row)

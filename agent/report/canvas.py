@@ -19,6 +19,9 @@ from agent.report.words import BANNER, spelt
 Colour = tuple[int, int, int]
 
 UNITS: Final = 1024
+LEAST_WIDTH: Final = 768
+"""Pixels of the narrowest page: its smallest text still has a cap height of 16 px, and it is half as large as one of
+1024 px."""
 MARGIN: Final = 36
 SMALL: Final = 30
 """Smallest text."""
@@ -171,6 +174,17 @@ class Canvas:
         """Put grey [h, w] or RGB pixels at a corner given in pixels, unscaled."""
         self.image.paste(Image.fromarray(pixels), (x, y))
 
+    def parted(self, y: int, height: int) -> NDArray[np.uint8]:
+        """Give the page as [h, w, 3] with so many rows of background more, in pixels, from row `y` on.
+
+        Panels are put there as arrays: on Pillow's page they would be copied, and each of their pixels packed again.
+        """
+        drawn = self.pixels
+        page = np.empty((drawn.shape[0] + height, *drawn.shape[1:]), np.uint8)
+        page[:y], page[y + height :] = drawn[:y], drawn[y:]
+        page[y : y + height] = np.tile(np.array(BACKGROUND, np.uint8), (drawn.shape[1], 1))
+        return page
+
     def banner(self) -> None:
         """Draw the investigational marking over the whole width."""
         self.image.paste(_banner(self.image.width))
@@ -190,13 +204,17 @@ def _banner(width: int) -> Image.Image:
     return strip.image
 
 
-def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return [h, w, 3] of grey [h, w] or RGB pixels."""
-    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+def put(page: NDArray[np.uint8], x: int, y: int, pixels: NDArray[np.uint8]) -> None:
+    """Put grey [h, w], RGB or RGBX pixels on a page [h, w, 3] at a corner, unscaled."""
+    part = page[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+    for channel in range(3):  # a fifth of the time of all at once
+        part[..., channel] = pixels if pixels.ndim == 2 else pixels[..., channel]
 
 
 def resized(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Resample grey [h, w] or RGB pixels, grey ones in a third of the time; the same size returns them untouched."""
     if pixels.shape[:2] == (height, width):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS), dtype=np.uint8)
+    reduces = width < pixels.shape[1]  # there Hamming's window is as sharp, and takes a quarter of the time
+    window = Image.Resampling.HAMMING if reduces else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(pixels).resize((width, height), window), dtype=np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Final
 
 from highdicom import sr
@@ -14,7 +15,7 @@ from agent.domain.eligibility import MANUFACTURER
 from agent.domain.score import Refusal, StudyScore, ViewUse
 from agent.report import codes
 from agent.report.codes import Code
-from agent.report.content_items import concept, evaluation, text
+from agent.report.content_items import concept, evaluation, said_again, text
 from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version
 from agent.report.evidence import SourceHeader
 from agent.report.judgement import (
@@ -245,7 +246,7 @@ def _group(
     group = Group(
         tracking_identifier=sr.TrackingIdentifier(uid=study.uid("tracking", index), identifier=plain(name)),
         finding_type=None if finding is None else concept(finding),
-        finding_sites=[sr.FindingSite(concept(codes.LIVER))] if finding is not None else None,
+        finding_sites=[_liver()] if finding is not None else None,
         algorithm_id=_algorithm(study, with_parameters=index == 0),
         source_images=list(images) or None,
         measurements=list(measurements),
@@ -255,21 +256,36 @@ def _group(
     return group
 
 
+@cache
+def _liver() -> sr.FindingSite:
+    site = sr.FindingSite(concept(codes.LIVER))
+    said_again([site])
+    return site
+
+
 def _algorithm(study: ReportedStudy, *, with_parameters: bool) -> sr.AlgorithmIdentification:
     model = study.outcome.model
-    parameters = [
+    parameters = (
         f"bundle sha256 {plain(model.digest)}",
         f"backend {plain(model.backend)}",
         f"precision {plain(model.precision)}",
         f"views expected {study.outcome.expected_views}",
         f"agent version {plain(study.agent_version)}",
-    ]
-    return sr.AlgorithmIdentification(
-        name=algorithm_name(model),
-        version=algorithm_version(model),
-        manufacturer=MANUFACTURER,
-        family=concept(codes.ARTIFICIAL_INTELLIGENCE),
-        parameters=parameters if with_parameters else None,
+    )
+    return _identified(algorithm_name(model), algorithm_version(model), parameters if with_parameters else ())
+
+
+@lru_cache(maxsize=8)
+def _identified(name: str, version: str, parameters: tuple[str, ...]) -> sr.AlgorithmIdentification:
+    """Name an algorithm (TID 4019), once for as long as the model stays."""
+    return said_again(
+        sr.AlgorithmIdentification(
+            name=name,
+            version=version,
+            manufacturer=MANUFACTURER,
+            family=concept(codes.ARTIFICIAL_INTELLIGENCE),
+            parameters=list(parameters) or None,
+        )
     )
 
 
@@ -305,14 +321,25 @@ def _measurement(
     derivation: Code | None = None,
     properties: sr.MeasurementProperties | None = None,
 ) -> sr.Measurement:
-    return sr.Measurement(
-        name=concept(name),
-        value=value,
-        unit=concept(unit),
+    made = sr.Measurement(name=concept(name), value=value, unit=concept(unit), properties=properties)
+    if modifiers := _modifiers(method, derivation):
+        made[0].ContentSequence = [*modifiers, *(properties or ())]
+    return made
+
+
+@cache
+def _modifiers(method: Code | None, derivation: Code | None) -> tuple[Dataset, ...]:
+    """Make what modifies the concept of a measurement (TID 300 rows 2 to 4): the same in every report."""
+    if method is None and derivation is None:
+        return ()
+    whole = sr.Measurement(
+        name=concept(codes.PROBABILITY),
+        value=0,
+        unit=concept(codes.PERCENT),
         method=None if method is None else concept(method),
         derivation=None if derivation is None else concept(derivation),
-        properties=properties,
     )
+    return said_again(tuple(whole[0].ContentSequence))
 
 
 def _hundred(value: float | None) -> float | None:

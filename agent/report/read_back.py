@@ -113,7 +113,8 @@ def _data_set(read: bytes, at: int, end: int) -> Item:
             tag, stop = group << 16 | number, at + length
             if tag <= last or length % 2 or stop > end:
                 raise NotReadableError(f"({group:04X},{number:04X}) is out of order or of impossible length")
-            value = read[at:stop]
+            # pixels are counted, never looked at: they are not copied for it
+            value: bytes = memoryview(read)[at:stop] if vr == b"OB" else read[at:stop]  # type: ignore[assignment]
             elements[_name(tag)] = vr, value if vr != b"SQ" else _kept(value) if length <= _KEPT else _sequence(value)
             last, at = tag, stop
     except struct.error as error:

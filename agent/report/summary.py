@@ -15,6 +15,7 @@ from agent.report.canvas import (
     AMBER,
     BACKGROUND,
     BODY,
+    LEAST_WIDTH,
     LINE,
     MARGIN,
     MUTED,
@@ -30,8 +31,8 @@ from agent.report.judgement import change_since_earlier, reasons_not_used, used_
 from agent.report.words import GRADE_WORDS, REFUSAL_WORDS, view_name
 from agent.store.result_files import ViewPicture
 
-SIDE: Final = 1024
-"""Pixels and units: in a 512 px cell every text keeps a cap height of 10 px."""
+SIDE: Final = LEAST_WIDTH
+"""Pixels; in a 512 px cell every text keeps a cap height of 10 px."""
 _WIDTH: Final = UNITS - 2 * MARGIN
 _HEADLINE: Final = 118
 _BANDS: Final[tuple[tuple[Colour, Colour], ...]] = (
@@ -43,12 +44,12 @@ _BANDS: Final[tuple[tuple[Colour, Colour], ...]] = (
 """Fill and text of the four grades on the scale: lighter is more, also in grey (after cividis)."""
 _SCALE_TOP: Final = 40.0
 """Percent at the right end of the scale unless the estimate needs more."""
-_FOOTER_TOP: Final = SIDE - 88
+_FOOTER_TOP: Final = UNITS - 88
 _GAP: Final = 12
 
 
 def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient: str) -> NDArray[np.uint8]:
-    """Draw the page of a score or of a refusal as [1024, 1024, 3] RGB.
+    """Draw the page of a score or of a refusal as [SIDE, SIDE, 3] RGB.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient
     patient
         The patient and exam line, drawable.
     """
-    canvas = Canvas(SIDE, SIDE)
+    canvas = Canvas(SIDE, UNITS)
     canvas.banner()
     canvas.text(MARGIN, 96, canvas.fitted(patient, SMALL, _WIDTH), size=SMALL, colour=MUTED, anchor="lm")
     if outcome.score is not None:
@@ -188,17 +189,20 @@ def _thumbnails(canvas: Canvas, views: Sequence[ViewUse], pictures: Sequence[Vie
     room = depth - SMALL * LINE
     for row in range(rows):
         cells = range(row * columns, min((row + 1) * columns, len(pictures)))
-        shown = [_reduced(pictures[index], width, room) for index in cells]
+        shown = [_reduced(pictures[index], canvas.px(width), canvas.px(room)) for index in cells]
         top = y + row * (depth + _GAP)
         tallest = max(one.shape[0] for one in shown)
         for column, (index, one) in enumerate(zip(cells, shown, strict=True)):
             centre = MARGIN + column * (width + _GAP) + width / 2
-            canvas.paste(round(centre - one.shape[1] / 2), round(top + (tallest - one.shape[0]) / 2), one)
+            left, above = canvas.px(centre) - one.shape[1] // 2, (tallest - one.shape[0]) // 2
+            canvas.paste(left, canvas.px(top) + above, one)
             label = _label(canvas, views[index], index + 1, width)
-            canvas.text(centre, top + tallest + SMALL * 0.75, label, size=SMALL, colour=MUTED, anchor="mm")
+            below = top + tallest / canvas.scale + SMALL * 0.75
+            canvas.text(centre, below, label, size=SMALL, colour=MUTED, anchor="mm")
 
 
-def _reduced(picture: ViewPicture, width: float, height: float) -> NDArray[np.uint8]:
+def _reduced(picture: ViewPicture, width: int, height: int) -> NDArray[np.uint8]:
+    """Fit a source into so many pixels."""
     source = picture.source
     factor = min(width / source.shape[1], height / source.shape[0])
     return resized(source, max(1, round(source.shape[1] * factor)), max(1, round(source.shape[0] * factor)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -73,6 +74,7 @@ def score_study(
     prediction = None
     if refusal is None:
         prediction = choice.predict(chosen)
+    drawn = [] if prediction is None else _drawing(chosen, prediction, predictor)
     outcome = ScoreOutcome(
         score=None if prediction is None else _score(chosen, prediction, predictor),
         refusal=refusal,
@@ -82,9 +84,7 @@ def score_study(
         detail="" if refusal is None else _detail(looked, chosen, limits),
         synthetic=any(one.synthetic for one in looked),
     )
-    if prediction is None:
-        return outcome, ()
-    return outcome, tuple(_picture(one, prediction, index, predictor) for index, one in enumerate(chosen))
+    return outcome, tuple(one.result() for one in drawn)
 
 
 def _looked(sources: Sequence[tuple[Instance, Path]], predictor: Predictor) -> Iterator[Looked]:
@@ -204,6 +204,11 @@ def _model(predictor: Predictor) -> ModelIdentity:
         precision=identity.precision,
         expected_views=predictor.bundle.expected_views,
     )
+
+
+def _drawing(chosen: list[Named], prediction: StudyPrediction, predictor: Predictor) -> list[Future[ViewPicture]]:
+    """Begin with the pictures, while the outcome is put together."""
+    return [INSTANCES.submit(_picture, one, prediction, index, predictor) for index, one in enumerate(chosen)]
 
 
 def _picture(named: Named, prediction: StudyPrediction, index: int, predictor: Predictor) -> ViewPicture:

@@ -27,6 +27,7 @@ from agent.scu.establishing import not_established
 from agent.scu.outcomes import CONTEXT_RESULTS, Verdict
 from agent.scu.straight import Straight
 from agent.scu.transport import (
+    IDLE_PAUSE_SECONDS,
     PAUSE_SECONDS,
     AbortedError,
     AssociationGoneError,
@@ -146,6 +147,10 @@ class OpenAssociation:
         if status is None:
             raise self.no_answer("C-STORE")
         return int(status)
+
+    def rest(self, *, is_idle: bool) -> None:
+        """Look seldom at a socket on which nothing is awaited, or often again: each look takes the interpreter."""
+        self.raw.dul._run_loop_delay = IDLE_PAUSE_SECONDS if is_idle else PAUSE_SECONDS
 
     def settle(self) -> None:
         """Let the answer to a report go out before anything else is sent: archives take what comes next for it."""

@@ -17,6 +17,7 @@ from agent.scu.config import ScuConfig
 
 PAUSE_SECONDS: Final = 0.0005
 """Of pynetdicom's reactors; its default of 1 ms doubles the time of small objects."""
+IDLE_PAUSE_SECONDS: Final = 0.01
 _ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8 Table 9-26
 _ABORTED_REMEDY: Final = "see its log; it may not know our AE title (Orthanc: an entry of DicomModalities)"
 _QUICK_ACKNOWLEDGE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -37,7 +40,7 @@ from agent.serve.housekeeping import RETENTION_SECONDS, make_room
 from agent.serve.readiness import say_ready
 from agent.settings import Settings
 from agent.tasks.runner import Runner, StepFunction
-from agent.worklist.celery_app import WAKE, make_celery, wake
+from agent.worklist.celery_app import COMING, WAKE, announce, make_celery, wake
 from agent.worklist.closing import any_closes_soon
 from agent.worklist.ledger import Ledger
 from agent.worklist.reconciler import TICK_SECONDS, reconcile
@@ -45,6 +48,9 @@ from agent.worklist.work_items import RENEW_SECONDS, renew
 
 Duty = tuple[float, Callable[[], object]]
 QUEUES: Final = ("score", "deliver", "retrieve")
+_SWITCH_SECONDS: Final = 0.0005
+"""For so long a thread waits that wants the interpreter; Python's own is 5 ms. Drawing comes back for it at every line
+and would wait each time for a report that is composed meanwhile."""
 _ONE_AT_A_TIME: Final = ("--pool=solo", "--concurrency=1")
 _POOL_OF: Final = {"score": ("--pool=threads", "--concurrency=2")}
 """Two studies at once where one is scored: the engine takes one at a time, and meanwhile the frames of the next are
@@ -57,13 +63,14 @@ def run_worker(settings: Settings, queue: str) -> None:
     warnings.simplefilter("ignore", SecurityWarning)  # `serve` says once that it runs as root
     ledger, owner = ledger_of(settings), owner_of(settings, queue)
     app, at_hand = make_celery(broker_of(settings)), StepsAtHand()
-    waker = _waker(app, at_hand, log)
+    waker = Waker(app, at_hand, log)
     patience = patience_of(settings)
+    steps = _STEPS_OF[queue](settings, ledger, owner, waker)
     runner = Runner(
         ledger=ledger,
         owner=owner,
         queue=queue,
-        steps=_STEPS_OF[queue](settings, ledger, owner, waker),
+        steps=steps,
         wake=waker,
         now=time.time,
         closes_soon=lambda now, seconds: any_closes_soon(ledger, patience=patience, now=now, seconds=seconds),
@@ -75,11 +82,20 @@ def run_worker(settings: Settings, queue: str) -> None:
         with at_hand.one_more():
             runner.run(work_item_id)
 
+    @app.task(name=COMING)  # type: ignore[untyped-decorator]
+    def coming(_work_item_id: int) -> None:
+        if not at_hand.are_last:
+            prepare()
+
+    prepare = getattr(steps.get(Step.DELIVER), "prepare", lambda: None)
     stop = threading.Event()
     setup_logging.connect(_logging_is_set_up, weak=False)
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
     for seconds, action in (*_duties(settings, runner, at_hand, log), *_duties_of_one_queue(settings, runner)):
         _every(seconds, action, stop, log)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # what stands now stays: a collection of it all would hold every thread up
     log.info("worker ready", owner=owner)
     options = (*_POOL_OF.get(queue, _ONE_AT_A_TIME), "--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(
@@ -125,16 +141,30 @@ def _logging_is_set_up(**_: Any) -> None:
     """Keep Celery from setting its own level for every line of this process."""
 
 
-def _waker(app: Celery, at_hand: StepsAtHand, log: Any) -> Callable[[int, Step], None]:
-    def send(work_item_id: int, step: Step) -> None:
-        if at_hand.are_last:
+@dataclass(frozen=True)
+class Waker:
+    """Wakes the queue of a step; nothing is lost where the broker is away."""
+
+    app: Celery
+    at_hand: StepsAtHand
+    log: Any
+
+    def __call__(self, work_item_id: int, step: Step) -> None:
+        """Ask that queue to look at a work item."""
+        self._send(lambda: wake(self.app, work_item_id, step), work_item_id)
+
+    def announce(self, work_item_id: int) -> None:
+        """Tell delivery that a result is about to be there."""
+        self._send(lambda: announce(self.app, work_item_id), work_item_id)
+
+    def _send(self, send: Callable[[], None], work_item_id: int) -> None:
+        if self.at_hand.are_last:
             return
         try:
-            wake(app, work_item_id, step)
+            send()
         except (OperationalError, OSError) as error:
-            log.warning("wake-up not sent: the reconciler sends it again", work_item=work_item_id, cause=str(error))
-
-    return send
+            cause = str(error)
+            self.log.warning("wake-up not sent: the reconciler sends it again", work_item=work_item_id, cause=cause)
 
 
 def _every(seconds: float, action: Callable[[], object], stop: threading.Event, log: Any) -> None:
@@ -151,10 +181,9 @@ def _every(seconds: float, action: Callable[[], object], stop: threading.Event, 
     threading.Thread(target=loop, daemon=True).start()
 
 
-def _score_steps(
-    settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
-) -> Mapping[Step, StepFunction]:
+def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
     from agent.score.score_study import ScoreLimits
+    from agent.tasks.pictures import Pictures
     from agent.tasks.report import ReportStep
     from agent.tasks.score import ScoreStep
     from agent.tasks.warm_up import warm_up
@@ -163,7 +192,7 @@ def _score_steps(
     limits = ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views)
     warm_up(predictor(None), limits)  # loaded and warm before the process says that it is ready
     layout, destinations, extras = layout_of(settings), destinations_of(settings), extras_of(settings)
-    blinded = blinded_of(settings)
+    blinded, pictures = blinded_of(settings), Pictures(layout)
     score = ScoreStep(
         ledger=ledger,
         layout=layout,
@@ -173,6 +202,7 @@ def _score_steps(
         extras=extras,
         predictor=predictor,
         observer=observer_of(settings, ledger),
+        pictures=pictures,
         wake=waker,
         now=time.time,
         withheld=settings.results.blinded,
@@ -185,38 +215,44 @@ def _score_steps(
         destinations=destinations,
         extras=extras,
         station_name=settings.dicom.ae_title,
+        pictures=pictures,
         wake=waker,
         now=time.time,
         blinded=blinded,
+        announce=waker.announce,
     )
     return {Step.SCORE: score, Step.REPORT: report}
 
 
-def _deliver_steps(
-    settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
-) -> Mapping[Step, StepFunction]:
+def _deliver_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
+    from agent.deliver.ahead import Ahead
+    from agent.deliver.proof import take_report
+    from agent.deliver.rehearsal import rehearse
+    from agent.scu.commitment import answering
     from agent.serve.composition.dicom import orders_of, scu_of
     from agent.serve.composition.messaging import senders_of
     from agent.tasks.deliver import DeliverStep
 
-    layout = layout_of(settings)
+    layout, scu, blinded = layout_of(settings), scu_of(settings), blinded_of(settings)
+    rehearse(ledger, scu, owner, time.time())
+    archives = () if settings.results.blinded else settings.results.destinations
     deliver = DeliverStep(
         ledger=ledger,
         layout=layout,
         owner=owner,
-        scu=scu_of(settings),
+        scu=scu,
         commitment_seconds=settings.results.commitment_seconds,
         wake=waker,
         now=time.time,
         senders=senders_of(settings, ledger, layout),
+        ahead=Ahead(scu, answering(lambda told: take_report(ledger, told, time.time()))),
+        archives=tuple(one for one in archives if str(one) not in blinded),
         orders=orders_of(settings, ledger, owner),
     )
     return {Step.DELIVER: deliver}
 
 
-def _retrieve_steps(
-    settings: Settings, ledger: Ledger, owner: str, waker: Callable[[int, Step], None]
-) -> Mapping[Step, StepFunction]:
+def _retrieve_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
     from agent.serve.composition.dicom import retrieve_of
     from agent.tasks.retrieve import RetrieveStep
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.domain.errors import AgentError
 from agent.store.durable import stage, sync_files, write_file
 from agent.store.layout import Layout
 
@@ -35,8 +37,15 @@ class ViewPicture:
     """[h, w], true where tissue is insonified."""
 
 
+class LostPicturesError(AgentError):
+    """The pictures of a result are gone or broken, as after a power cut: scoring again makes the same."""
+
+
 def write_view_pictures(layout: Layout, result_key: str, pictures: tuple[ViewPicture, ...]) -> None:
-    """Keep the pictures of a result, durably; writing them again replaces them with the same."""
+    """Keep the pictures of a result; writing them again replaces them with the same.
+
+    Nobody waits for the disk here: `sync_objects` does before the work item ends.
+    """
     arrays: dict[str, Any] = {"count": np.array(len(pictures))}
     for index, picture in enumerate(pictures):
         arrays[f"uid_{index}"] = np.array(picture.sop_instance_uid)
@@ -46,13 +55,28 @@ def write_view_pictures(layout: Layout, result_key: str, pictures: tuple[ViewPic
         arrays[f"sector_{index}"] = np.packbits(picture.sector)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    write_file(layout.result_folder(result_key) / _PICTURES, buffer.getvalue())
+    final = layout.result_folder(result_key) / _PICTURES
+    stage(final, buffer.getvalue(), sync=False).replace(final)
 
 
 def read_view_pictures(layout: Layout, result_key: str) -> tuple[ViewPicture, ...]:
-    """Read what `write_view_pictures` kept; raises FileNotFoundError where there is nothing."""
-    with np.load(layout.result_folder(result_key) / _PICTURES, allow_pickle=False) as arrays:
-        return tuple(_picture(arrays, index) for index in range(int(arrays["count"])))
+    """Read what `write_view_pictures` kept.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing.
+    LostPicturesError
+        What is there is not whole.
+    """
+    try:
+        with (
+            (layout.result_folder(result_key) / _PICTURES).open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
+            return tuple(_picture(arrays, index) for index in range(int(arrays["count"])))
+    except (ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise LostPicturesError(f"the pictures of result {result_key[:8]} are broken") from error
 
 
 def _picture(arrays: Any, index: int) -> ViewPicture:
@@ -101,8 +125,10 @@ class ObjectFiles:
 
 
 def sync_objects(layout: Layout, result_key: str, sop_instance_uids: Iterable[str]) -> None:
-    """Make kept objects durable; raises OSError where one is missing or the disk is broken."""
-    sync_files([object_path(layout, result_key, uid) for uid in sop_instance_uids])
+    """Make kept objects and their pictures durable; raises OSError where one is missing or the disk is broken."""
+    pictures = layout.result_folder(result_key) / _PICTURES
+    objects = [object_path(layout, result_key, uid) for uid in sop_instance_uids]
+    sync_files([*objects, pictures] if pictures.exists() else objects)
 
 
 def quarantine(layout: Layout, sop_instance_uid: str, encoded: bytes, reason: str) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.deliver.ahead import Ahead
+from agent.deliver.away import left_alone
 from agent.deliver.deliver_result import deliver_result
 from agent.deliver.kept_objects import KeptBytesError
 from agent.deliver.messages import Senders
 from agent.deliver.parking import Parking
 from agent.deliver.second_lane import Lanes
+from agent.domain.identifiers import Archive
 from agent.domain.work_item import Step, WorkItem
 from agent.orders.check_order import OrderChecker
 from agent.scu.config import ScuConfig
@@ -34,6 +37,9 @@ class DeliverStep:
     parking: Parking = field(default_factory=Parking)
     lanes: Lanes = field(default_factory=Lanes)
     senders: Senders = field(default_factory=dict)
+    ahead: Ahead | None = None
+    archives: tuple[Archive, ...] = ()
+    """To which associations are opened while a report is made: those that get every result at once."""
     orders: OrderChecker | None = None
     """Compares with the Modality Worklist before anything leaves; None: nobody is asked."""
 
@@ -54,6 +60,7 @@ class DeliverStep:
                 commitment_seconds=self.commitment_seconds,
                 parking=self.parking,
                 lanes=self.lanes,
+                ahead=self.ahead,
                 senders=self.senders,
             )
         except KeptBytesError as error:
@@ -61,6 +68,15 @@ class DeliverStep:
             self._build_again(item)
             return
         log.info("delivered" if outcome.state else "delivery waits", state=outcome.state, reason=outcome.reason)
+
+    def prepare(self) -> None:
+        """Open associations for a result that is about to be there; begins only, and sends nothing."""
+        if self.ahead is None or not self.archives:
+            return
+        away = left_alone(self.ledger, self.now())
+        for archive in self.archives:
+            if str(archive) not in away and not self.parking.holds(archive):
+                self.ahead.request(archive, self.lanes.count(archive))
 
     def _build_again(self, item: WorkItem) -> None:
         """Go back to the score step; the same key yields the same bytes."""

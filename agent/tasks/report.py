@@ -14,9 +14,10 @@ from agent.domain.work_item import Step, WorkItem
 from agent.report.errors import GateError
 from agent.report.report_study import ReportRequest, build_report
 from agent.store.layout import Layout
-from agent.store.result_files import ObjectFiles, quarantine, read_view_pictures
+from agent.store.result_files import LostPicturesError, ObjectFiles, ViewPicture, quarantine
+from agent.tasks.pictures import Pictures
 from agent.tasks.sources import existing
-from agent.worklist import results
+from agent.worklist import results, work_items
 from agent.worklist.ledger import Ledger
 
 
@@ -30,20 +31,53 @@ class ReportStep:
     destinations: tuple[Archive | str, ...]
     extras: Extras
     station_name: str
+    pictures: Pictures
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
     blinded: frozenset[str] = frozenset()
     """Destinations that get released results only."""
+    announce: Callable[[int], None] = lambda _work_item_id: None
+    """Tells delivery that a result is about to be there."""
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Build, keep and record the objects, then wake the delivery."""
         kept = results.score_of(self.ledger, item.result_key)
         if kept is None:
             raise NotFoundError(f"the score of work item {item.id} is not in the ledger", remedy="replay the study")
+        try:
+            pictures = self.pictures.take(item.result_key)
+        except (FileNotFoundError, LostPicturesError):
+            log.warning("the pictures are lost: scored again")
+            self._score_again(item)
+            return
+        if not kept.withheld:
+            self.announce(item.id)
+        objects = self._built(item, kept, pictures)
+        destinations = tuple(map(str, self.destinations))
+        now, extras, blinded = self.now(), self.extras, self.blinded
+        results.keep_objects(self.ledger, item, self.owner, objects, destinations, now, extras, blinded)
+        if kept.withheld:
+            log.info("reported", withheld=True)  # how many objects there are tells a refusal
+        else:
+            log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
+        self.wake(item.id, Step.DELIVER)
+
+    def _score_again(self, item: WorkItem) -> None:
+        """Go back to the score step; the same key yields the same pictures."""
+        now, lost = self.now(), "pictures lost"
+        with self.ledger.write() as connection:
+            work_items.advance(
+                connection, item.id, self.owner, done=Step.REPORT, step=Step.SCORE, now=now, outcome=lost
+            )
+        self.wake(item.id, Step.SCORE)
+
+    def _built(
+        self, item: WorkItem, kept: results.KeptScore, pictures: tuple[ViewPicture, ...]
+    ) -> tuple[ResultObject, ...]:
         request = ReportRequest(
             result_key=item.result_key,
             outcome=kept.outcome,
-            pictures=read_view_pictures(self.layout, item.result_key),
+            pictures=pictures,
             evidence=tuple(existing(self.layout, i) for i in results.instances_of(self.ledger, item.id)),
             content_at=datetime.fromtimestamp(kept.content_at, UTC),
             predecessor=results.predecessor_of(self.ledger, kept.replaces_key),
@@ -53,15 +87,7 @@ class ReportStep:
             station_name=self.station_name,
         )
         with ObjectFiles(self.layout, item.result_key) as files:
-            objects = self._passed(request, files)
-        destinations = tuple(map(str, self.destinations))
-        now, extras, blinded = self.now(), self.extras, self.blinded
-        results.keep_objects(self.ledger, item, self.owner, objects, destinations, now, extras, blinded)
-        if kept.withheld:
-            log.info("reported", withheld=True)  # how many objects there are tells a refusal
-        else:
-            log.info("reported", objects=len(objects), bytes=sum(len(made.encoded) for made in objects))
-        self.wake(item.id, Step.DELIVER)
+            return self._passed(request, files)
 
     def _passed(self, request: ReportRequest, files: ObjectFiles) -> tuple[ResultObject, ...]:
         """Build the objects; one that breaks a rule goes to the quarantine, and none of them is sent."""

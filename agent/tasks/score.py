@@ -13,7 +13,8 @@ from agent.domain.results import Extras
 from agent.domain.work_item import Step, WorkItem
 from agent.score.score_study import ScoreLimits, score_study
 from agent.store.layout import Layout
-from agent.store.result_files import object_path, write_view_pictures
+from agent.store.result_files import object_path
+from agent.tasks.pictures import Pictures
 from agent.tasks.sources import existing
 from agent.watch.observing import Observer
 from agent.worklist import replay, results
@@ -34,6 +35,7 @@ class ScoreStep:
     predictor: Callable[[str | None], Predictor]
     """Loads a bundle by its folder, once a process; None is the configured one."""
     observer: Observer
+    pictures: Pictures
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
     withheld: bool = False
@@ -54,7 +56,7 @@ class ScoreStep:
         sources = tuple((instance, existing(self.layout, instance)) for instance in instances)
         outcome, pictures = score_study(sources, predictor, self.limits)
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as disk:  # which is waited for
-            written = disk.submit(write_view_pictures, self.layout, item.result_key, pictures)
+            written = disk.submit(self.pictures.keep, item.result_key, pictures)
             self.observer.keep(item, outcome, sources, self.now())
         written.result()
         results.keep_score(self.ledger, item, self.owner, outcome, self.now(), withheld=self.withheld)

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from agent.domain.identifiers import is_uid
 from agent.store.layout import Layout
-from agent.store.result_files import ViewPicture, object_path, read_view_pictures
+from agent.store.result_files import LostPicturesError, ViewPicture, object_path, read_view_pictures
 from agent.web.session import Session
 from agent.worklist import reading
 from agent.worklist.ledger import Ledger
@@ -70,7 +70,7 @@ class ViewPictures:
         key = reading.newest_scored_key(self._ledger, uid) if is_uid(uid) else None
         try:
             pictures = () if key is None else read_view_pictures(self._layout, key)
-        except FileNotFoundError:
+        except (FileNotFoundError, LostPicturesError):
             return None
         return pictures[number] if number < len(pictures) else None
 

@@ -9,7 +9,9 @@ from celery import Celery
 from agent.domain.work_item import QUEUES, Step
 
 WAKE: Final = "agent.wake"
-"""Name of the only task."""
+"""Name of the task by which a work item is taken up."""
+COMING: Final = "agent.coming"
+"""Name of the task by which delivery hears that a result is about to be there."""
 
 
 def make_celery(broker_url: str) -> Celery:
@@ -46,3 +48,8 @@ def make_celery(broker_url: str) -> Celery:
 def wake(app: Celery, work_item_id: int, step: Step) -> None:
     """Ask a worker to look at a work item. A broker that is away loses nothing: the reconciler asks again."""
     app.send_task(WAKE, args=[work_item_id], queue=QUEUES[step], retry=False, expires=60)
+
+
+def announce(app: Celery, work_item_id: int) -> None:
+    """Tell delivery that a work item's objects are about to be there; it may come to nothing."""
+    app.send_task(COMING, args=[work_item_id], queue=QUEUES[Step.DELIVER], retry=False, expires=2)

@@ -37,16 +37,11 @@ def record(
     bool
         False where nobody asked under this transaction.
     """
-    b = t.outbox.c
-    asked = sa.select(b.id, b.work_item_id, b.sop_instance_uid).where(b.transaction_uid == transaction_uid)
     with ledger.write() as connection:
-        rows = connection.execute(asked).all()
-        for row in rows:
-            status = _status(row.sop_instance_uid, committed, failed)
-            if status is not None:
-                waiting = (b.id == row.id) & b.state.in_((DeliveryState.PENDING, DeliveryState.SENT))
-                values = {"commitment_status": status, "not_before": 0.0}
-                connection.execute(sa.update(t.outbox).where(waiting).values(values))
+        rows = connection.execute(_ASKED, {"transaction": transaction_uid}).all()
+        told = [{"row": row.id, "status": _status(row.sop_instance_uid, committed, failed)} for row in rows]
+        if said := [one for one in told if one["status"] is not None]:
+            connection.execute(_REPORTED, said)
         _hasten(connection, {row.work_item_id for row in rows}, now)
     return bool(rows)
 
@@ -79,7 +74,18 @@ def _hasten(connection: sa.Connection, work_item_ids: set[int], now: float) -> N
     connection.execute(early.values(not_before=now, woken_at=0.0))
 
 
+_ASKED: Final = sa.select(t.outbox.c.id, t.outbox.c.work_item_id, t.outbox.c.sop_instance_uid).where(
+    t.outbox.c.transaction_uid == sa.bindparam("transaction")
+)
+_REPORTED: Final = (
+    sa.update(t.outbox)
+    .where(
+        t.outbox.c.id == sa.bindparam("row"),
+        (t.outbox.c.state == DeliveryState.PENDING) | (t.outbox.c.state == DeliveryState.SENT),
+    )
+    .values(commitment_status=sa.bindparam("status"), not_before=0.0)
+)
 _UNANSWERED: Final = sa.select(sa.func.count()).where(
     t.outbox.c.transaction_uid == sa.bindparam("transaction"), t.outbox.c.commitment_status.is_(None)
 )
-"""Built once: it is asked every few milliseconds."""
+"""Built once: to build a statement takes SQLAlchemy longer than to run it."""

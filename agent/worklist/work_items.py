@@ -75,7 +75,7 @@ def set_instances(connection: sa.Connection, work_item_id: int, instance_ids: tu
 def find(ledger: Ledger, work_item_id: int) -> WorkItem | None:
     """Read one work item."""
     with ledger.read() as connection:
-        row = connection.execute(sa.select(t.work_items).where(t.work_items.c.id == work_item_id)).one_or_none()
+        row = connection.execute(_ONE, {"item": work_item_id}).one_or_none()
     return None if row is None else as_work_item(row)
 
 
@@ -94,24 +94,13 @@ def claim(ledger: Ledger, work_item_id: int, owner: str, now: float, *, step: St
     step
         The only step at which it is wanted; None: any.
     """
-    w = t.work_items.c
-    due = (w.id == work_item_id) & (w.not_before <= now) & _waits(now)
-    if step is not None:
-        due &= w.step == step
-    values = {
-        "state": State.IN_PROGRESS,
-        "reason": None,
-        "lease_owner": owner,
-        "lease_until": now + LEASE_SECONDS,
-        "attempts": w.attempts + 1,
-    }
+    mine = {"item": work_item_id, "now": now, "owner": owner, "until": now + LEASE_SECONDS, "only": step}
     with ledger.write() as connection:
-        if connection.execute(sa.update(t.work_items).where(due).values(values)).rowcount == 0:
+        if connection.execute(_CLAIM, mine).rowcount == 0:
             return None
-        row = connection.execute(sa.select(t.work_items).where(w.id == work_item_id)).one()
+        row = connection.execute(_ONE, mine).one()
         _end_step(connection, work_item_id, now, "abandoned")
-        started = {"work_item_id": work_item_id, "step": row.step, "started_at": now}
-        connection.execute(sa.insert(t.steps).values(started))
+        connection.execute(_STARTED, {"work_item_id": work_item_id, "step": row.step, "started_at": now})
         return as_work_item(row)
 
 
@@ -130,9 +119,7 @@ def renew(ledger: Ledger, owner: str, now: float, at_hand: Collection[int]) -> N
 
 def check_lease(connection: sa.Connection, work_item_id: int, owner: str, step: Step) -> None:
     """Raise LostLeaseError unless `owner` still holds the work item at that step; locks its row for the transaction."""
-    w = t.work_items.c
-    mine = (w.id == work_item_id) & (w.lease_owner == owner) & (w.state == State.IN_PROGRESS) & (w.step == step)
-    if connection.execute(sa.update(t.work_items).where(mine).values(lease_owner=owner)).rowcount == 0:
+    if connection.execute(_STILL_MINE, {"item": work_item_id, "owner": owner, "only": step}).rowcount == 0:
         raise LostLeaseError(f"work item {work_item_id} is no longer ours at step {step}")
 
 
@@ -142,8 +129,7 @@ def advance(
     """Move a work item from the step `done` to `step`, within the transaction that records what `done` made."""
     check_lease(connection, work_item_id, owner, done)
     _end_step(connection, work_item_id, now, outcome)
-    free = {"step": step, "lease_owner": None, "lease_until": 0.0, "attempts": 0, "woken_at": 0.0, "last_error": None}
-    connection.execute(sa.update(t.work_items).where(t.work_items.c.id == work_item_id).values(free))
+    connection.execute(_ADVANCE, {"item": work_item_id, "next": step})
 
 
 def finish(
@@ -159,8 +145,7 @@ def finish(
     """End a work item as COMPLETED or CANCELED, within the transaction that records what the last step made."""
     check_lease(connection, work_item_id, owner, done)
     _end_step(connection, work_item_id, now, reason or "done")
-    ended = {"state": state, "reason": reason, "finished_at": now, "lease_owner": None, "lease_until": 0.0}
-    connection.execute(sa.update(t.work_items).where(t.work_items.c.id == work_item_id).values(ended))
+    connection.execute(_FINISH, {"item": work_item_id, "ended": state, "why": reason, "now": now})
 
 
 def lay_aside(connection: sa.Connection, work_item_id: int, *, reason: str, now: float) -> None:
@@ -232,10 +217,8 @@ def due(ledger: Ledger, now: float, *, patience: float, limit: int = 500) -> lis
 
 def next_live(ledger: Ledger, queue: str, now: float) -> int | None:
     """Find the oldest live work item that a queue could do now."""
-    w = t.work_items.c
-    which = _waits(now) & (w.not_before <= now) & w.cause.in_(LIVE_CAUSES) & w.step.in_(_STEPS_OF_QUEUE[queue])
     with ledger.read() as connection:
-        return connection.execute(sa.select(w.id).where(which).order_by(w.id).limit(1)).scalar_one_or_none()
+        return connection.execute(_NEXT_LIVE, {"now": now, "steps": _STEPS_OF_QUEUE[queue]}).scalar_one_or_none()
 
 
 def any_live_since(ledger: Ledger, since: float) -> bool:
@@ -247,7 +230,7 @@ def any_live_since(ledger: Ledger, since: float) -> bool:
         return connection.execute(sa.select(w.id).where(live & (w.created_at >= since)).limit(1)).first() is not None
 
 
-def _waits(now: float) -> sa.ColumnElement[bool]:
+def _waits(now: float | sa.BindParameter[float]) -> sa.ColumnElement[bool]:
     """Whether nobody does it and nobody must decide about it first."""
     w = t.work_items.c
     waiting = (w.state == State.SCHEDULED) & ~needs_a_person()
@@ -280,5 +263,70 @@ def as_work_item(row: sa.Row[Any]) -> WorkItem:
 
 
 def _end_step(connection: sa.Connection, work_item_id: int, now: float, outcome: str) -> None:
-    running = (t.steps.c.work_item_id == work_item_id) & t.steps.c.ended_at.is_(None)
-    connection.execute(sa.update(t.steps).where(running).values(ended_at=now, outcome=outcome[:256]))
+    connection.execute(_END_STEP, {"item": work_item_id, "now": now, "said": outcome[:256]})
+
+
+_W: Final = t.work_items.c
+_ITEM: Final[sa.BindParameter[int]] = sa.bindparam("item", type_=sa.Integer)
+_NOW: Final[sa.BindParameter[float]] = sa.bindparam("now", type_=sa.Float)
+_ONE: Final = sa.select(t.work_items).where(_W.id == _ITEM)
+_CLAIM: Final = (
+    sa.update(t.work_items)
+    .where(
+        _W.id == _ITEM,
+        _W.not_before <= _NOW,
+        _waits(_NOW),
+        _W.step == sa.func.coalesce(sa.bindparam("only", type_=sa.String), _W.step),
+    )
+    .values(
+        state=State.IN_PROGRESS,
+        reason=None,
+        lease_owner=sa.bindparam("owner"),
+        lease_until=sa.bindparam("until"),
+        attempts=_W.attempts + 1,
+    )
+)
+_STARTED: Final = sa.insert(t.steps)
+_STILL_MINE: Final = (
+    sa.update(t.work_items)
+    .where(
+        _W.id == _ITEM,
+        _W.lease_owner == sa.bindparam("owner"),
+        _W.state == State.IN_PROGRESS,
+        _W.step == sa.bindparam("only"),
+    )
+    .values(lease_owner=sa.bindparam("owner"))
+)
+_ADVANCE: Final = (
+    sa.update(t.work_items)
+    .where(_W.id == _ITEM)
+    .values(step=sa.bindparam("next"), lease_owner=None, lease_until=0.0, attempts=0, woken_at=0.0, last_error=None)
+)
+_FINISH: Final = (
+    sa.update(t.work_items)
+    .where(_W.id == _ITEM)
+    .values(
+        state=sa.bindparam("ended"),
+        reason=sa.bindparam("why"),
+        finished_at=_NOW,
+        lease_owner=None,
+        lease_until=0.0,
+    )
+)
+_NEXT_LIVE: Final = (
+    sa.select(_W.id)
+    .where(
+        _waits(_NOW),
+        _W.not_before <= _NOW,
+        _W.cause.in_(LIVE_CAUSES),
+        _W.step.in_(sa.bindparam("steps", expanding=True)),
+    )
+    .order_by(_W.id)
+    .limit(1)
+)
+_END_STEP: Final = (
+    sa.update(t.steps)
+    .where(t.steps.c.work_item_id == _ITEM, t.steps.c.ended_at.is_(None))
+    .values(ended_at=_NOW, outcome=sa.bindparam("said"))
+)
+"""Built once: to build a statement takes SQLAlchemy longer than to run it, and these run at every step."""

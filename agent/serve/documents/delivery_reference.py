@@ -40,6 +40,9 @@ Where pictures of a megabyte or more are to go, a second association with the ar
 first sends from the beginning. It decides nothing: what goes wrong on it is sent on the first. An archive that takes no
 second one is not asked for one again until the process is restarted.
 
+Between two deliveries associations are opened while the next report is still being made. Nothing is sent on them before
+the objects are whole and checked; one that is not needed is released within three seconds.
+
 ## Proof
 
 1. Where the archive accepts the Storage Commitment Push Model, it is asked (N-ACTION) for all objects of a round in one

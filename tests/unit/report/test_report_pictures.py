@@ -11,7 +11,20 @@ from pydicom import Dataset, dcmread
 
 from agent.domain.score import Refusal
 from agent.report import canvas, heatmap
-from agent.report.canvas import AMBER, BACKGROUND, BANNER_FILL, MUTED, SMALL, TEXT, Canvas, drawable, font, is_drawable
+from agent.report.canvas import (
+    AMBER,
+    BACKGROUND,
+    BANNER_FILL,
+    LEAST_WIDTH,
+    MUTED,
+    SMALL,
+    TEXT,
+    UNITS,
+    Canvas,
+    drawable,
+    font,
+    is_drawable,
+)
 from agent.report.colour_map import colour_table
 from agent.report.heatmap import CONTOUR, FLOOR, OPACITY, HeatmapPage, draw_heatmap, overlaid
 from agent.report.report_study import build_report
@@ -79,16 +92,17 @@ def test_the_overlay_is_at_most_half_opaque() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_kept_pictures_blend_as_any_other(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+def test_the_table_blends_as_the_formula_does(channels: int) -> None:
     shown = picture("1.2.3", 1, seed=3)
-    levels = np.random.default_rng(0).integers(0, 256, shown.saliency.shape)
+    levels = np.random.default_rng(0).integers(0, 128, shown.saliency.shape)  # below the line
     colours = np.random.default_rng(1).integers(0, 256, (*shown.saliency.shape, channels)).astype(np.uint8)
     kept = replace(
-        shown, saliency=levels.astype(np.float32) / 255, source=colours[..., 0] if channels == 1 else colours
+        shown,
+        saliency=levels.astype(np.float32) / 255,
+        source=colours[..., 0] if channels == 1 else colours,
+        sector=np.ones_like(shown.sector),
     )
-    fast = overlaid(kept)
-    monkeypatch.setattr(heatmap.np, "array_equal", lambda *_: False)
-    np.testing.assert_array_equal(fast, overlaid(kept))
+    np.testing.assert_array_equal(overlaid(kept), heatmap._blended(colours, kept.saliency))
 
 
 def test_a_line_carries_the_place_without_colour() -> None:
@@ -109,7 +123,7 @@ def test_odd_saliency_is_borne() -> None:
 )
 def test_any_size_of_source_makes_a_page_of_sane_size(rows: int, columns: int) -> None:
     drawn = draw_heatmap(page(picture("1.2", 1, 3, rows, columns)))
-    assert 1024 <= drawn.shape[1] <= 2200
+    assert LEAST_WIDTH <= drawn.shape[1] <= 2200
     assert drawn.shape[0] <= 1700
 
 
@@ -133,8 +147,10 @@ def test_text_has_enough_contrast(ink: tuple[int, int, int], ground: tuple[int, 
 
 
 def test_the_smallest_text_is_legible_in_a_512_px_cell() -> None:
-    _, top, _, bottom = font(SMALL).getbbox("H")
-    assert (bottom - top) / 2 >= 10
+    pixels = Canvas(LEAST_WIDTH, UNITS).px(SMALL)
+    _, top, _, bottom = font(pixels).getbbox("H")
+    assert bottom - top >= 14  # as it is
+    assert (bottom - top) * 512 / LEAST_WIDTH >= 10
 
 
 def test_nothing_without_a_glyph_is_drawn() -> None:

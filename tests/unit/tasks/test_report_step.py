@@ -12,7 +12,7 @@ from agent.domain.identifiers import Archive
 from agent.domain.work_item import State, Step
 from agent.report import gate
 from agent.store.layout import Layout
-from agent.store.result_files import write_view_pictures
+from agent.tasks.pictures import Pictures
 from agent.tasks.report import ReportStep
 from agent.tasks.runner import Runner
 from agent.worklist import outbox, results, work_items
@@ -38,11 +38,12 @@ def scored(scene: Scene, layout: Layout, folder: Path) -> ReportStep:  # noqa: F
     path = layout.instance(instance.sha256)
     path.parent.mkdir(parents=True)
     path.write_bytes(asked.evidence[0].read_bytes())
-    write_view_pictures(layout, item.result_key, asked.pictures)
+    pictures = Pictures(layout)
+    pictures.keep(item.result_key, asked.pictures)
     results.keep_score(scene.ledger, item, ME, replace(asked.outcome), scene.now)
     return ReportStep(
         ledger=scene.ledger, layout=layout, owner=ME, destinations=(Archive.parse("PACS@pacs:104"),),
-        extras={}, station_name="STEATOSIS", wake=lambda _number, _step: None, now=lambda: scene.now,
+        extras={}, station_name="STEATOSIS", pictures=pictures, wake=lambda _number, _step: None, now=lambda: scene.now,
     )  # fmt: skip
 
 
@@ -54,6 +55,40 @@ def test_objects_that_pass_wait_for_delivery(scene: Scene, tmp_path: Path) -> No
     step(item, structlog.get_logger())
     assert len(outbox.deliveries(scene.ledger, 1)) == 3
     assert not layout.quarantine.exists()
+
+
+def test_pictures_from_memory_and_from_the_store_make_the_same_report(scene: Scene, tmp_path: Path) -> None:  # noqa: F811
+    layout = Layout(tmp_path / "data")
+    step = scored(scene, layout, tmp_path)
+    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    assert item is not None
+    step(item, structlog.get_logger())
+    folder = layout.result_folder(item.result_key)
+    first = {path.name: path.read_bytes() for path in folder.glob("*.dcm")}
+    with scene.ledger.write() as connection:
+        connection.execute(t.work_items.update().values(step=Step.REPORT, state=State.SCHEDULED))
+    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    assert item is not None
+    step(item, structlog.get_logger())
+    assert {path.name: path.read_bytes() for path in folder.glob("*.dcm")} == first
+    assert len(first) == 3
+
+
+@pytest.mark.parametrize("left", [None, b"", b"PK\3\4 half of it"])
+def test_what_a_power_cut_took_of_the_pictures_is_scored_again(
+    scene: Scene, tmp_path: Path, left: bytes | None  # noqa: F811
+) -> None:  # fmt: skip
+    layout = Layout(tmp_path / "data")
+    step = replace(scored(scene, layout, tmp_path), pictures=Pictures(layout))
+    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    assert item is not None
+    kept = layout.result_folder(item.result_key) / "views.npz"
+    kept.unlink() if left is None else kept.write_bytes(left)
+    step(item, structlog.get_logger())
+    again = work_items.find(scene.ledger, 1)
+    assert again is not None
+    assert (again.step, again.state) == (Step.SCORE, State.IN_PROGRESS)
+    assert work_items.claim(scene.ledger, 1, ME, scene.now) is not None
 
 
 def test_an_invalid_object_is_quarantined_and_nothing_is_sent(
