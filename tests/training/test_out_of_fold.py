@@ -22,7 +22,7 @@ from training.bundle.commands import SHIPPED, calibration
 from training.bundle.out_of_fold import FOLDS, tried
 from training.phantom.patient import PDFF_CUT_OFFS
 
-PATIENTS = 1500
+PATIENTS = 1000
 
 
 def _answer(logits, fat, views):
@@ -93,8 +93,8 @@ def test_a_patient_is_in_one_fold():
 
 
 def test_the_command_says_it_of_a_bundle(tmp_path, monkeypatch):
-    monkeypatch.setattr(fresh, "CHUNK", 25)
-    options = ["--home", "50", "--foreign", "25", "--keep", str(tmp_path), "--out", str(tmp_path / "told.json")]
+    monkeypatch.setattr(fresh, "CHUNK", 10)
+    options = ["--home", "20", "--foreign", "10", "--keep", str(tmp_path), "--out", str(tmp_path / "told.json")]
     done = CliRunner().invoke(calibration, options)
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "told.json").read_text())

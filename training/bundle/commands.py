@@ -141,7 +141,7 @@ def recalibrate(bundle: Path, experiment: str, version: str, keep: Path) -> None
     help="Folder; several differ by calibration alone.  [default: the one that ships]",
 )
 @click.option("--experiment", default="reference", show_default=True, help="Whose test patients are used.")
-@click.option("--home", type=click.IntRange(50), help="Test patients at home.  [default: the experiment's]")
+@click.option("--home", type=click.IntRange(20), help="Test patients at home.  [default: the experiment's]")
 @click.option("--foreign", type=click.IntRange(0), default=2000, show_default=True, help="Those of another site.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also as JSON.")
 @_kept_in

@@ -10,21 +10,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from inference.bundle import Bundle
 from training.bundle.calibrate import Scored, calibrate
 from training.bundle.card import write_card
 from training.bundle.configuration import Experiment
 from training.bundle.evaluate import VIEW_COUNTS, evaluate, score_studies
-from training.bundle.export import write_description
+from training.bundle.export import WRITTEN, write_description
 from training.bundle.fresh import Draw, looked_at
 from training.bundle.halves import Halves
 from training.bundle.repeatability import measured
 from training.evaluation.predictions import Prediction
-
-WRITTEN: Final = ("format", "views", "grades")
-"""What `training.bundle.export.write_description` adds itself."""
 
 
 def held_out(

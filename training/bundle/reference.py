@@ -11,9 +11,9 @@ import numpy as np
 
 from training.bundle.configuration import DRIFT_PATIENTS, DRIFT_SEED, Experiment
 from training.bundle.drift_reference import fresh_drift_reference
-from training.bundle.export import write_description, write_members
+from training.bundle.export import WRITTEN, write_description, write_members
 from training.bundle.fresh import Draw
-from training.bundle.recalibrate import WRITTEN, calibrated, describe
+from training.bundle.recalibrate import calibrated, describe
 from training.bundle.regate import regate
 from training.evaluation.predictions import write_predictions
 from training.frames.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
