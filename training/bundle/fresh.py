@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 
-from inference.contract import VIEWS
 from training.bundle.configuration import Data
 from training.bundle.halves import Halves, Seen
 from training.frames.data import study_of
@@ -76,22 +75,20 @@ def looked_at(
     parts = list(_parts(draw.study(size), Halves(members), patients, kept, workers))
     seen = Seen(
         **{
-            name: [
-                np.concatenate([part[f"{name}_{member}"] for part in parts])[: len(VIEWS) * patients]
-                for member in range(len(members))
-            ]
+            name: [np.concatenate([part[f"{name}_{member}"] for part in parts]) for member in range(len(members))]
             for name in NAMES
         }
     )
-    return seen, np.concatenate([part["fat"] for part in parts])[:patients]
+    return seen, np.concatenate([part["fat"] for part in parts])
 
 
 def _parts(make: Make, halves: Halves, patients: int, kept: Path, workers: int) -> Iterator[dict[str, np.ndarray]]:
     with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
         for start in range(0, patients, CHUNK):
-            path = kept / f"{start:06}.npz"
+            end = min(start + CHUNK, patients)
+            path = kept / f"{start:06}-{end:06}.npz"
             if not path.exists():
-                views, fat = zip(*pool.map(make, range(start, start + CHUNK), chunksize=4), strict=True)
+                views, fat = zip(*pool.map(make, range(start, end), chunksize=4), strict=True)
                 seen = halves.look(np.concatenate(views))
                 arrays = {
                     f"{name}_{member}": values
@@ -101,6 +98,6 @@ def _parts(make: Make, halves: Halves, patients: int, kept: Path, workers: int) 
                 partial_path = path.with_suffix(".partial.npz")
                 np.savez(partial_path, fat=np.array(fat, np.float32), **arrays)
                 partial_path.replace(path)
-                print(f"{kept.name}: {start + CHUNK} of {patients} patients looked at", flush=True)
+                print(f"{kept.name}: {end} of {patients} patients looked at", flush=True)
             with np.load(path) as found:
                 yield {name: found[name] for name in found.files}
