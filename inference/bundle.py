@@ -115,7 +115,7 @@ class Bundle:
             digest=canonical_digest(description),
             geometry=_geometry(description["input"]),
             members=members,
-            calibration=_calibration(description["calibration"]),
+            calibration=read_calibration(description["calibration"]),
             expected_views=_positive("expected_views", int(description["expected_views"])),
             liver_logit_minimum=float(description["liver_logit_minimum"]),
             steatosis_operating_point=float(description["operating_points"]["steatosis"]),
@@ -184,7 +184,8 @@ def _geometry(values: Mapping[str, Any]) -> InputGeometry:
     return geometry
 
 
-def _calibration(values: Mapping[str, Any]) -> Calibration:
+def read_calibration(values: Mapping[str, Any]) -> Calibration:
+    """Read what `bundle.json` has under `calibration`."""
     interval, grade = values["fat_fraction_interval"], values["conformal_grade"]
     by_views = interval.get("quantiles_by_views", {})
     scaling = values.get("scaling_by_views", {})

@@ -12,6 +12,10 @@ from scipy import ndimage
 from inference.percentiles import percentiles
 from inference.sector import luma
 
+MOST_LOOKED_AT: Final = 16
+"""Frames of a cine that are decoded."""
+MOST_OF_A_CINE: Final = 3
+"""Frames of a cine that may be scored, by quality and by difference: the rest would only repeat them."""
 _DARK: Final = 12
 """Grey value below which a pixel shows no echo."""
 _FULL_CONTRAST: Final = 90.0
@@ -111,6 +115,13 @@ def representative_frames(
         worth[chosen] = -1.0
         chosen.append(int(worth.argmax()))
     return [int(usable[index]) for index in chosen]
+
+
+def spread(frames: int, most: int = MOST_LOOKED_AT) -> list[int]:
+    """Return which frames of a cine to look at, 0-based: all, or so many spread evenly over a long one."""
+    if frames <= most:
+        return list(range(frames))
+    return sorted({round((index + 0.5) * frames / most - 0.5) for index in range(most)})
 
 
 def thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -6,12 +6,14 @@ import click
 
 from training.bundle.commands import (
     calibrate,
+    calibration,
     drift_reference,
     evaluate,
     export,
     fit,
     gate,
     predict,
+    recalibrate,
     reference,
     regate,
 )
@@ -33,6 +35,8 @@ for command in (
     evaluate,
     reference,
     regate,
+    recalibrate,
+    calibration,
     predict,
     drift_reference,
     cohort,

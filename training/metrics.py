@@ -36,6 +36,13 @@ def calibration_error(probability: np.ndarray, positive: np.ndarray, bins: int =
     return float(np.abs(gap).sum() / len(probability))
 
 
+def chance_error(probability: np.ndarray, bins: int = 15, *, draws: int = 200, seed: int = 0) -> float:
+    """Return the calibration error that perfect probabilities would show on so many patients, by chance alone."""
+    rng = np.random.default_rng(seed)
+    made = rng.random((draws, len(probability))) < probability
+    return float(np.mean([calibration_error(probability, drawn, bins) for drawn in made]))
+
+
 def bootstrap(
     figure: Callable[..., float], *arrays: np.ndarray, rounds: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:

@@ -18,11 +18,9 @@ from agent.score.reasons import DECODING_ERRORS, NotScorableError
 from agent.score.views import view_of
 from inference.geometry import InputGeometry
 from inference.preprocess import PreparedView, prepare_view
-from inference.quality import colour_fraction, frame_quality, representative_frames
+from inference.quality import MOST_OF_A_CINE, colour_fraction, frame_quality, representative_frames
 
 BETTER_OF_CINE: Final = "better frames of this cine were chosen"
-_MOST_OF_A_CINE: Final = 3
-"""Frames of a cine that may be scored, by quality and by difference: the rest would only repeat them."""
 _COLOURED: Final = 0.01
 """Share of coloured pixels in the sector from which a frame counts as colour flow."""
 _LEAST_QUALITY: Final = 0.05
@@ -151,7 +149,7 @@ def _representative(candidates: list[Candidate]) -> list[Candidate]:
     if len(candidates) <= 1:
         return candidates
     sectors = [candidate.prepared.sector for candidate in candidates]
-    chosen = representative_frames([candidate.crop for candidate in candidates], sectors, _MOST_OF_A_CINE)
+    chosen = representative_frames([candidate.crop for candidate in candidates], sectors, MOST_OF_A_CINE)
     return [replace(candidates[index], rank=rank) for rank, index in enumerate(chosen)]
 
 

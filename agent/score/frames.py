@@ -11,14 +11,13 @@ from agent.score.anatomy import other_anatomy
 from agent.score.reasons import NotScorableError
 from inference.geometry import Box
 from inference.preprocess import clamped
+from inference.quality import MOST_LOOKED_AT, spread
 
 LEAST_SIDE: Final = 128
 """Pixels on the short side of a region that may be scored (design, section 3)."""
 UNDER_LEAST: Final = f"region under {LEAST_SIDE} pixels on its short side"
 MOST_PIXELS: Final = 4096 * 4096
 MOST_FRAMES: Final = 100_000
-_MOST_LOOKED_AT: Final = 16
-"""Frames of a cine that are decoded."""
 _MOST_PIXELS_LOOKED_AT: Final = 1 << 26
 _MOST_REGIONS: Final = 4
 _TWO_D, _TISSUE = 1, 1  # Region Spatial Format, Region Data Type (PS3.3 C.8.5.5.1.1 and C.8.5.5.1.2)
@@ -64,10 +63,7 @@ class FramePlan:
     @property
     def candidates(self) -> list[int]:
         """Frames to look at, 0-based: all, or some spread evenly over a long cine; fewer of enormous ones."""
-        most = max(1, min(_MOST_LOOKED_AT, _MOST_PIXELS_LOOKED_AT // (self.rows * self.columns)))
-        if self.frames <= most:
-            return list(range(self.frames))
-        return sorted({round((index + 0.5) * self.frames / most - 0.5) for index in range(most)})
+        return spread(self.frames, max(1, min(MOST_LOOKED_AT, _MOST_PIXELS_LOOKED_AT // (self.rows * self.columns))))
 
 
 def plan_frames(header: Dataset) -> FramePlan:

@@ -6,7 +6,6 @@ import pytest
 from inference.contract import OUTPUT_FAT_FRACTION, OUTPUT_GRADE_LOGITS, OUTPUT_LIVER_LOGIT
 from inference.ensemble import grade_set
 from training.bundle.calibrate import (
-    LIVER_PASSED,
     Scored,
     calibrate,
     conformal_rank,
@@ -14,7 +13,6 @@ from training.bundle.calibrate import (
     fit_temperature,
     grade_threshold,
     interval_quantiles,
-    least_liver_logit,
     probabilities,
     youden,
 )
@@ -94,10 +92,3 @@ def test_offsets_mend_what_no_temperature_does():
     assert offsets[[0, 3]] - offsets[1] == pytest.approx([-1.2, 0.8], abs=0.2)
     found = probabilities(spoilt, temperature, offsets)
     assert np.abs(found - share).mean() < 0.02
-
-
-def test_real_livers_decide_the_gate_where_there_are_any():
-    phantoms, real = np.linspace(5, 15, 400), np.linspace(1, 9, 400)
-    assert least_liver_logit(phantoms, np.zeros(0)) == 0.0
-    assert least_liver_logit(phantoms - 10, np.zeros(0)) < 0
-    assert np.mean(real >= least_liver_logit(phantoms, real)) == pytest.approx(LIVER_PASSED, abs=0.003)

@@ -79,7 +79,7 @@ def test_p_values_of_signs_and_hits():
     assert 0.3 < flipped_signs(np.array([1.0, -1.0, 1.0, -1.0])) <= 1.0
     from training.explain.overlap import Located
 
-    always = [Located(study=str(i), title="", chance=0.2, share=1, swapped=1, hit=True) for i in range(10)]
+    always = [Located(study=str(i), title="", chance=0.2, share=1, swapped=1, hit=True, steatosis=1) for i in range(10)]
     assert hits_by_chance(always) < 0.001
 
 
@@ -187,7 +187,14 @@ def test_studies_are_read_from_files(geometry, tmp_path):
 def test_commands_on_the_bundle_that_ships():
     done = CliRunner().invoke(explain, ["overlap", "--studies", "6"])
     assert done.exit_code in (0, 1), done.output
-    assert json.loads(done.output[: done.output.rindex("}") + 1])["pictures"] > 0
+    text, found = done.output, []
+    while "{" in text:
+        one, end = json.JSONDecoder().raw_decode(text[text.index("{") :])
+        text = text[text.index("{") + end :]
+        found.append(one)
+    assert found[0]["name"] == "phantoms"
+    assert sum(one["pictures"] for one in found[1:]) == found[0]["pictures"] > 0
+    assert {one["name"] for one in found[1:]} <= {"phantoms, told S1 or more", "phantoms, told S0"}
     checked = CliRunner().invoke(explain, ["sanity", "--studies", "2", "--draws", "1", "--members", "1"])
     assert checked.exit_code in (0, 1), checked.output
     assert "weights random from the heads down" in checked.output

@@ -49,10 +49,11 @@ def test_what_the_gate_reads_gives_the_liver_logit(bundle, halves):
 
 def test_patients_looked_at_are_kept(bundle, halves, tmp_path, monkeypatch):
     monkeypatch.setattr(fresh, "CHUNK", 3)
-    first, fat = fresh.looked_at(bundle, halves, 5, 77, tmp_path, workers=1)
+    new = fresh.Draw(seed=77), tmp_path
+    first, fat = fresh.looked_at(bundle.members, bundle.geometry.height, 5, *new, workers=1)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
     assert len(kept) == 2
-    again, same = fresh.looked_at(bundle, halves, 5, 77, tmp_path, workers=1)
+    again, same = fresh.looked_at(bundle.members, bundle.geometry.height, 5, *new, workers=1)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == kept
     assert len(fat) == 5
     np.testing.assert_array_equal(fat, same)

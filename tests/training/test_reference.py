@@ -1,5 +1,7 @@
 """The whole way on a few patients: it learns, resumes, exports, calibrates, and serving takes what comes out."""
 
+import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +13,7 @@ pytest.importorskip("onnx")
 from inference.bundle import Bundle  # noqa: E402
 from inference.predictor import Predictor  # noqa: E402
 from inference.verify import verify  # noqa: E402
-from training.bundle import reference, regate  # noqa: E402
+from training.bundle import recalibrate, reference, regate  # noqa: E402
 from training.bundle.configuration import Bundle as Named  # noqa: E402
 from training.bundle.configuration import Data, Experiment, Fit, read_experiment  # noqa: E402
 from training.bundle.repeatability import measured  # noqa: E402
@@ -43,7 +45,8 @@ def run(tmp_path_factory):
     reference.calibrate_bundle(TINY, folder, folder / "bundle")
     with pytest.MonkeyPatch.context() as few:
         few.setattr(regate, "PHANTOMS", {"train": 4, "calibration": 2, "test": 2})
-        few.setattr(reference, "measured", partial(measured, patients=6))
+        few.setattr(recalibrate, "measured", partial(measured, patients=6))
+        few.setattr(reference, "DRIFT_PATIENTS", 8)
         reference.gate_bundle(TINY, folder, folder / "bundle")
         return folder, reference.evaluate_bundle(TINY, folder, folder / "bundle")
 
@@ -92,3 +95,21 @@ def test_a_finished_run_is_not_fitted_again(run):
 @pytest.mark.parametrize("name", ["first", "reference"])
 def test_shipped_experiments_can_be_read(name):
     assert read_experiment(name).fit.members == 5
+
+
+def test_a_bundle_calibrated_anew_keeps_its_members_and_its_gate(run, tmp_path):
+    folder = shutil.copytree(run[0] / "bundle", tmp_path / "bundle")
+    before = Bundle.load(folder)
+    other = replace(TINY, data=replace(TINY.data, calibration_patients=30, test_patients=20))
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(recalibrate, "measured", partial(measured, patients=4))
+        metrics = recalibrate.recalibrate(folder, other, "0.0.2", tmp_path / "looked")
+    after = Bundle.load(folder)
+    assert after.members == before.members
+    assert after.liver_logit_minimum == before.liver_logit_minimum
+    assert after.calibration != before.calibration
+    assert (after.version, metrics["3_views"]["studies"]) == ("0.0.2", 20)
+    assert after.description["training_data"]["patients"] == {"train": 112, "calibration": 30, "test": 20}
+    text = (folder / "MODEL_CARD.md").read_text()
+    assert "Members are those of 0.0.1" in text
+    assert "On 20 held-out phantom patients" in text

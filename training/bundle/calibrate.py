@@ -14,11 +14,10 @@ from inference.backends.interface import MemberOutputs
 from inference.contract import OUTPUT_FAT_FRACTION, OUTPUT_GRADE_LOGITS, OUTPUT_LIVER_LOGIT
 from training.frames.data import grade_of
 
-NOTHING: Final = np.zeros(0)
 PULL: Final = 0.5
 """Of `fit_scaling`: offsets as if drawn from a normal with unit spread."""
 LIVER_PASSED: Final = 0.99
-"""Share of known liver views that the gate lets pass: of real frames where there are any, else of phantoms."""
+"""Share of phantom liver views that pass until the gate's own threshold is chosen (`training.bundle.regate`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,10 @@ class Scored:
 
     def with_views(self, count: int) -> Scored:
         """Return the studies of that many views."""
-        chosen = np.flatnonzero(self.views == count)
+        return self.some(np.flatnonzero(self.views == count))
+
+    def some(self, chosen: np.ndarray) -> Scored:
+        """Return the studies of these places."""
         return Scored(
             outputs=[self.outputs[index] for index in chosen],
             fat_fraction=self.fat_fraction[chosen],
@@ -116,17 +118,6 @@ def youden(score: np.ndarray, positive: np.ndarray) -> float:
     return float(candidates[int(np.argmax(gains))])
 
 
-def least_liver_logit(phantoms: np.ndarray, real: np.ndarray) -> float:
-    """Return the least liver logit of what is taken for liver B-mode.
-
-    Real frames lie nearer to what must be refused than phantoms do, so they decide where there are any. Phantoms alone
-    would put it higher than real livers reach; it stays at even odds or below then.
-    """
-    if len(real):
-        return float(np.quantile(real, 1.0 - LIVER_PASSED))
-    return min(0.0, float(np.quantile(phantoms, 1.0 - LIVER_PASSED)))
-
-
 def _by_views(scored: Scored, logits: np.ndarray, coverage: float) -> tuple[dict[str, Any], np.ndarray]:
     """Return scaling and conformal threshold for each number of views, and the probabilities [N, 4] so scaled."""
     found, probability = {}, np.zeros((len(logits), 4))
@@ -142,9 +133,7 @@ def _by_views(scored: Scored, logits: np.ndarray, coverage: float) -> tuple[dict
     return found, probability
 
 
-def calibrate(
-    scored: Scored, coverage: float, expected_views: int, real_livers: np.ndarray = NOTHING
-) -> dict[str, Any]:
+def calibrate(scored: Scored, coverage: float, expected_views: int) -> dict[str, Any]:
     """Return the parts of `bundle.json` that calibration decides.
 
     Parameters
@@ -155,8 +144,6 @@ def calibrate(
         Of the conformal sets and intervals.
     expected_views
         Number of views at which the operating point is chosen.
-    real_livers
-        Liver logits [M] of real frames of liver.
     """
     logits, grades = scored.stacked(OUTPUT_GRADE_LOGITS), scored.grades
     temperature = fit_temperature(logits, grades)
@@ -187,5 +174,5 @@ def calibrate(
             "scaling_by_views": by_views,
         },
         "operating_points": {"steatosis": youden(probability[usual, 1:].sum(axis=1), grades[usual] >= 1)},
-        "liver_logit_minimum": least_liver_logit(liver, real_livers),
+        "liver_logit_minimum": min(0.0, float(np.quantile(liver, 1.0 - LIVER_PASSED))),
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from training.bundle.configuration import Experiment, read_experiment
+from training.bundle.configuration import DRIFT_PATIENTS, DRIFT_SEED, Experiment, read_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "inference" / "bundles" / "reference"
@@ -109,6 +109,68 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
     click.echo(json.dumps(fit_again(bundle, data, version, kept=kept, threshold=threshold), indent=1))
 
 
+_kept_in = click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    default=ROOT / "runs" / "fresh",
+    help="Folder of what was looked at; an interrupted run goes on there.  [default: runs/fresh]",
+)
+
+
+@click.command()
+@click.option(
+    "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Changed in place."
+)
+@click.option("--experiment", default="reference", show_default=True, help="Whose patients are used.")
+@click.option("--version", required=True, help="Of the changed bundle.")
+@_kept_in
+def recalibrate(bundle: Path, experiment: str, version: str, keep: Path) -> None:
+    """Fit calibration and operating point of a finished bundle anew, and its figures; members stay as they are."""
+    from training.bundle.recalibrate import recalibrate as fit_again
+
+    click.echo(json.dumps(fit_again(bundle, read_experiment(experiment), version, keep), indent=1))
+
+
+@click.command()
+@click.option(
+    "--bundle",
+    "bundles",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    default=(SHIPPED,),
+    help="Folder; several differ by calibration alone.  [default: the one that ships]",
+)
+@click.option("--experiment", default="reference", show_default=True, help="Whose test patients are used.")
+@click.option("--home", type=click.IntRange(20), help="Test patients at home.  [default: the experiment's]")
+@click.option("--foreign", type=click.IntRange(0), default=2000, show_default=True, help="Those of another site.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also as JSON.")
+@_kept_in
+def calibration(
+    bundles: tuple[Path, ...], experiment: str, home: int | None, foreign: int, out: Path | None, keep: Path
+) -> None:
+    """Say how well calibrated bundles are on patients nothing was fitted to: as they ship, and refitted out of fold."""
+    from inference.bundle import Bundle
+    from training.bundle.out_of_fold import HEAD, as_line, as_row, tried
+    from training.bundle.recalibrate import held_out
+
+    read, settings = [Bundle.load(folder) for folder in bundles], read_experiment(experiment)
+    members = read[0].members
+    if any(one.members != members for one in read):
+        raise click.ClickException("The bundles have different members; calibrations are compared on the same answers.")
+    sites = {"home": held_out(members, settings, "test", home or settings.data.test_patients, keep)}
+    if foreign:
+        sites["foreign"] = held_out(members, settings, "test", foreign, keep, foreign=True)
+    shipped = {f"{one.version}, as it ships": one.calibration for one in read}
+    mixtures = [("home",), ("home", "foreign")][: len(sites)]
+    click.echo(HEAD)
+    rows = []
+    for found in tried(sites, shipped, mixtures, read[0].expected_views):
+        click.echo(as_line(found))
+        rows.append(as_row(found))
+    if out:
+        out.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 @click.command("drift-reference")
 @click.option(
     "--bundle",
@@ -116,8 +178,8 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
     default=SHIPPED,
     help="Finished; reference.json is written into it.  [default: the one that ships]",
 )
-@click.option("--patients", type=click.IntRange(1), default=400, show_default=True)
-@click.option("--seed", type=int, default=20261201, show_default=True, help="Of no experiment's data.")
+@click.option("--patients", type=click.IntRange(1), default=DRIFT_PATIENTS, show_default=True)
+@click.option("--seed", type=int, default=DRIFT_SEED, show_default=True, help="Of no experiment's data.")
 def drift_reference(bundle: Path, patients: int, seed: int) -> None:
     """Write how figures and answers are distributed over new phantom patients, for serving to compare with."""
     from training.bundle.drift_reference import fresh_drift_reference
@@ -147,22 +209,22 @@ def predict(bundle: Path, patients: int, seed: int, trimmed: float, foreign: boo
     """
     from inference.bundle import Bundle
     from training.bundle.evaluate import fresh_predictions
-    from training.bundle.fresh import looked_at
+    from training.bundle.fresh import Draw, looked_at
     from training.bundle.halves import Halves
-    from training.evaluation.figures import answers_of, calibration_floor, figures
+    from training.evaluation.figures import BINS, answers_of, figures
     from training.evaluation.predictions import write_predictions
+    from training.metrics import chance_error
 
     read = Bundle.load(bundle)
-    halves = Halves(read.members)
-    seen, fat = looked_at(
-        read, halves, patients, seed, ROOT / "runs" / "fresh", workers=workers, trimmed=trimmed, foreign=foreign
-    )
-    found = fresh_predictions(read, halves, seen, fat, seed)
+    draw = Draw(seed=seed, trimmed=trimmed, foreign=foreign)
+    keep = ROOT / "runs" / "fresh"
+    seen, fat = looked_at(read.members, read.geometry.height, patients, draw, keep, workers=workers)
+    found = fresh_predictions(read, Halves(read.members), seen, fat, seed)
     write_predictions(out, found)
     for system in dict.fromkeys(one.system for one in found):
         answers = answers_of([one for one in found if one.system == system])
         made = figures(answers)
-        click.echo(f"{system:32} ece by chance      {calibration_floor(answers):.3f}")
+        click.echo(f"{system:32} ece by chance      {chance_error(answers.steatosis, BINS):.3f}")
         for name in ("auroc", "auroc_s2", "auroc_s3", "ece", "coverage_interval", "coverage_set"):
             value, low, high = made[name]
             click.echo(f"{system:32} {name:18} {value:.3f} ({low:.3f}–{high:.3f})")

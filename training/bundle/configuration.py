@@ -6,9 +6,12 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+DRIFT_PATIENTS: Final = 400
+DRIFT_SEED: Final = 20261201
+"""Of no experiment's data: patients of whom `reference.json` tells."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,20 +13,17 @@ from inference.ensemble import StudyPrediction, combine
 from training.bundle.calibrate import Scored
 from training.bundle.halves import Halves, Seen
 from training.evaluation.predictions import Prediction
-from training.frames.data import Split
-from training.members.features import flat
+from training.frames.data import grade_of
 from training.metrics import auroc, bootstrap, calibration_error, quadratic_kappa
 
 VIEW_COUNTS: Final = (1, 2, 3, 4)
 
 
-def score_split(halves: Halves, split: Split, counts: Sequence[int] = VIEW_COUNTS, *, seed: int = 0) -> Scored:
-    """Score every patient of a split with so many of the views, drawn by chance, for each of the counts."""
-    return score_studies(halves, halves.look(flat(split.views)), split.fat_fraction, counts, seed=seed)
-
-
 def score_studies(halves: Halves, seen: Seen, fat_fraction: np.ndarray, counts: Sequence[int], *, seed: int) -> Scored:
-    """Score patients whose views, four of each one after the other, have been looked at, as `score_split` does."""
+    """Score patients whose views, four of each one after the other, have been looked at.
+
+    Each is shown with so many of the views, drawn by chance, for each of the counts.
+    """
     rng = np.random.default_rng(seed)
     outputs, fat, views = [], [], []
     for index, truth in enumerate(fat_fraction):
@@ -68,26 +64,20 @@ def figures(predictions: Sequence[StudyPrediction], fat_fraction: np.ndarray, gr
     }
 
 
-def evaluate(folder: Path, split: Split, *, seed: int = 1) -> tuple[dict[str, Any], list[Prediction]]:
-    """Return a bundle's figures on a held-out split, for one to four views, and its predictions for a report."""
-    bundle = Bundle.load(folder)
-    halves = Halves(bundle.members)
-    seen = halves.look(flat(split.views))
-    scored = score_studies(halves, seen, split.fat_fraction, VIEW_COUNTS, seed=seed)
+def evaluate(
+    bundle: Bundle, halves: Halves, seen: Seen, fat_fraction: np.ndarray, *, seed: int = 1
+) -> tuple[dict[str, Any], list[Prediction]]:
+    """Return a bundle's figures on patients looked at before, for one to four views, and predictions for a report."""
+    scored = score_studies(halves, seen, fat_fraction, VIEW_COUNTS, seed=seed)
     by_count, kept = {}, []
     for count in VIEW_COUNTS:
         part = scored.with_views(count)
         predictions = [combine(study, bundle.calibration) for study in part.outputs]
         by_count[f"{count}_views"] = figures(predictions, part.fat_fraction, part.grades)
         kept += _kept(f"{bundle.name} {bundle.version}", predictions, part, count, bundle.expected_views)
-    places = np.arange(len(split.views) * len(VIEWS)).reshape(-1, len(VIEWS))
+    places = np.arange(len(fat_fraction) * len(VIEWS)).reshape(-1, len(VIEWS))
     whole = [combine(halves.study(seen, own), bundle.calibration) for own in places]
-    metrics = {
-        **by_count,
-        "each_view_alone": _each_view(whole, split),
-        "liver_gate": _gate(halves, bundle, split, whole),
-    }
-    return metrics, kept
+    return {**by_count, "each_view_alone": _each_view(whole, grade_of(fat_fraction))}, kept
 
 
 def fresh_predictions(
@@ -127,32 +117,12 @@ def _kept(
     ]
 
 
-def _each_view(studies: Sequence[StudyPrediction], split: Split) -> dict[str, Any]:
+def _each_view(studies: Sequence[StudyPrediction], grades: np.ndarray) -> dict[str, Any]:
     """Return the area of steatosis for each named view scored alone, by studies of all views in their order."""
     alone = np.stack([study.view_probabilities for study in studies])
     named = np.mean([[name == view for name, view in zip(s.view_names, VIEWS, strict=True)] for s in studies])
-    areas = {
-        view: bootstrap(auroc, alone[:, index, 1:].sum(axis=1), split.grades >= 1) for index, view in enumerate(VIEWS)
-    }
+    areas = {view: bootstrap(auroc, alone[:, index, 1:].sum(axis=1), grades >= 1) for index, view in enumerate(VIEWS)}
     return {"auroc_s1_or_more": areas, "view_accuracy": float(named)}
-
-
-def _gate(halves: Halves, bundle: Bundle, split: Split, whole: Sequence[StudyPrediction]) -> dict[str, Any]:
-    """Return what the liver gate lets pass: phantom livers, real livers, and frames that are neither."""
-
-    def passed(frames: np.ndarray) -> float | None:
-        if not len(frames):
-            return None
-        return float(np.mean(halves.liver_logits(frames) >= bundle.liver_logit_minimum))
-
-    livers = np.concatenate([prediction.liver_logits for prediction in whole])
-    return {
-        "phantom_livers_passed": float(np.mean(livers >= bundle.liver_logit_minimum)),
-        "real_livers_passed": passed(split.positives),
-        "real_livers": len(split.positives),
-        "others_passed": passed(split.negatives),
-        "others": len(split.negatives),
-    }
 
 
 def _mean(values: np.ndarray) -> float:

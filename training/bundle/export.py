@@ -31,6 +31,8 @@ TOLERANCE: Final = {
     "liver_logit": 5e-2,
 }
 """Largest deviation from the golden vectors that changes nothing a reader sees; the map's is relative, see below."""
+WRITTEN: Final = ("format", "views", "grades")
+"""What `write_description` adds itself to a bundle's parts."""
 SALIENCY_TOLERANCE: Final = 0.02
 """Of the largest golden map value."""
 

@@ -1,70 +1,94 @@
-"""New phantom patients looked at by a bundle, a few at a time and kept, so that an interrupted run goes on."""
+"""Phantom patients looked at by a bundle, a few at a time and kept, so that an interrupted run goes on.
+
+What members make of a view is a hundred times smaller than the view, so thousands of patients cost no disk.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from inference.bundle import Bundle
+from training.bundle.configuration import Data
 from training.bundle.halves import Halves, Seen
 from training.frames.data import study_of
 
 CHUNK: Final = 100
 """Patients rendered, looked at and kept at a time."""
+NAMES: Final = ("embedding", "pooled", "view_logits", "liver_logit")
+
+Make = Callable[[int], tuple[np.ndarray, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """Which phantom patients: the arguments of `training.frames.data.study_of` but for the place."""
+
+    seed: int
+    split: str = "test"
+    trimmed: float = 0.0
+    foreign: bool = False
+    phased: float = 0.0
+    heavy: float = 0.0
+
+    @classmethod
+    def held_out(cls, data: Data, split: str) -> Draw:
+        """Return the patients of an experiment that no member learns from."""
+        return cls(seed=data.seed, split=split, trimmed=data.trimmed_held_out, phased=data.phased, heavy=data.heavy)
+
+    def study(self, size: int) -> Make:
+        """Return what renders a patient by place."""
+        shares = {"trimmed": self.trimmed, "foreign": self.foreign, "phased": self.phased, "heavy": self.heavy}
+        return partial(study_of, self.split, self.seed, size, **shares)
+
+    @property
+    def folder(self) -> str:
+        """Name that tells these patients from others."""
+        site = "foreign" if self.foreign else "home"
+        return f"{self.split}-{self.seed}-{site}-{self.trimmed}-{self.phased}-{self.heavy}"
 
 
 def looked_at(
-    bundle: Bundle,
-    halves: Halves,
-    patients: int,
-    seed: int,
-    folder: Path,
-    *,
-    workers: int = 2,
-    trimmed: float = 0.0,
-    foreign: bool = False,
+    members: Sequence[bytes], size: int, patients: int, draw: Draw, folder: Path, *, workers: int = 2
 ) -> tuple[Seen, np.ndarray]:
-    """Return what a bundle makes of new patients' views, four of each, and their fat fractions [N].
+    """Return what members make of patients' views, four of each, and the patients' fat fractions [N].
 
     Parameters
     ----------
-    seed
-        Of no experiment's data, or the patients are not new.
+    members
+        ONNX graphs as `training.bundle.export` writes them.
+    size
+        Rows and columns of their input.
     folder
-        Keeps what is done, by bundle and settings.
-    trimmed
-        Share of patients whose frames were not kept whole.
-    foreign
-        Scanners of another site.
+        Keeps what is done, by members and patients; a bundle's calibration may change.
     """
-    kept = folder / f"{bundle.digest[:12]}-{seed}-{trimmed}-{'foreign' if foreign else 'home'}"
+    made_by = hashlib.sha256(b"".join(members)).hexdigest()[:12]
+    kept = folder / f"{made_by}-{draw.folder}"
     kept.mkdir(parents=True, exist_ok=True)
-    make = partial(study_of, "test", seed, bundle.geometry.height, trimmed=trimmed, foreign=foreign)
-    parts = list(_parts(make, halves, patients, kept, workers))
-    members = range(len(bundle.members))
+    parts = list(_parts(draw.study(size), Halves(members), patients, kept, workers))
     seen = Seen(
         **{
-            name: [np.concatenate([part[f"{name}_{member}"] for part in parts])[: 4 * patients] for member in members]
-            for name in ("embedding", "pooled", "view_logits", "liver_logit")
+            name: [np.concatenate([part[f"{name}_{member}"] for part in parts]) for member in range(len(members))]
+            for name in NAMES
         }
     )
-    return seen, np.concatenate([part["fat"] for part in parts])[:patients]
+    return seen, np.concatenate([part["fat"] for part in parts])
 
 
-def _parts(
-    make: partial[tuple[np.ndarray, float]], halves: Halves, patients: int, kept: Path, workers: int
-) -> Iterator[dict[str, np.ndarray]]:
+def _parts(make: Make, halves: Halves, patients: int, kept: Path, workers: int) -> Iterator[dict[str, np.ndarray]]:
     with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
         for start in range(0, patients, CHUNK):
-            path = kept / f"{start:06}.npz"
+            end = min(start + CHUNK, patients)
+            path = kept / f"{start:06}-{end:06}.npz"
             if not path.exists():
-                views, fat = zip(*pool.map(make, range(start, start + CHUNK), chunksize=4), strict=True)
+                views, fat = zip(*pool.map(make, range(start, end), chunksize=4), strict=True)
                 seen = halves.look(np.concatenate(views))
                 arrays = {
                     f"{name}_{member}": values
@@ -74,6 +98,6 @@ def _parts(
                 partial_path = path.with_suffix(".partial.npz")
                 np.savez(partial_path, fat=np.array(fat, np.float32), **arrays)
                 partial_path.replace(path)
-                print(f"{start + CHUNK} of {patients} new patients looked at", flush=True)
+                print(f"{kept.name}: {end} of {patients} patients looked at", flush=True)
             with np.load(path) as found:
                 yield {name: found[name] for name in found.files}

@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from inference.bundle import Bundle
-from training.bundle.calibrate import calibrate
-from training.bundle.card import write_card
-from training.bundle.configuration import Experiment
-from training.bundle.drift_reference import write_drift_reference
-from training.bundle.evaluate import evaluate, score_split
-from training.bundle.export import write_description, write_members
-from training.bundle.halves import Halves
+from training.bundle.configuration import DRIFT_PATIENTS, DRIFT_SEED, Experiment
+from training.bundle.drift_reference import fresh_drift_reference
+from training.bundle.export import WRITTEN, write_description, write_members
+from training.bundle.fresh import Draw
+from training.bundle.recalibrate import calibrated, describe
 from training.bundle.regate import regate
-from training.bundle.repeatability import measured
 from training.evaluation.predictions import write_predictions
 from training.frames.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
 from training.members.batches import Features
@@ -31,16 +27,16 @@ ADAPTED_TO = 1200
 CUT_OFF_SOURCE = "MRI-PDFF against histology: Tang et al., Radiology 2013;267:422-431"
 
 
-def split_of(experiment: Experiment, run: Path, name: str) -> Split:
-    """Return a split of the run, rendered where it is not there yet."""
-    return make_split(name, experiment.data, run / "data", workers=experiment.fit.threads)
+def learnt(experiment: Experiment, run: Path) -> Split:
+    """Return what members learn from, rendered where the run does not have it yet."""
+    return make_split("train", experiment.data, run / "data", workers=experiment.fit.threads)
 
 
 def fit_members(experiment: Experiment, run: Path) -> None:
     """Fit every member, or go on where an interrupted run stopped."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(json.dumps(experiment.as_dict(), indent=1) + "\n")
-    split, fit = split_of(experiment, run, "train"), experiment.fit
+    split, fit = learnt(experiment, run), experiment.fit
     shown = flat(split.views)
     both = np.concatenate([shown[:: max(1, len(shown) // ADAPTED_TO)][:ADAPTED_TO], split.positives])
     trunk = fitted_trunk(fit.frozen_blocks, both, run / "trunk.pt", seed=fit.seed)
@@ -84,8 +80,8 @@ def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
     """Write graphs, golden vectors, calibration, figures and card into a bundle folder."""
     size, wanted = experiment.data.size, experiment.bundle
     members = [read_member(run / f"member-{index}.pt") for index in range(experiment.fit.members)]
-    test = split_of(experiment, run, "test")
-    cases = [np.asarray(test.views[0][:3], np.float32), np.asarray(test.views[1][3:], np.float32)]
+    views = Draw.held_out(experiment.data, "test").study(size)
+    cases = [views(0)[0][:3].astype(np.float32), views(1)[0][3:].astype(np.float32)]
     parts = {
         "name": wanted.name,
         "version": wanted.version,
@@ -96,7 +92,7 @@ def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
         **write_members(members, size, cases, folder),
         "expected_views": wanted.expected_views,
         "cut_offs": {"percent": list(PDFF_CUT_OFFS), "source": CUT_OFF_SOURCE},
-        "training_data": training_data(experiment, split_of(experiment, run, "train")),
+        "training_data": training_data(experiment, learnt(experiment, run)),
     }
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
 
@@ -104,11 +100,8 @@ def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
 def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
     """Calibrate the exported graphs and write `bundle.json`, as yet without figures."""
     parts = json.loads((run / "parts.json").read_text())
-    halves = Halves([(folder / entry["file"]).read_bytes() for entry in parts["members"]])
-    split = split_of(experiment, run, "calibration")
-    scored = score_split(halves, split)
-    real = halves.liver_logits(split.positives)
-    parts |= calibrate(scored, experiment.bundle.interval_coverage, experiment.bundle.expected_views, real)
+    members = [(folder / entry["file"]).read_bytes() for entry in parts["members"]]
+    parts |= calibrated(members, experiment, run / "looked")
     write_description(folder, {**parts, "metrics": {}})
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
 
@@ -118,7 +111,7 @@ def gate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, An
     run.mkdir(parents=True, exist_ok=True)
     passed = regate(folder, experiment.data, experiment.bundle.version, frames_in=run, workers=experiment.fit.threads)
     kept = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    parts = {name: value for name, value in kept.items() if name not in ("format", "views", "grades", "metrics")}
+    parts = {name: value for name, value in kept.items() if name not in (*WRITTEN, "metrics")}
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
     (run / "gate.json").write_text(json.dumps(passed, indent=1) + "\n")
     return passed
@@ -127,16 +120,10 @@ def gate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, An
 def evaluate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, Any]:
     """Evaluate the bundle on the test split; write the figures into `bundle.json` and the model card."""
     parts = json.loads((run / "parts.json").read_text())
-    bundle = Bundle.load(folder)
-    parts["repeatability"] = measured(bundle, Halves(bundle.members), workers=experiment.fit.threads)
-    metrics, predictions = evaluate(folder, split_of(experiment, run, "test"))
+    gate = json.loads((run / "gate.json").read_text())
+    metrics, predictions = describe(folder, parts, experiment, run / "looked", gate)
     write_predictions(run / "predictions.csv", predictions)
-    if (run / "gate.json").exists():
-        metrics["liver_gate"] = json.loads((run / "gate.json").read_text())
-    write_description(folder, {**parts, "metrics": metrics})
-    write_card(folder)
-    test = split_of(experiment, run, "test")
-    write_drift_reference(folder, test.views, f"{len(test.views)} phantom patients of the test split")
+    fresh_drift_reference(folder, DRIFT_PATIENTS, DRIFT_SEED, workers=experiment.fit.threads)
     return metrics
 
 

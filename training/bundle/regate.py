@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from inference.contract import INPUT_VIEWS
 from training.bundle.card import write_card
 from training.bundle.configuration import Data
-from training.bundle.export import write_description
+from training.bundle.export import WRITTEN, write_description
 from training.bundle.halves import Halves
 from training.frames.cuts import cut_out, read_grey, seeded, through_sector, trimmed
 from training.frames.data import (
@@ -191,28 +191,12 @@ def regate(
     """
     described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     frames = kept_frames(data, "train", frames_in, workers=workers)
-    graphs = [folder / entry["file"] for entry in described["members"]]
-    with np.load(folder / described["golden"]["file"]) as golden:
-        vectors = {name: golden[name] for name in golden.files}
-    lines = _fitted(Halves([path.read_bytes() for path in graphs]), frames)
-    for index, (path, new) in enumerate(zip(graphs, lines, strict=True)):
-        graph = onnx.load(path)
-        old = _line(graph)
-        weight = (kept * old[0] + (1.0 - kept) * new[0]).astype(np.float16).astype(np.float32)
-        bias = kept * old[1] + (1.0 - kept) * new[1]
-        _replace(graph, weight, bias)
-        path.write_bytes(graph.SerializeToString(deterministic=True))
-        for name in [name for name in vectors if name.endswith("_views")]:
-            said = pooled(graph, vectors[name]) @ weight + bias
-            vectors[f"{name.removesuffix('_views')}_member{index}_liver_logit"] = said.astype(np.float32)
-        described["members"][index]["sha256"] = _digest(path)
-        print(f"{path.name}: gate fitted on {sum(len(part) for part in vars(frames).values())} frames", flush=True)
-    golden_file = folder / described["golden"]["file"]
-    np.savez_compressed(golden_file, **vectors)
-    described["golden"]["sha256"] = _digest(golden_file)
+    lines = _fitted(_halves(folder, described), frames)
+    print(f"gate fitted on {sum(len(part) for part in vars(frames).values())} frames", flush=True)
+    _write_lines(folder, described, lines, kept)
     if threshold is None:
-        halves = Halves([path.read_bytes() for path in graphs])
         held = kept_frames(data, "calibration", frames_in, workers=workers)
+        halves = _halves(folder, described)
         known = (held.real, held.cuts, held.phased, held.phantoms)
         threshold = gate_threshold([halves.liver_logits(part) for part in known])
     described |= {"version": version, "liver_logit_minimum": threshold}
@@ -220,12 +204,40 @@ def regate(
     described["training_data"]["real_frames"]["cuts_of_each"] = CUTS
     passed = _passed(folder, described, kept_frames(data, "test", frames_in, workers=workers))
     described["metrics"]["liver_gate"] = passed
-    write_description(
-        folder, {key: value for key, value in described.items() if key not in ("format", "views", "grades")}
-    )
+    write_description(folder, {name: value for name, value in described.items() if name not in WRITTEN})
     if f"{described['expected_views']}_views" in described["metrics"]:  # else its figures are still to come
         write_card(folder)
     return passed
+
+
+def _halves(folder: Path, described: dict[str, Any]) -> Halves:
+    return Halves([(folder / entry["file"]).read_bytes() for entry in described["members"]])
+
+
+def _write_lines(
+    folder: Path, described: dict[str, Any], lines: Sequence[tuple[np.ndarray, float]], kept: float
+) -> None:
+    """Put lines into the graphs of a bundle's folder, and what they say into its golden vectors; note the digests.
+
+    `kept` is the share of the line that each graph has.
+    """
+    golden = folder / described["golden"]["file"]
+    with np.load(golden) as found:
+        vectors = {name: found[name] for name in found.files}
+    for index, (entry, new) in enumerate(zip(described["members"], lines, strict=True)):
+        path = folder / entry["file"]
+        graph = onnx.load(path)
+        old = _line(graph)
+        weight = (kept * old[0] + (1.0 - kept) * new[0]).astype(np.float16).astype(np.float32)
+        bias = kept * old[1] + (1.0 - kept) * new[1]
+        _replace(graph, weight, bias)
+        path.write_bytes(graph.SerializeToString(deterministic=True))
+        entry["sha256"] = _digest(path)
+        for name in [name for name in vectors if name.endswith("_views")]:
+            said = pooled(graph, vectors[name]) @ weight + bias
+            vectors[f"{name.removesuffix('_views')}_member{index}_liver_logit"] = said.astype(np.float32)
+    np.savez_compressed(golden, **vectors)
+    described["golden"]["sha256"] = _digest(golden)
 
 
 def gate_threshold(livers: Sequence[np.ndarray]) -> float:
@@ -266,7 +278,7 @@ def _replace(graph: onnx.ModelProto, weight: np.ndarray, bias: float) -> None:
 
 
 def _passed(folder: Path, described: dict[str, Any], frames: Frames) -> dict[str, Any]:
-    halves = Halves([(folder / entry["file"]).read_bytes() for entry in described["members"]])
+    halves = _halves(folder, described)
 
     def share(part: np.ndarray) -> float | None:
         least = described["liver_logit_minimum"]

@@ -203,13 +203,6 @@ def _ends(draws: Sequence[float]) -> tuple[float, float]:
     return tuple(float(end) for end in np.quantile(known, [0.025, 0.975])) if len(known) else (math.nan, math.nan)
 
 
-def calibration_floor(answers: Answers, *, draws: int = 200, seed: int = 0) -> float:
-    """Return the calibration error that perfect probabilities would show on so many patients, by chance alone."""
-    rng = np.random.default_rng(seed)
-    made = rng.random((draws, len(answers))) < answers.steatosis
-    return float(np.mean([calibration_error(answers.steatosis, drawn, BINS) for drawn in made]))
-
-
 def limits_of_agreement(answers: Answers) -> tuple[float, float, float]:
     """Return bias and 95 % limits of agreement of the fat fraction in points (Bland & Altman 1986)."""
     difference = _difference(answers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,15 +11,22 @@ from typing import Final
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from inference.contract import VIEWS
 from inference.geometry import Box
 from inference.predictor import Predictor
-from inference.preprocess import prepare_view
-from inference.quality import colour_fraction, frame_quality
+from inference.preprocess import PreparedView, prepare_view
+from inference.quality import (
+    MOST_OF_A_CINE,
+    colour_fraction,
+    frame_quality,
+    representative_frames,
+    spread,
+)
 from inference.sector import find_sector
 from training.cohort.frames import frame_count, read_frame
 from training.frames.cuts import cut_out, read_grey, seeded, through_sector, trimmed
 from training.frames.data import real_frames
-from training.phantom import NEGATIVES, Scanner, draw_patient, render_negative, render_view
+from training.phantom import NEGATIVES, Scanner, draw_patient, render_cine, render_negative, render_view
 
 COLOURED: Final = 0.01
 LEAST_QUALITY: Final = 0.05
@@ -28,6 +35,8 @@ SEED: Final = 515151
 """Of no experiment's data."""
 NO_LIVER: Final = tuple(kind for kind in NEGATIVES if kind not in ("noise", "static", "photograph", "scene", "page"))
 ROWS: Final = 768
+CINE: Final = 8
+"""Frames of a cine of phantoms."""
 SIDES: Final = (128, 240, 360, 480, 720, 1080)
 """Rows of pictures of noise, by turns."""
 
@@ -54,6 +63,31 @@ class Count:
 
 def refused_for(predictor: Predictor, pixels: np.ndarray, region: Box | None = None) -> str | None:
     """Return why serving would not score a frame, None where it would; steps and order are serving's."""
+    view = _usable(predictor, pixels, region)
+    if isinstance(view, str):
+        return view
+    return None if _livers(predictor, [view])[0] else "not liver"
+
+
+def cine_refused_for(predictor: Predictor, frames: Sequence[Frame]) -> str | None:
+    """Return why serving would score no frame of a cine, None where it would, whatever its header says."""
+    usable: list[tuple[np.ndarray, PreparedView]] = []
+    reasons = []
+    for pixels, region in (frames[index] for index in spread(len(frames))):
+        view = _usable(predictor, pixels, region)
+        if isinstance(view, str):
+            reasons.append(view)
+        else:
+            x0, y0, x1, y1 = view.crop
+            usable.append((pixels[y0:y1, x0:x1], view))
+    if not usable:
+        return reasons[0]
+    chosen = representative_frames([crop for crop, _ in usable], [view.sector for _, view in usable], MOST_OF_A_CINE)
+    return None if any(_livers(predictor, [usable[index][1] for index in chosen])) else "not liver"
+
+
+def _usable(predictor: Predictor, pixels: np.ndarray, region: Box | None) -> PreparedView | str:
+    """Return a frame prepared, or why it cannot be scored whatever it shows."""
     view = prepare_view(pixels, region, geometry=predictor.bundle.geometry)
     if view is None:
         return "no sector"
@@ -61,18 +95,29 @@ def refused_for(predictor: Predictor, pixels: np.ndarray, region: Box | None = N
     crop = pixels[y0:y1, x0:x1]
     if colour_fraction(crop, view.sector) > COLOURED:
         return "colour"
-    if frame_quality(crop, view.sector) < LEAST_QUALITY:
-        return "quality"
-    logit = float(predictor.predict(view.tensor[None]).liver_logits[0])
-    return None if logit >= predictor.bundle.liver_logit_minimum else "not liver"
+    return "quality" if frame_quality(crop, view.sector) < LEAST_QUALITY else view
+
+
+def _livers(predictor: Predictor, views: Sequence[PreparedView]) -> list[bool]:
+    logits = predictor.predict(np.stack([view.tensor for view in views])).liver_logits
+    return [bool(logit >= predictor.bundle.liver_logit_minimum) for logit in logits]
 
 
 def count(predictor: Predictor, name: str, frames: Iterable[Frame], *, liver: bool) -> Count:
     """Ask of every frame of a set."""
-    reasons = Counter(refused_for(predictor, *frame) for frame in frames)
+    return _counted(name, (refused_for(predictor, *frame) for frame in frames), liver)
+
+
+def count_cines(predictor: Predictor, name: str, cines: Iterable[Sequence[Frame]], *, liver: bool) -> Count:
+    """Ask of every cine of a set, as a whole."""
+    return _counted(name, (cine_refused_for(predictor, frames) for frames in cines), liver)
+
+
+def _counted(name: str, told: Iterable[str | None], liver: bool) -> Count:
+    reasons = Counter(told)
     taken = reasons.pop(None, 0)
-    told = {str(reason): number for reason, number in reasons.most_common()}
-    return Count(name=name, liver=liver, frames=taken + sum(told.values()), taken=taken, reasons=told)
+    others = {str(reason): number for reason, number in reasons.most_common()}
+    return Count(name=name, liver=liver, frames=taken + sum(others.values()), taken=taken, reasons=others)
 
 
 def counts(predictor: Predictor, aul: Path | None, pictures: Iterable[Path], each: int) -> Iterator[Count]:
@@ -115,7 +160,11 @@ def counts(predictor: Predictor, aul: Path | None, pictures: Iterable[Path], eac
         yield count(predictor, "photographs and other pictures", map(read_frame, shown), liver=False)
         cut = ((cut_out(read_frame(path)[0].mean(axis=2).astype(np.uint8), seeded(SEED, path)), None) for path in shown)
         yield count(predictor, "parts of them, grey", cut, liver=False)
-    yield count(predictor, "hearts of the pydicom package", _hearts(), liver=False)
+    yield count_cines(predictor, "liver, phantom cines", _cines(each), liver=True)
+    files = list(_hearts())
+    frames = [one for own in files for one in own]
+    yield count(predictor, "hearts of the pydicom package, frames", frames, liver=False)
+    yield count_cines(predictor, "hearts of the pydicom package, files", files, liver=False)
 
 
 def with_flow(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +191,7 @@ def _phantoms(each: int, draw: Callable[[np.random.Generator], Scanner] = Scanne
     for index in range(each):
         rng = np.random.default_rng([SEED, 1, index])
         patient, scanner = draw_patient(rng), draw(rng)
-        frame = render_view(patient, ("subcostal", "intercostal", "liver-kidney", "left-lobe")[index % 4], scanner)
+        frame = render_view(patient, VIEWS[index % len(VIEWS)], scanner)
         yield frame.pixels, frame.region
 
 
@@ -170,11 +219,19 @@ def _noise(each: int) -> Iterator[Frame]:
         yield np.clip(level, 0, 255).astype(np.uint8), None
 
 
-def _hearts() -> Iterator[Frame]:
-    """Give every frame of the echocardiograms that come with pydicom."""
+def _cines(each: int) -> Iterator[list[Frame]]:
+    """Give cines of phantom livers, half of them through sector probes, with a quarter of each without contact."""
+    for index in range(each):
+        rng = np.random.default_rng([SEED, 4, index])
+        scanner = (Scanner.random, Scanner.phased)[index // len(VIEWS) % 2](rng)
+        shown = render_cine(draw_patient(rng), VIEWS[index % len(VIEWS)], scanner, frames=CINE)
+        yield [(pixels, None) for pixels in shown]
+
+
+def _hearts() -> Iterator[list[Frame]]:
+    """Give the frames of each echocardiogram that comes with pydicom; what their headers say is not asked."""
     from pydicom.data import get_testdata_file
 
     for name in ("examples_ybr_color.dcm", "examples_palette.dcm"):
         path = Path(str(get_testdata_file(name, download=False)))
-        for frame in range(frame_count(path)):
-            yield read_frame(path, frame)
+        yield [read_frame(path, frame) for frame in range(frame_count(path))]

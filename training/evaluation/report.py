@@ -15,10 +15,10 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from training.evaluation import plots
 from training.evaluation.figures import (
+    BINS,
     FIGURES,
     Answers,
     answers_of,
-    calibration_floor,
     chosen_on,
     delong,
     figures,
@@ -26,7 +26,7 @@ from training.evaluation.figures import (
 )
 from training.evaluation.groups import SHOWN, Group, Reader, readers, subgroups
 from training.evaluation.predictions import EXTERNAL, Prediction
-from training.metrics import Interval
+from training.metrics import Interval, chance_error
 
 TEMPLATE: Final = "report.html.j2"
 FLATTERS: Final = "on these very patients, which flatters"
@@ -86,7 +86,7 @@ class Section:
     @property
     def floor(self) -> float:
         """Calibration error by chance alone."""
-        return calibration_floor(self.answers)
+        return chance_error(self.answers.steatosis, BINS)
 
     @property
     def agreement(self) -> str:

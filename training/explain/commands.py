@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BUNDLE = Path(__file__).resolve().parents[2] / "inference" / "bundles" / "reference"
 REFERENCES = 24
+EVEN = 0.5
+"""Probability of S1 or more from which a picture counts as told so, when maps are told apart."""
 
 
 def _bundle_option(command: click.Command) -> click.Command:
@@ -84,9 +86,16 @@ def overlap(bundle: Path, real_frames: Path | None, studies: int) -> None:
     for name, shown in sets.items():
         if not shown:
             continue
-        found = summed(name, located(predictor, shown, geometry))
+        lying = located(predictor, shown, geometry)
+        found = summed(name, lying)
         passed &= found.ok
         click.echo(json.dumps(asdict(found), indent=1))
+        for told, some in (
+            ("S1 or more", [one for one in lying if one.steatosis >= EVEN]),
+            ("S0", [one for one in lying if one.steatosis < EVEN]),
+        ):
+            if some:
+                click.echo(json.dumps(asdict(summed(f"{name}, told {told}", some)), indent=1))
     if not passed:
         click.echo("maps do not lie on the liver more than chance", err=True)
         raise SystemExit(1)

@@ -39,6 +39,8 @@ class Located:
     """The same with the maps of other pictures, on average."""
     hit: bool
     """The map's maximum lies on the liver (pointing game, Zhang et al. 2018)."""
+    steatosis: float
+    """Probability of S1 or more that its study was given: where there is none, evidence for it lies anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +91,21 @@ def located(predictor: Predicts, studies: Iterable[Study], geometry: InputGeomet
     """
     rng = np.random.default_rng(seed)
     maps: list[tuple[str, Picture, np.ndarray]] = []
+    told: list[float] = []
     for study in studies:
-        saliency = predictor.predict(study.tensor).saliency
-        known = zip(study.pictures, saliency, strict=True)
+        answer = predictor.predict(study.tensor)
+        known = zip(study.pictures, answer.saliency, strict=True)
         maps += [(study.title, picture, grid) for picture, grid in known if picture.liver_seen is not None]
-    return [_located(number, maps, geometry, rng) for number in range(len(maps))]
+        told += [answer.steatosis_probability] * (len(maps) - len(told))
+    return [_located(number, maps, told[number], geometry, rng) for number in range(len(maps))]
 
 
 def _located(
-    number: int, maps: Sequence[tuple[str, Picture, np.ndarray]], geometry: InputGeometry, rng: np.random.Generator
+    number: int,
+    maps: Sequence[tuple[str, Picture, np.ndarray]],
+    steatosis: float,
+    geometry: InputGeometry,
+    rng: np.random.Generator,
 ) -> Located:
     study, picture, grid = maps[number]
     liver = picture.liver_seen
@@ -113,6 +121,7 @@ def _located(
         share=_share(shown, liver),
         swapped=float(np.mean(seen)) if seen else float("nan"),
         hit=bool(liver[np.unravel_index(int(shown.argmax()), shown.shape)]),
+        steatosis=steatosis,
     )
 
 

@@ -7,8 +7,9 @@ the map's own grid and inside the sector only: around it all maps are alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -72,37 +73,47 @@ def check(
         The members make no maps of these studies.
     """
     rng = np.random.default_rng(seed)
-    cascade, alone = {}, {}
-    between = _row("members as fitted, with each other", studies)
-    first: list[list[np.ndarray]] = []
-    insides: list[np.ndarray] = []
-    for subject in subjects:
-        steps = stages(subject.weights)
-        fitted = [subject.maps(subject.weights, study.tensor) for study in studies]
-        insides = insides or [
-            cells_inside(study, *size, maps.shape[1:]) for study, maps in zip(studies, fitted, strict=True)
-        ]
-        for earlier in first:
-            _compare(between, earlier, fitted, insides)
-        first.append(fitted)
-        for _ in range(draws):
-            changed: Weights = subject.weights
-            for label, chosen in steps:
-                changed = randomised(changed, chosen, rng)
-                single = randomised(subject.weights, chosen, rng)
-                for rows, weights in ((cascade, changed), (alone, single)):
-                    row = rows.setdefault(label, _row(label, studies))
-                    _compare(row, fitted, [subject.maps(weights, study.tensor) for study in studies], insides)
-    if not any(np.ptp(maps) > 0 for fitted in first for maps in fitted):
+    fitted = [[subject.maps(subject.weights, study.tensor) for study in studies] for subject in subjects]
+    if not any(np.ptp(maps) > 0 for own in fitted for maps in own):
         raise SanityError("The members' own maps are blank; there is nothing to check.")
+    insides = [cells_inside(study, *size, maps.shape[1:]) for study, maps in zip(studies, fitted[0], strict=True)]
+    cascade: dict[str, Row] = {}
+    alone: dict[str, Row] = {}
+    for subject, own in zip(subjects, fitted, strict=True):
+        for _ in range(draws):
+            for label, rows, weights in _draws(subject, cascade, alone, rng):
+                maps = [subject.maps(weights, study.tensor) for study in studies]
+                _compare(rows.setdefault(label, _row(label, studies)), own, maps, insides)
     down = tuple(row.similarity() for row in cascade.values())
     return SanityReport(
         cascade=down,
         alone=tuple(row.similarity() for row in alone.values()),
-        members=between.similarity() if len(subjects) > 1 else None,
+        members=_between(fitted, studies, insides),
         limit=limit,
         failures=tuple(_failures(down, limit)),
     )
+
+
+def _draws(
+    subject: Subject, cascade: dict[str, Row], alone: dict[str, Row], rng: np.random.Generator
+) -> Iterator[tuple[str, dict[str, Row], Weights]]:
+    """Give each stage's random weights with all stages before it, and by themselves, and the rows they belong to."""
+    changed: Weights = subject.weights
+    for label, chosen in stages(subject.weights):
+        changed = randomised(changed, chosen, rng)
+        single = randomised(subject.weights, chosen, rng)
+        yield label, cascade, changed
+        yield label, alone, single
+
+
+def _between(
+    fitted: Sequence[Sequence[np.ndarray]], studies: Sequence[Study], insides: Sequence[np.ndarray]
+) -> Similarity | None:
+    """Compare members as fitted with each other; None of one alone."""
+    row = _row("members as fitted, with each other", studies)
+    for own, other in combinations(fitted, 2):
+        _compare(row, own, other, insides)
+    return row.similarity() if len(fitted) > 1 else None
 
 
 def _row(label: str, studies: Sequence[Study]) -> Row:
