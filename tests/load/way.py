@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit
-from pynetdicom import AE
 
+from agent.demo.sender import send_study
 from agent.domain.study import Instance
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
@@ -70,16 +70,9 @@ class Studies:
 
     def send(self, numbers: range, port: int) -> list[str]:
         """Send them over one association; returns their UIDs."""
-        ae, uids = AE(ae_title="BENCH"), []
-        ae.add_requested_context(self.of(0)[1][0].SOPClassUID, JPEGBaseline8Bit)
-        association = ae.associate("127.0.0.1", port, ae_title="STEATOSIS")
-        assert association.is_established
-        for number in numbers:
-            uid, sets = self.of(number)
-            assert [association.send_c_store(ds).Status for ds in sets] == [0, 0, 0]
-            uids.append(uid)
-        association.release()
-        return uids
+        studies = [self.of(number) for number in numbers]
+        send_study([ds for _, sets in studies for ds in sets], host="127.0.0.1", port=port)
+        return [uid for uid, _ in studies]
 
 
 def timelines(ledger: Ledger, since: float = 0.0) -> list[dict[str, float]]:
