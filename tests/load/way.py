@@ -59,7 +59,8 @@ class Studies:
 
     def of(self, number: int) -> tuple[str, list[Dataset]]:
         """Give a study's UID and its instances."""
-        uid, sets = f"2.25.7{number}", []
+        uid = f"2.25.7{number}"
+        sets: list[Dataset] = []
         for view, path in enumerate(self._files, 1):
             ds = dcmread(path)
             ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = uid, f"{uid}.1", f"{uid}.1.{view}"
