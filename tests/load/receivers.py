@@ -34,6 +34,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def put_aside(folder: Path) -> None:
+    """Empty a receiver's files and move its folder out of the way; the next receiver starts with an empty one.
+
+    They are not removed: for five minutes ext4 gives no deleted inode away again, and passes over each of them whenever
+    it looks for one. What one receiver left to be deleted made the next one's files cost 1 ms and more each.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.truncate(path, 0)
+    folder.rename(folder.with_name(f"{folder.name}-{time.time_ns()}"))
+
+
 class Receiver(ABC):
     """A receiver under test; a context manager that starts and ends it."""
 
@@ -80,7 +92,7 @@ class Receiver(ABC):
                 child.send_signal(signal.SIGKILL)
             process.kill()
             process.wait()
-        shutil.rmtree(self.folder)
+        put_aside(self.folder)
 
     def roots(self) -> list[int]:
         return [process.pid for process in self._processes]
@@ -230,7 +242,7 @@ class OrthancReceiver(Receiver):
     def __exit__(self, _kind: type | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
         self._over.set()
         self._orthanc.stop()
-        shutil.rmtree(self.folder)
+        put_aside(self.folder)
 
     def roots(self) -> list[int]:
         return [self._orthanc.pid]

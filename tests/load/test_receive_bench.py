@@ -2,7 +2,8 @@
 
 A short run sends some seconds a cell; `BENCH_SCALE=5 BENCH_REPEATS=5 make bench` sends more, more often. With
 `BENCH_FOLDER` on a file system in memory a sync costs nothing: what is left is the receivers' own work. A long run may
-be made in parts (`-k "2.4 and x1"`): cells stay in the file that `BENCH_KEEP` names, and the page gets all of them.
+be made in parts (`-k "2.4 and x1"`): cells stay in the file that `BENCH_KEEP` names, and the page gets all of them. Add
+`-o tmp_path_retention_count=99` then: what pytest removes slows files down that are made after it (`put_aside`).
 """
 
 from __future__ import annotations
