@@ -85,7 +85,7 @@ class Arriving:
         if self.incoming is None or self.incoming.error is not None:
             self._dropped += len(data)
 
-    def settle(self, executor: Callable[[], Executor]) -> bool:
+    def settle(self, executor: Callable[[], Executor] | None) -> bool:
         """Be done with what was borrowed; says whether another thread still needs it."""
         return self.incoming is not None and self.incoming.settle(executor)
 

@@ -84,15 +84,15 @@ class IncomingFile:
         if self._append(data):
             self._unhashed.append(data)
 
-    def settle(self, executor: Callable[[], Executor]) -> bool:
+    def settle(self, executor: Callable[[], Executor] | None) -> bool:
         """Write what was borrowed, and hash it; says whether another thread is still at it.
 
         What an earlier call left is done before this one returns: no more than one call's fragments are in use. A small
-        data set is hashed here, which takes less time than to ask another thread.
+        data set is hashed here, which takes less time than to ask another thread; so is any without an `executor`.
         """
         self._flush()
         self._await_hashing()
-        if self._unhashed and self.size < _SMALL:
+        if self._unhashed and (executor is None or self.size < _SMALL):
             self._hash_borrowed()
         elif self._unhashed:
             borrowed, self._unhashed = self._unhashed, []

@@ -17,6 +17,7 @@ class Buffers:
 
     def __init__(self) -> None:
         self._free: deque[memoryview] = deque()  # its operations are atomic
+        self._made = 0
         self._hashing: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -26,6 +27,11 @@ class Buffers:
             if self._hashing is None:
                 self._hashing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="hashing")
             return self._hashing
+
+    @property
+    def lent(self) -> int:
+        """How many buffers are in use."""
+        return self._made - len(self._free)
 
     def close(self) -> None:
         """End the threads when they are done."""
@@ -39,6 +45,8 @@ class Buffers:
         try:
             return self._free.pop()
         except IndexError:
+            with self._lock:
+                self._made += 1
             return memoryview(bytearray(_BYTES))
 
     def give_back(self, view: memoryview | None) -> None:

@@ -86,8 +86,8 @@ class Messages:
             primitive.presentation_data_value_list = [value]  # type: ignore[list-item]  # it wants lists
             self._is_other = not self._room.pass_on(primitive)
 
-    def settle(self, executor: Callable[[], Executor]) -> bool:
-        """Be done with what the last pieces held; says whether another thread still needs them."""
+    def settle(self, executor: Callable[[], Executor] | None) -> bool:
+        """Be done with what the last pieces held, alone if need be; says whether another thread still needs them."""
         stores = self._whole if self._store is None else [*self._whole, self._store]
         still_used = [store.arriving.settle(executor) for store in stores]
         return any(still_used)

@@ -193,8 +193,13 @@ class FastSocket(BoundedSocket):
                 self._messages.take(piece)
 
     def _settle(self) -> None:
-        """Be done with what was read, and give buffers back, but the last one while it is being hashed."""
-        still_used = self._messages.settle(self._buffers.hashing)
+        """Be done with what was read, and give buffers back, but the last one while it is being hashed.
+
+        Another thread hashes only while this association is the only one here that receives: with more, every core has
+        one, and to hand over costs without a gain.
+        """
+        mine = (self._view is not None) + (self._held is not None)
+        still_used = self._messages.settle(self._buffers.hashing if self._buffers.lent <= mine else None)
         self._buffers.give_back(self._held)
         self._held = self._view if still_used else None
         if not still_used:
