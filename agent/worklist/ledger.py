@@ -27,10 +27,6 @@ HEAD_REVISION: Final = "0005_standards"
 _MIGRATION_LOCK: Final = 0x57EA7051
 """Key of the advisory lock under which PostgreSQL is migrated."""
 _BUSY_MILLISECONDS: Final = 15_000
-_NAP_SECONDS: Final = 0.0002
-"""SQLite by itself sleeps 1, 2, 5, 10… ms over a lock that another listener holds for a quarter of one."""
-_PRIMARY: Final = 0xFF
-"""Of an SQLite error code, what it has in common with its extended kinds."""
 _VANISHED: Final = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -105,11 +101,11 @@ class Ledger:
         driver = Driver(self._writer.dialect, kept)
         try:
             with _named_errors(self._writer.dialect.loaded_dbapi.Error):
-                driver.begin()
+                driver.execute("BEGIN IMMEDIATE")
                 yield driver
                 self._commit(driver)
         except BaseException:
-            kept.invalidate()  # closed, which rolls back; the pool's others wait for locks by themselves
+            kept.close()  # back to the pool, which rolls back
             raise
         self._kept.append(kept)
 
@@ -183,26 +179,6 @@ class Driver:
     def execute(self, text: str) -> None:
         """Run a statement without values."""
         self.connection.cursor().execute(text)
-
-    def begin(self) -> None:
-        """Take SQLite's write lock, waiting for it in short naps; from now on this connection waits for none by itself.
-
-        Raises
-        ------
-        sqlite3.OperationalError
-            Others held it for too long, or the database cannot be used.
-        """
-        self.execute("PRAGMA busy_timeout=0")
-        deadline = time.monotonic() + _BUSY_MILLISECONDS / 1000
-        while True:
-            try:
-                self.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(_NAP_SECONDS)
-            else:
-                return
 
 
 class Prepared:

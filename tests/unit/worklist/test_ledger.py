@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -63,34 +61,6 @@ def test_an_error_rolls_back_and_is_named(scene: Scene) -> None:
         connection.exec_driver_sql(twice)
     with scene.ledger.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM leases").scalar() == 0
-
-
-def test_a_lock_that_another_holds_is_waited_for(scene: Scene) -> None:
-    scene.arrive(instance="1")
-    with ThreadPoolExecutor() as threads:
-        with scene.ledger.write() as connection:
-            row = {"name": "x", "owner": "y", "until": 1.0}
-            connection.execute(sa.insert(metadata.tables["leases"]).values(row))
-            arriving = threads.submit(scene.arrive, instance="2")
-            with pytest.raises(TimeoutError):
-                arriving.result(timeout=0.1)
-        assert arriving.result(timeout=5).new
-
-
-def test_a_lock_that_another_never_lets_go_of_is_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.arrive(instance="1")
-    monkeypatch.setattr(module, "_BUSY_MILLISECONDS", 50)
-    with scene.ledger.write(), pytest.raises(LedgerError, match="locked"):
-        scene.arrive(instance="2")
-    assert scene.arrive(instance="2").new
-
-
-def test_connections_of_the_pool_stay_patient_after_a_prepared_write_failed(scene: Scene) -> None:
-    for _ in range(3):
-        with pytest.raises(LedgerError), scene.ledger.write_prepared() as driver:
-            driver.execute("INSERT INTO nowhere VALUES (1)")
-        with scene.ledger.write() as connection:
-            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == module._BUSY_MILLISECONDS
 
 
 def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
