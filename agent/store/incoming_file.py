@@ -92,7 +92,7 @@ class IncomingFile:
         """
         self._flush()
         self._await_hashing()
-        if self._unhashed and (executor is None or self.size < _SMALL):
+        if executor is None or self.size < _SMALL:
             self._hash_borrowed()
         elif self._unhashed:
             borrowed, self._unhashed = self._unhashed, []

@@ -84,6 +84,29 @@ def test_kept_byte_for_byte_and_recorded(reception: Reception) -> None:
     assert reception.temporaries() == []
 
 
+def test_large_objects_that_come_at_the_same_moment_by_turns(reception: Reception) -> None:
+    """Each is hashed in another thread while it comes alone, and where it is read while another comes, too."""
+    objects = [encoded(instance(number, size=4_000_000)) for number in (1, 2)]
+    with Hand.associated(reception.port) as first, Hand.associated(reception.port) as second:
+        for number, hand in enumerate((first, second), 1):
+            hand.send(pdu(4, value(store_command(f"{STUDY}.{number}".encode()), command=True)))
+
+        def send(hand: Hand, content: bytes, start: int, stop: int) -> None:
+            for at in range(start, min(stop, len(content)), 50_000):
+                hand.send(pdu(4, value(content[at : at + 50_000], last=at + 50_000 >= len(content))))
+
+        send(first, objects[0], 0, 1_500_000)
+        for start in range(0, 3_000_000, 500_000):
+            send(second, objects[1], start, start + 500_000)
+            send(first, objects[0], 1_500_000 + start // 2, 1_750_000 + start // 2)
+        send(first, objects[0], 3_000_000, 5_000_000)
+        assert first.status() == 0
+        send(second, objects[1], 3_000_000, 5_000_000)
+        assert second.status() == 0
+    assert {path.stem for path in reception.stored()} == {hashlib.sha256(one).hexdigest() for one in objects}
+    assert sorted(map(data_set_of, reception.stored())) == sorted(objects)
+
+
 @pytest.mark.parametrize(
     "sop_class", [*RETIRED_ULTRASOUND, "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.66"]
 )

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pydicom
@@ -49,6 +51,20 @@ def test_kept_under_the_digest_of_the_data_set(files: InstanceFiles, tmp_path: P
     assert (files.missing(digest), files.missing("0" * 64)) == (False, True)
     assert pydicom.dcmread(path).PixelData == instance().PixelData
     assert list(Layout(tmp_path).incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize("turns", ["here after there", "there after here", "there throughout"])
+def test_hashed_in_order_wherever_each_part_is_hashed(files: InstanceFiles, turns: str) -> None:
+    """A thread that hashes may be late; what comes after its part waits for it."""
+    parts = [memoryview(os.urandom(1_500_000)) for _ in range(3)]
+    incoming = begun(files)
+    with ThreadPoolExecutor(1) as threads:
+        for number, part in enumerate(parts):
+            is_here = turns != "there throughout" and (number % 2 == 1) == (turns == "here after there")
+            threads.submit(time.sleep, 0.05)
+            incoming.write_borrowed(part)
+            assert incoming.settle(None if is_here else lambda: threads) is not is_here
+        assert incoming.finish() == hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def test_the_first_file_of_the_same_bytes_stays(files: InstanceFiles, tmp_path: Path) -> None:
