@@ -101,3 +101,14 @@ def test_the_command_says_it_of_a_bundle(tmp_path, monkeypatch):
     assert len(rows) == 3 * 2 * 4
     assert rows[0]["fitted"] == f"{Bundle.load(SHIPPED).version}, as it ships"
     assert done.output.count("\n| ") == len(rows) + 1
+
+
+def test_a_seed_makes_other_patients(tmp_path, monkeypatch):
+    monkeypatch.setattr(fresh, "CHUNK", 10)
+    options = ["--home", "20", "--foreign", "0", "--keep", str(tmp_path), "--out", str(tmp_path / "told.json")]
+    told = []
+    for seed in ((), ("--seed", "20261212", "--workers", "2")):
+        done = CliRunner().invoke(calibration, [*options, *seed])
+        assert done.exit_code == 0, done.output
+        told.append([row["brier"] for row in json.loads((tmp_path / "told.json").read_text())])
+    assert not set(told[0]) & set(told[1])

@@ -143,10 +143,21 @@ def recalibrate(bundle: Path, experiment: str, version: str, keep: Path) -> None
 @click.option("--experiment", default="reference", show_default=True, help="Whose test patients are used.")
 @click.option("--home", type=click.IntRange(20), help="Test patients at home.  [default: the experiment's]")
 @click.option("--foreign", type=click.IntRange(0), default=2000, show_default=True, help="Those of another site.")
+@click.option(
+    "--seed", type=int, help="Of the patients; one of no experiment's data makes new ones.  [default: the experiment's]"
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes that render.  [default: the experiment's]")
 @click.option("--out", type=click.Path(path_type=Path), help="Also as JSON.")
 @_kept_in
 def calibration(
-    bundles: tuple[Path, ...], experiment: str, home: int | None, foreign: int, out: Path | None, keep: Path
+    bundles: tuple[Path, ...],
+    experiment: str,
+    home: int | None,
+    foreign: int,
+    seed: int | None,
+    workers: int | None,
+    out: Path | None,
+    keep: Path,
 ) -> None:
     """Say how well calibrated bundles are on patients nothing was fitted to: as they ship, and refitted out of fold."""
     from inference.bundle import Bundle
@@ -157,6 +168,11 @@ def calibration(
     members = read[0].members
     if any(one.members != members for one in read):
         raise click.ClickException("The bundles have different members; calibrations are compared on the same answers.")
+    settings = replace(
+        settings,
+        data=replace(settings.data, seed=settings.data.seed if seed is None else seed),
+        fit=replace(settings.fit, threads=workers or settings.fit.threads),
+    )
     sites = {"home": held_out(members, settings, "test", home or settings.data.test_patients, keep)}
     if foreign:
         sites["foreign"] = held_out(members, settings, "test", foreign, keep, foreign=True)
