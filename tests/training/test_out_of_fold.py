@@ -30,7 +30,7 @@ def _answer(logits, fat, views):
         OUTPUT_GRADE_LOGITS: logits,
         OUTPUT_FAT_FRACTION: np.array([fat]),
         OUTPUT_LIVER_LOGIT: np.ones(views),
-        OUTPUT_SALIENCY: np.zeros((views, 1, 1)),
+        OUTPUT_SALIENCY: np.zeros((views, 4, 1, 1)),
         OUTPUT_VIEW_GRADE_LOGITS: np.tile(logits, (views, 1)),
         OUTPUT_VIEW_LOGITS: np.zeros((views, 4)),
         OUTPUT_VIEW_WEIGHTS: np.full(views, 1 / views),

@@ -109,6 +109,23 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
     click.echo(json.dumps(fit_again(bundle, data, version, kept=kept, threshold=threshold), indent=1))
 
 
+@click.command()
+@click.option(
+    "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Changed in place."
+)
+@click.option("--version", required=True, help="Of the changed bundle.")
+def reexport(bundle: Path, version: str) -> None:
+    """Write a finished bundle's graphs anew, as the exporter now writes them; what members learnt stays."""
+    from inference.description import BundleError
+    from training.bundle.reexport import reexport as write_again
+
+    try:
+        moved = write_again(bundle, version)
+    except (BundleError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(json.dumps(moved, indent=1))
+
+
 _kept_in = click.option(
     "--keep",
     type=click.Path(path_type=Path),
