@@ -10,6 +10,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from inference.geometry import InputGeometry  # noqa: E402
+from training.explain import commands  # noqa: E402
 from training.explain.commands import explain  # noqa: E402
 from training.explain.overlap import flipped_signs, hits_by_chance, located, overlap  # noqa: E402
 from training.explain.panels import panels  # noqa: E402
@@ -202,7 +203,8 @@ def test_commands_on_the_bundle_that_ships():
     assert "weights random from the heads down" in checked.output
 
 
-def test_views_shares_of_phantoms_and_of_a_cohort(tmp_path):
+def test_views_shares_of_phantoms_and_of_a_cohort(tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "REFERENCES", 4)
     kept = tmp_path / "shares.json"
     done = CliRunner().invoke(explain, ["views", "--studies", "2", "--out", str(kept)])
     assert done.exit_code == 0, done.output
