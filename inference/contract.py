@@ -31,7 +31,8 @@ OUTPUT_VIEW_WEIGHTS: Final = "view_weights"
 """float32 [V], attention of the fusion over the views; sums to 1."""
 
 OUTPUT_SALIENCY: Final = "saliency"
-"""float32 [V, h, w], Grad-CAM of the study's steatosis evidence on the trunk's features, not negative, not scaled."""
+"""float32 [V, 4, h, w], Grad-CAM on the trunk's features of the study's evidence for each of `GRADES`, not negative,
+not scaled: of the log-odds of S1, S2 or S3 or more, for S0 of those against steatosis."""
 
 OUTPUT_VIEW_GRADE_LOGITS: Final = "view_grade_logits"
 """float32 [V, 4], each view scored alone."""

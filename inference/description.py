@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 from inference.contract import GRADES, VIEWS
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 DESCRIPTION: Final = "bundle.json"
 _INSTALL_AGAIN: Final = "install the bundle again with agent model install"
 

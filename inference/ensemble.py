@@ -50,7 +50,7 @@ class StudyPrediction:
     liver_logits: NDArray[np.float32]
     """[V]."""
     saliency: NDArray[np.float32]
-    """[V, h, w], 0 to 1, relative within each view."""
+    """[V, h, w], 0 to 1, relative within each view: where the evidence for `grade` lies, for S1 to S3 or more."""
 
     @property
     def grade(self) -> str:
@@ -65,6 +65,8 @@ class StudyPrediction:
 
 def combine(outputs: Sequence[MemberOutputs], calibration: Calibration) -> StudyPrediction:
     """Average the members: probabilities after scaling by the number of views, the rest as it is.
+
+    Of the members' maps those of the grade that the ensemble tells are taken.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def combine(outputs: Sequence[MemberOutputs], calibration: Calibration) -> Study
         view_names=tuple(VIEWS[int(index)] for index in views.argmax(axis=1)),
         view_name_probabilities=views.max(axis=1),
         liver_logits=_stacked(outputs, OUTPUT_LIVER_LOGIT).mean(axis=0),
-        saliency=_relative(_stacked(outputs, OUTPUT_SALIENCY)),
+        saliency=_relative(_stacked(outputs, OUTPUT_SALIENCY)[:, :, int(probabilities.argmax())]),
     )
 
 

@@ -14,6 +14,7 @@ from training.bundle.commands import (
     gate,
     predict,
     recalibrate,
+    reexport,
     reference,
     regate,
 )
@@ -36,6 +37,7 @@ for command in (
     reference,
     regate,
     recalibrate,
+    reexport,
     calibration,
     predict,
     drift_reference,

@@ -26,7 +26,7 @@ from agent.report.canvas import (
     resized,
 )
 from agent.report.colour_map import colour_table, coloured
-from agent.report.words import CAPTION, GRADE_WORDS, view_name
+from agent.report.words import CAPTION, GRADE_WORDS, evidence_for, view_name
 from agent.store.result_files import ViewPicture
 from inference.morphology import eroded
 
@@ -175,6 +175,8 @@ def _legend(canvas: Canvas, page: HeatmapPage, *, left: float, right: float, wid
     edge = min(left, MARGIN)
     canvas.line(edge, y + 74, UNITS - edge, y + 74, colour=RULE, width=2)
     canvas.text(edge, y + 110, CAPTION, size=BODY + 3, bold=True, anchor="lm")
+    if page.score is not None:
+        canvas.text(UNITS - edge, y + 110, evidence_for(page.score.grade), size=SMALL, anchor="rm")
     line = f"White line: half of the maximum. Below {100 * FLOOR:.0f} % nothing is shown."
     for offset, text in ((154, line), (194, _result(page.score))):
         canvas.text(edge, y + offset, canvas.fitted(text, SMALL, UNITS - 2 * edge), size=SMALL, anchor="lm")

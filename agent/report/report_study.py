@@ -27,7 +27,7 @@ from agent.report.presentation_state import build_presentation_states
 from agent.report.secondary_capture import Capture, Source, build_capture
 from agent.report.structured_report import build_structured_report
 from agent.report.summary import draw_summary
-from agent.report.words import CAPTION, no_score_sentence, view_name
+from agent.report.words import CAPTION, evidence_for, no_score_sentence, view_name
 from agent.store.result_files import ViewPicture
 
 _DRAWING: Final = ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0))), thread_name_prefix="drawing")
@@ -136,6 +136,7 @@ def _pages(
 
 
 def _heatmap(study: ReportedStudy, page: HeatmapPage, source: Source) -> ResultObject:
+    how = "Grad-CAM saliency blended over the source beside the source itself; relative to this image."
     capture = Capture(
         kind=ResultKind.HEATMAP,
         index=page.number - 1,
@@ -143,7 +144,7 @@ def _heatmap(study: ReportedStudy, page: HeatmapPage, source: Source) -> ResultO
         pixels=draw_heatmap(page),
         sources=[source],
         comment=f"{view_name(page.view.view)}. {CAPTION}",
-        derivation="Grad-CAM saliency blended over the source beside the source itself; relative to this image.",
+        derivation=how if page.score is None else f"{how} {evidence_for(page.score.grade)}.",
         derivation_code=codes.GRAD_CAM,
         names_patient=False,
     )

@@ -41,6 +41,11 @@ _SIGNS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
+def evidence_for(grade: str) -> str:
+    """Say what a map shows the evidence for: the grade told, above S0 that grade or more."""
+    return f"Evidence for {grade}" if grade == "S0" else f"Evidence for {grade} or more"
+
+
 def view_name(view: str | None) -> str:
     """Name a view for people."""
     if view is None:

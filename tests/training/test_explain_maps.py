@@ -10,6 +10,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from inference.geometry import InputGeometry  # noqa: E402
+from training.explain import commands  # noqa: E402
 from training.explain.commands import explain  # noqa: E402
 from training.explain.overlap import flipped_signs, hits_by_chance, located, overlap  # noqa: E402
 from training.explain.panels import panels  # noqa: E402
@@ -48,6 +49,7 @@ class Knows:
             saliency=np.stack([self.rule(view) for view in views]),
             view_weights=np.full(len(views), 1 / len(views)),
             steatosis_probability=float(np.clip(views[:, 1].mean() * 3, 0.01, 0.99)),
+            grade="S1",
             fat_fraction_percent=10.0,
             fat_fraction_interval=(5.0, 15.0),
             grade_set=("S1",),
@@ -79,7 +81,7 @@ def test_p_values_of_signs_and_hits():
     assert 0.3 < flipped_signs(np.array([1.0, -1.0, 1.0, -1.0])) <= 1.0
     from training.explain.overlap import Located
 
-    always = [Located(study=str(i), title="", chance=0.2, share=1, swapped=1, hit=True, steatosis=1) for i in range(10)]
+    always = [Located(study=str(i), title="", chance=0.2, share=1, swapped=1, hit=True, grade="S1") for i in range(10)]
     assert hits_by_chance(always) < 0.001
 
 
@@ -100,8 +102,9 @@ class Edges:
     def __init__(self):
         self.weights = {name: np.ones((4, 4), np.float32) for name in ("grade.weight", "trunk.0.weight")}
 
-    def maps(self, weights, views):
-        return np.abs(np.diff(views[:, 0], axis=1, prepend=0)).reshape(len(views), 12, 8, 12, 8).mean(axis=(2, 4))
+    def answer(self, weights, views):
+        edges = np.abs(np.diff(views[:, 0], axis=1, prepend=0)).reshape(len(views), 12, 8, 12, 8).mean(axis=(2, 4))
+        return np.arange(4), np.repeat(edges[:, None], 4, axis=1)
 
 
 def test_maps_that_ignore_the_weights_fail(studies):
@@ -115,8 +118,8 @@ def test_models_without_heads_or_maps_are_refused(studies):
         stages(["trunk.0.weight"])
 
     class Blank(Edges):
-        def maps(self, weights, views):
-            return np.zeros((len(views), 12, 12))
+        def answer(self, weights, views):
+            return np.arange(4), np.zeros((len(views), 4, 12, 12))
 
     with pytest.raises(SanityError, match="blank"):
         check([Blank()], studies[:1], (SIZE, SIZE), draws=1)
@@ -194,13 +197,14 @@ def test_commands_on_the_bundle_that_ships():
         found.append(one)
     assert found[0]["name"] == "phantoms"
     assert sum(one["pictures"] for one in found[1:]) == found[0]["pictures"] > 0
-    assert {one["name"] for one in found[1:]} <= {"phantoms, told S1 or more", "phantoms, told S0"}
+    assert {one["name"] for one in found[1:]} <= {f"phantoms, told S{grade}" for grade in range(4)}
     checked = CliRunner().invoke(explain, ["sanity", "--studies", "2", "--draws", "1", "--members", "1"])
     assert checked.exit_code in (0, 1), checked.output
     assert "weights random from the heads down" in checked.output
 
 
-def test_views_shares_of_phantoms_and_of_a_cohort(tmp_path):
+def test_views_shares_of_phantoms_and_of_a_cohort(tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "REFERENCES", 4)
     kept = tmp_path / "shares.json"
     done = CliRunner().invoke(explain, ["views", "--studies", "2", "--out", str(kept)])
     assert done.exit_code == 0, done.output

@@ -49,8 +49,8 @@ def test_names_and_size(exported):
 
 def test_shipped_weights_are_exact_in_half_precision(exported):
     member, _ = exported
-    for parameter in member.parameters():
-        assert torch.equal(parameter.half().float(), parameter)
+    for tensor in (*member.parameters(), *(one for one in member.buffers() if one.is_floating_point())):
+        assert torch.equal(tensor.half().float(), tensor)
 
 
 def test_golden_vectors_have_the_keys_that_serving_reads(exported):

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from inference.contract import CHANNELS, OUTPUTS  # noqa: E402
-from training.members.models import Member, Outputs, steatosis_evidence  # noqa: E402
+from training.members.models import Member, Outputs  # noqa: E402
 from training.members.profile import depth_profile  # noqa: E402
 from training.members.trunk import fused, pretrained_trunk  # noqa: E402
 
@@ -33,7 +33,7 @@ def test_any_number_of_views(member, views, count):
         outputs = member(views[:count])
     shapes = [tuple(value.shape) for value in outputs]
     side = SIZE // 16
-    assert shapes == [(4,), (1,), (count,), (count, side, side), (count, 4), (count, 4), (count,)]
+    assert shapes == [(4,), (1,), (count,), (count, 4, side, side), (count, 4), (count, 4), (count,)]
     assert outputs.view_weights.sum().item() == pytest.approx(1.0, abs=1e-6)
     assert (outputs.saliency >= 0).all()
     assert outputs.fat_fraction.item() >= 0
@@ -57,19 +57,34 @@ def test_one_view_is_scored_as_it_is_alone(member, views):
     torch.testing.assert_close(together.view_grade_logits[0], outputs.grade_logits, atol=1e-5, rtol=0)
 
 
+CLAIMS = (([0], [1, 2, 3]), ([1, 2, 3], [0]), ([2, 3], [0, 1]), ([3], [0, 1, 2]))
+"""For each grade told, what is claimed and what is not."""
+
+
+@pytest.mark.parametrize("told", range(4))
 @pytest.mark.parametrize("count", [1, 3, 5])
-def test_saliency_is_grad_cam_by_autograd(member, views, count):
+def test_saliency_is_grad_cam_by_autograd(member, views, count, told):
     features = member.trunk(views[:count, :1]).detach().requires_grad_()
     seen = member.spatial(features.flatten(2).transpose(1, 2))
-    told = member.profile(depth_profile(views[:count])).detach()
-    fused_views = member.fusion(torch.relu(member.embed(seen.mean) + told))
+    profile = member.profile(depth_profile(views[:count])).detach()
+    fused_views = member.fusion(torch.relu(member.embed(seen.mean) + profile))
     certainty = member.certainty(torch.tensor(float(count)))
-    steatosis_evidence(member.grade(fused_views.mean) * certainty).backward()
-    expected = torch.relu((features * features.grad.mean(dim=(2, 3), keepdim=True)).sum(dim=1))
+    probability = torch.softmax(member.grade(fused_views.mean) * certainty, dim=-1)
+    claimed, other = (probability[part].sum().log() for part in CLAIMS[told])
+    (claimed - other).backward()
+    expected = (features * features.grad.mean(dim=(2, 3), keepdim=True)).sum(dim=1)
     with torch.no_grad():
-        saliency = member(views[:count]).saliency
-    assert expected.max() > 0
-    torch.testing.assert_close(saliency, expected, atol=1e-5 * expected.max().item(), rtol=0)
+        saliency = member(views[:count]).saliency[:, told]
+    size = expected.abs().max().item()
+    assert size > 0
+    torch.testing.assert_close(saliency, torch.relu(expected), atol=1e-5 * size, rtol=0)
+
+
+def test_maps_of_grades_differ(member, views):
+    with torch.no_grad():
+        maps = member(views[:4]).saliency
+    assert not torch.allclose(maps[:, 0], maps[:, 1], atol=0.1 * maps.max().item())
+    assert ((maps[:, 0] > 0) & (maps[:, 1] > 0)).sum() == 0  # what speaks for steatosis does not speak against it
 
 
 def test_more_views_may_make_it_surer_up_to_four(member):

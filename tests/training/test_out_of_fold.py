@@ -30,7 +30,7 @@ def _answer(logits, fat, views):
         OUTPUT_GRADE_LOGITS: logits,
         OUTPUT_FAT_FRACTION: np.array([fat]),
         OUTPUT_LIVER_LOGIT: np.ones(views),
-        OUTPUT_SALIENCY: np.zeros((views, 1, 1)),
+        OUTPUT_SALIENCY: np.zeros((views, 4, 1, 1)),
         OUTPUT_VIEW_GRADE_LOGITS: np.tile(logits, (views, 1)),
         OUTPUT_VIEW_LOGITS: np.zeros((views, 4)),
         OUTPUT_VIEW_WEIGHTS: np.full(views, 1 / views),
@@ -92,12 +92,17 @@ def test_a_patient_is_in_one_fold():
     assert np.bincount(folds[:, 0]).tolist() == [PATIENTS // FOLDS] * FOLDS
 
 
-def test_the_command_says_it_of_a_bundle(tmp_path, monkeypatch):
+def test_the_command_says_it_of_a_bundle_and_a_seed_makes_other_patients(tmp_path, monkeypatch):
     monkeypatch.setattr(fresh, "CHUNK", 10)
-    options = ["--home", "20", "--foreign", "10", "--keep", str(tmp_path), "--out", str(tmp_path / "told.json")]
-    done = CliRunner().invoke(calibration, options)
-    assert done.exit_code == 0, done.output
-    rows = json.loads((tmp_path / "told.json").read_text())
-    assert len(rows) == 3 * 2 * 4
-    assert rows[0]["fitted"] == f"{Bundle.load(SHIPPED).version}, as it ships"
-    assert done.output.count("\n| ") == len(rows) + 1
+    told = []
+    for more in (("--foreign", "10"), ("--foreign", "0", "--seed", "20261212", "--workers", "2")):
+        options = ["--home", "20", *more, "--keep", str(tmp_path), "--out", str(tmp_path / "told.json")]
+        done = CliRunner().invoke(calibration, options)
+        assert done.exit_code == 0, done.output
+        rows = json.loads((tmp_path / "told.json").read_text())
+        assert done.output.count("\n| ") == len(rows) + 1
+        told.append(rows)
+    assert [len(rows) for rows in told] == [3 * 2 * 4, 2 * 4]
+    assert told[0][0]["fitted"] == f"{Bundle.load(SHIPPED).version}, as it ships"
+    home, other = ({row["brier"] for row in rows if row["site"] == "home"} for rows in told)
+    assert not home & other

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from training.bundle.export import WRITTEN, write_description
 
 TEMPLATE: Final = Path(__file__).parent / "model_card.md"
 
@@ -13,6 +17,29 @@ def write_card(folder: Path) -> None:
     """Write `MODEL_CARD.md` beside a bundle's description."""
     description = json.loads((folder / "bundle.json").read_text())
     (folder / "MODEL_CARD.md").write_text(card(description), encoding="utf-8")
+
+
+def record_maps(folder: Path, found: Sequence[Mapping[str, Any]]) -> None:
+    """Keep where maps lie in a finished bundle's description and card; `reference.json` is then to be made anew.
+
+    Parameters
+    ----------
+    found
+        Fields of `training.explain.overlap.OverlapReport`, one a set of pictures.
+    """
+    description = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    kept = ("name", "pictures", "studies", "share", "chance", "swapped", "p_chance", "p_swapped", "hits")
+    rows = [{key: _plain(one[key]) for key in kept} for one in found]
+    parts = {name: value for name, value in description.items() if name not in WRITTEN}
+    write_description(folder, parts | {"metrics": description["metrics"] | {"maps": rows}})
+    write_card(folder)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: a figure of a single study has no other picture's map."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def card(description: dict[str, Any]) -> str:
@@ -50,6 +77,7 @@ def card(description: dict[str, Any]) -> str:
         studies=_studies(metrics),
         alone=_alone(metrics["each_view_alone"]),
         gate=_gate(metrics["liver_gate"]),
+        maps=_maps(metrics.get("maps", ())),
         view_accuracy=f"{100 * metrics['each_view_alone']['view_accuracy']:.1f} %",
     )
 
@@ -127,6 +155,27 @@ def _repeatability(found: dict[str, Any] | None) -> str:
         f"({low:.1f}–{high:.1f}) in 95 % of cases when the scanner is another one, and by less than "
         f"{found['same_scanner_percent'][0]:.1f} on the same with other knobs; reports judge a change by the former. "
     )
+
+
+def _maps(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "Not measured."
+    head = "| pictures | | on the liver | by chance | another picture's map | p against chance |\n" + "|---" * 6 + "|"
+    return "\n".join([head, *(_map_row(row) for row in rows)])
+
+
+def _map_row(row: Mapping[str, Any]) -> str:
+    share, low, high = (f"{100 * value:.0f}" for value in row["share"])
+    other = row["swapped"][0]
+    cells = (
+        row["name"],
+        row["pictures"],
+        f"{share} % ({low}–{high})",
+        f"{100 * row['chance'][0]:.0f} %",
+        "–" if other is None else f"{100 * other:.0f} %",
+        f"{row['p_chance']:.4f}",
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _cuts(count: int) -> str:

@@ -109,6 +109,23 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
     click.echo(json.dumps(fit_again(bundle, data, version, kept=kept, threshold=threshold), indent=1))
 
 
+@click.command()
+@click.option(
+    "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Changed in place."
+)
+@click.option("--version", required=True, help="Of the changed bundle.")
+def reexport(bundle: Path, version: str) -> None:
+    """Write a finished bundle's graphs anew, as the exporter now writes them; what members learnt stays."""
+    from inference.description import BundleError
+    from training.bundle.reexport import reexport as write_again
+
+    try:
+        moved = write_again(bundle, version)
+    except (BundleError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(json.dumps(moved, indent=1))
+
+
 _kept_in = click.option(
     "--keep",
     type=click.Path(path_type=Path),
@@ -143,10 +160,21 @@ def recalibrate(bundle: Path, experiment: str, version: str, keep: Path) -> None
 @click.option("--experiment", default="reference", show_default=True, help="Whose test patients are used.")
 @click.option("--home", type=click.IntRange(20), help="Test patients at home.  [default: the experiment's]")
 @click.option("--foreign", type=click.IntRange(0), default=2000, show_default=True, help="Those of another site.")
+@click.option(
+    "--seed", type=int, help="Of the patients; one of no experiment's data makes new ones.  [default: the experiment's]"
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes that render.  [default: the experiment's]")
 @click.option("--out", type=click.Path(path_type=Path), help="Also as JSON.")
 @_kept_in
 def calibration(
-    bundles: tuple[Path, ...], experiment: str, home: int | None, foreign: int, out: Path | None, keep: Path
+    bundles: tuple[Path, ...],
+    experiment: str,
+    home: int | None,
+    foreign: int,
+    seed: int | None,
+    workers: int | None,
+    out: Path | None,
+    keep: Path,
 ) -> None:
     """Say how well calibrated bundles are on patients nothing was fitted to: as they ship, and refitted out of fold."""
     from inference.bundle import Bundle
@@ -157,6 +185,11 @@ def calibration(
     members = read[0].members
     if any(one.members != members for one in read):
         raise click.ClickException("The bundles have different members; calibrations are compared on the same answers.")
+    settings = replace(
+        settings,
+        data=replace(settings.data, seed=settings.data.seed if seed is None else seed),
+        fit=replace(settings.fit, threads=workers or settings.fit.threads),
+    )
     sites = {"home": held_out(members, settings, "test", home or settings.data.test_patients, keep)}
     if foreign:
         sites["foreign"] = held_out(members, settings, "test", foreign, keep, foreign=True)

@@ -45,8 +45,9 @@ def shipped(member: Member) -> Member:
     member = copy.deepcopy(member).eval()
     member.trunk = fused(member.trunk)
     with torch.no_grad():
-        for parameter in member.parameters():
-            parameter.copy_(parameter.half().float())
+        for tensor in (*member.parameters(), *member.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
     return member.requires_grad_(False)
 
 

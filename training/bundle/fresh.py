@@ -83,12 +83,17 @@ def looked_at(
 
 
 def _parts(make: Make, halves: Halves, patients: int, kept: Path, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield what is kept of each chunk of patients; the next to be made is rendered while one is looked at."""
+    chunks = [(start, min(start + CHUNK, patients)) for start in range(0, patients, CHUNK)]
+    paths = {chunk: kept / f"{chunk[0]:06}-{chunk[1]:06}.npz" for chunk in chunks}
+    missing = [chunk for chunk in chunks if not paths[chunk].exists()]
     with ProcessPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
-        for start in range(0, patients, CHUNK):
-            end = min(start + CHUNK, patients)
-            path = kept / f"{start:06}-{end:06}.npz"
-            if not path.exists():
-                views, fat = zip(*pool.map(make, range(start, end), chunksize=4), strict=True)
+        ahead = (pool.map(make, range(*chunk), chunksize=4) for chunk in missing)
+        rendered = next(ahead, ())
+        for chunk, path in paths.items():
+            if chunk in missing:
+                views, fat = zip(*rendered, strict=True)
+                rendered = next(ahead, ())
                 seen = halves.look(np.concatenate(views))
                 arrays = {
                     f"{name}_{member}": values
@@ -98,6 +103,6 @@ def _parts(make: Make, halves: Halves, patients: int, kept: Path, workers: int) 
                 partial_path = path.with_suffix(".partial.npz")
                 np.savez(partial_path, fat=np.array(fat, np.float32), **arrays)
                 partial_path.replace(path)
-                print(f"{kept.name}: {end} of {patients} patients looked at", flush=True)
+                print(f"{kept.name}: {chunk[1]} of {patients} patients looked at", flush=True)
             with np.load(path) as found:
                 yield {name: found[name] for name in found.files}

@@ -17,6 +17,7 @@ import onnxruntime
 
 from inference.backends.interface import MemberOutputs
 from inference.contract import (
+    GRADES,
     INPUT_VIEWS,
     OUTPUT_FAT_FRACTION,
     OUTPUT_GRADE_LOGITS,
@@ -86,7 +87,7 @@ class Halves:
         return np.mean(self.look(frames).liver_logit, axis=0) if len(frames) else np.zeros(0)
 
     def study(self, seen: Seen, chosen: np.ndarray) -> list[MemberOutputs]:
-        """Return the members' outputs for one study of the chosen views; maps are left out, [V, 1, 1] of zeros."""
+        """Return the members' outputs for one study of the chosen views; maps are left out, [V, 4, 1, 1] of zeros."""
         found: list[MemberOutputs] = []
         for index, session in enumerate(self._fuses):
             said = session.run(None, {session.get_inputs()[0].name: seen.embedding[index][chosen]})
@@ -95,7 +96,7 @@ class Halves:
                 | {
                     OUTPUT_VIEW_LOGITS: seen.view_logits[index][chosen],
                     OUTPUT_LIVER_LOGIT: seen.liver_logit[index][chosen],
-                    OUTPUT_SALIENCY: np.zeros((len(chosen), 1, 1), np.float32),
+                    OUTPUT_SALIENCY: np.zeros((len(chosen), len(GRADES), 1, 1), np.float32),
                 }
             )
         return found

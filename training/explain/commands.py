@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 if TYPE_CHECKING:
     from inference.geometry import InputGeometry
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 BUNDLE = Path(__file__).resolve().parents[2] / "inference" / "bundles" / "reference"
 REFERENCES = 24
-EVEN = 0.5
-"""Probability of S1 or more from which a picture counts as told so, when maps are told apart."""
 
 
 def _bundle_option(command: click.Command) -> click.Command:
@@ -74,28 +73,40 @@ def sanity(bundle: Path, real_frames: Path | None, studies: int, draws: int, mem
 @explain.command()
 @_bundle_option
 @_aul_option
+@click.option(
+    "--split", "splits", type=click.Choice(["test", "calibration"]), multiple=True, default=("test",),
+    help="Which real frames; no member learnt from either.  [default: test]",
+)  # fmt: skip
 @click.option("--studies", type=click.IntRange(1), default=100, show_default=True, help="Phantoms to look at.")
-def overlap(bundle: Path, real_frames: Path | None, studies: int) -> None:
-    """Measure whether maps lie on the liver more than chance would have it."""
+@click.option("--record", is_flag=True, help="Keep the figures in the bundle's description and card.")
+def overlap(bundle: Path, real_frames: Path | None, splits: tuple[str, ...], studies: int, record: bool) -> None:
+    """Measure whether maps lie on the liver more than chance would have it, as a whole and by the grade told."""
+    from inference.contract import GRADES
+    from training.bundle.card import record_maps
     from training.explain.overlap import located
     from training.explain.overlap import overlap as summed
 
     predictor, geometry = _open(bundle)
-    sets = {"phantoms": _phantoms(studies, geometry), "real, outlined by hand": _real(real_frames, geometry, 10_000)}
-    passed = True
+    sets = {"phantoms": _phantoms(studies, geometry)}
+    sets |= {f"AUL, {split} frames": _real(real_frames, geometry, 10_000, split) for split in splits}
+    passed, kept = True, []
     for name, shown in sets.items():
         if not shown:
             continue
         lying = located(predictor, shown, geometry)
-        found = summed(name, lying)
-        passed &= found.ok
-        click.echo(json.dumps(asdict(found), indent=1))
-        for told, some in (
-            ("S1 or more", [one for one in lying if one.steatosis >= EVEN]),
-            ("S0", [one for one in lying if one.steatosis < EVEN]),
-        ):
-            if some:
-                click.echo(json.dumps(asdict(summed(f"{name}, told {told}", some)), indent=1))
+        whole = summed(name, lying)
+        passed &= whole.ok
+        by_grade = {grade: [one for one in lying if one.grade == grade] for grade in GRADES}
+        apart = [
+            summed(f"{name}, told {grade}", some)
+            for grade, some in by_grade.items()
+            if any(np.isfinite(one.share) for one in some)
+        ]
+        for found in (whole, *apart):
+            kept.append(asdict(found))
+            click.echo(json.dumps(kept[-1], indent=1))
+    if record:
+        record_maps(bundle, kept)
     if not passed:
         click.echo("maps do not lie on the liver more than chance", err=True)
         raise SystemExit(1)
@@ -251,14 +262,17 @@ def _phantoms(count: int, geometry: InputGeometry) -> list[Study]:
     return [phantom_study(index, geometry) for index in range(count)]
 
 
-def _real(folder: Path | None, geometry: InputGeometry, most: int) -> list[Study]:
+def _real(folder: Path | None, geometry: InputGeometry, most: int, split: str = "test") -> list[Study]:
     from itertools import islice
 
     from training.explain.pictures import Study, outlined_pictures
 
     if folder is None:
         return []
-    return [Study(title=one.title, pictures=(one,)) for one in islice(outlined_pictures(folder, geometry), most)]
+    return [
+        Study(title=one.title, pictures=(one,))
+        for one in islice(outlined_pictures(folder, geometry, split=split), most)
+    ]
 
 
 def _panels(predictor: Predictor, geometry: InputGeometry, real_frames: Path | None) -> list[Panel]:

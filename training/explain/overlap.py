@@ -39,8 +39,8 @@ class Located:
     """The same with the maps of other pictures, on average."""
     hit: bool
     """The map's maximum lies on the liver (pointing game, Zhang et al. 2018)."""
-    steatosis: float
-    """Probability of S1 or more that its study was given: where there is none, evidence for it lies anywhere."""
+    grade: str
+    """That its study was told: the map shows the evidence for it, for S1 to S3 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,19 +91,19 @@ def located(predictor: Predicts, studies: Iterable[Study], geometry: InputGeomet
     """
     rng = np.random.default_rng(seed)
     maps: list[tuple[str, Picture, np.ndarray]] = []
-    told: list[float] = []
+    told: list[str] = []
     for study in studies:
         answer = predictor.predict(study.tensor)
         known = zip(study.pictures, answer.saliency, strict=True)
         maps += [(study.title, picture, grid) for picture, grid in known if picture.liver_seen is not None]
-        told += [answer.steatosis_probability] * (len(maps) - len(told))
+        told += [answer.grade] * (len(maps) - len(told))
     return [_located(number, maps, told[number], geometry, rng) for number in range(len(maps))]
 
 
 def _located(
     number: int,
     maps: Sequence[tuple[str, Picture, np.ndarray]],
-    steatosis: float,
+    grade: str,
     geometry: InputGeometry,
     rng: np.random.Generator,
 ) -> Located:
@@ -121,7 +121,7 @@ def _located(
         share=_share(shown, liver),
         swapped=float(np.mean(seen)) if seen else float("nan"),
         hit=bool(liver[np.unravel_index(int(shown.argmax()), shown.shape)]),
-        steatosis=steatosis,
+        grade=grade,
     )
 
 

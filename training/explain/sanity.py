@@ -1,8 +1,9 @@
 """Sanity checks for saliency maps (Adebayo et al. 2018): a map that survives random weights shows no model.
 
 Weights are replaced from the heads down through the trunk, cascading, by draws of the same mean and spread. The map of
-the evidence for steatosis must then change. Similarity is Spearman's rank correlation and SSIM (Wang et al. 2004), on
-the map's own grid and inside the sector only: around it all maps are alike.
+the evidence for the grade that the fitted members tell must then change: of that grade still, whatever random weights
+tell, so that no map changes for having another subject. Similarity is Spearman's rank correlation and SSIM (Wang et
+al. 2004), on the map's own grid and inside the sector only: around it all maps are alike.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def check(
         The members make no maps of these studies.
     """
     rng = np.random.default_rng(seed)
-    fitted = [[subject.maps(subject.weights, study.tensor) for study in studies] for subject in subjects]
+    answers = [[subject.answer(subject.weights, study.tensor) for study in studies] for subject in subjects]
+    told = [int(sum(logits for logits, _ in of_study).argmax()) for of_study in zip(*answers, strict=True)]
+    fitted = [[maps[:, grade] for (_, maps), grade in zip(own, told, strict=True)] for own in answers]
     if not any(np.ptp(maps) > 0 for own in fitted for maps in own):
         raise SanityError("The members' own maps are blank; there is nothing to check.")
     insides = [cells_inside(study, *size, maps.shape[1:]) for study, maps in zip(studies, fitted[0], strict=True)]
@@ -82,7 +85,8 @@ def check(
     for subject, own in zip(subjects, fitted, strict=True):
         for _ in range(draws):
             for label, rows, weights in _draws(subject, cascade, alone, rng):
-                maps = [subject.maps(weights, study.tensor) for study in studies]
+                shown = zip(studies, told, strict=True)
+                maps = [subject.answer(weights, study.tensor)[1][:, grade] for study, grade in shown]
                 _compare(rows.setdefault(label, _row(label, studies)), own, maps, insides)
     down = tuple(row.similarity() for row in cascade.values())
     return SanityReport(

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from inference.backends.registry import open_engine
-from inference.contract import OUTPUT_SALIENCY
+from inference.contract import OUTPUT_GRADE_LOGITS, OUTPUT_SALIENCY
 from training.bundle.export import shipped
 from training.members.models import Member
 
@@ -27,8 +27,11 @@ class Subject(Protocol):
     name: str
     weights: Weights
 
-    def maps(self, weights: Weights, views: np.ndarray) -> np.ndarray:
-        """Return Grad-CAM [V, h, w] of views [V, C, H, W] with these weights in place of the own ones."""
+    def answer(self, weights: Weights, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return grade logits [4] and each grade's Grad-CAM [V, 4, h, w] with these weights in place of the own ones.
+
+        Views are [V, C, H, W].
+        """
 
 
 class TorchSubject:
@@ -47,12 +50,12 @@ class TorchSubject:
         self._member = shipped(member)
         self.weights = {key: value.numpy().copy() for key, value in self._member.state_dict().items()}
 
-    def maps(self, weights: Weights, views: np.ndarray) -> np.ndarray:
-        """Return the maps; see `Subject`."""
+    def answer(self, weights: Weights, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and maps; see `Subject`."""
         state = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in weights.items()}
         with torch.no_grad():
             outputs = torch.func.functional_call(self._member, state, (torch.from_numpy(views),))
-        return outputs.saliency.numpy()
+        return outputs.grade_logits.numpy(), outputs.saliency.numpy()
 
 
 class GraphSubject:
@@ -82,10 +85,10 @@ class GraphSubject:
             if stored[original].ndim == 2 and np.array_equal(stored[original].T, value)
         }
 
-    def maps(self, weights: Weights, views: np.ndarray) -> np.ndarray:
-        """Return the maps; see `Subject`."""
+    def answer(self, weights: Weights, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and maps; see `Subject`."""
         (outputs,) = self._engine(weights).run(views)
-        return np.asarray(outputs[OUTPUT_SALIENCY])
+        return np.asarray(outputs[OUTPUT_GRADE_LOGITS]), np.asarray(outputs[OUTPUT_SALIENCY])
 
     def _engine(self, weights: Weights):
         model = onnx.ModelProto()

@@ -1,4 +1,4 @@
-"""A member: trunk, spatial attention, view attention, heads, and the Grad-CAM map in the same graph."""
+"""A member: trunk, spatial attention, view attention, heads, and the Grad-CAM maps in the same graph."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ LEFT_OUT: Final = 0.25
 """How often a view is learnt without its texture, and how often without its depth profile."""
 MOST_VIEWS: Final = len(VIEWS)
 """More views than members are fitted with make them no surer."""
+_CLAIMED: Final = torch.tensor([[1.0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]])
+"""[told, grade], 1 where the grade is part of what is claimed: S0 alone, else the grade told or more."""
+_NEVER: Final = -1e4
+"""Added to a logit, leaves its grade out of a softmax in any precision."""
 
 
 class Outputs(NamedTuple):
@@ -82,11 +86,23 @@ class AttentionPool(nn.Module):
         return Pooled(items, hidden, weights, (weights * items).sum(dim=-2))
 
     def gradient(self, pooled: Pooled, upstream: Tensor) -> Tensor:
-        """Carry a gradient [..., C] with respect to the mean back to the items, [..., N, C]."""
-        upstream = upstream.unsqueeze(-2)
-        gain = ((pooled.items - pooled.mean.unsqueeze(-2)) * upstream).sum(dim=-1, keepdim=True)
-        through = (1.0 - pooled.hidden**2) * self.judge.weight
-        return pooled.weights * (upstream + gain * (through @ self.look.weight))
+        """Carry gradients [..., G, C] with respect to the mean back to the items, [..., N, G, C]."""
+        gain = _gain(pooled, upstream).transpose(-1, -2).unsqueeze(-1)
+        through = (self._through(pooled) @ self.look.weight).unsqueeze(-2)
+        return pooled.weights.unsqueeze(-1) * (upstream.unsqueeze(-3) + gain * through)
+
+    def mean_gradient(self, pooled: Pooled, upstream: Tensor) -> Tensor:
+        """Return what `gradient` gives, averaged over the items, [..., G, C]: a fraction of the work."""
+        through = _gain(pooled, upstream) @ (pooled.weights * self._through(pooled))
+        return (upstream + through @ self.look.weight) / pooled.items.shape[-2]
+
+    def _through(self, pooled: Pooled) -> Tensor:
+        return (1.0 - pooled.hidden**2) * self.judge.weight
+
+
+def _gain(pooled: Pooled, upstream: Tensor) -> Tensor:
+    """Return how far the mean moves along gradients [..., G, C] when an item weighs more, [..., G, N]."""
+    return upstream @ (pooled.items - pooled.mean.unsqueeze(-2)).transpose(-1, -2)
 
 
 class Member(nn.Module):
@@ -186,19 +202,24 @@ class Member(nn.Module):
         return 1.0 + self.surer**2 * torch.log(torch.clamp(views, max=float(MOST_VIEWS)))
 
     def saliency(self, features: Tensor, seen: Pooled, before: Tensor, fused: Pooled, logits: Tensor) -> Tensor:
-        """Return Grad-CAM (Selvaraju et al. 2017) of the steatosis evidence, [V, h, w], by the head's own gradient.
+        """Return Grad-CAM (Selvaraju et al. 2017) of the evidence for each grade, [V, 4, h, w], by the head's gradient.
 
-        The evidence is the log-odds of grade S1 or more. Only the head lies between it and the features, so its
-        gradient is written out here and goes into the exported graph; tests hold it against autograd.
+        The evidence for S1 to S3 is the log-odds of that grade or more, since a grade in the middle is told as much by
+        what lies above it as by itself; for S0 it is the log-odds against steatosis. Which grade is told is for the
+        whole ensemble to say, so each has its map. Only the head lies between evidence and features, so its gradient is
+        written out here, a row for each grade, and goes into the exported graph; tests hold it against autograd.
         """
-        ones = torch.softmax(logits[1:], dim=0)
-        upstream = torch.cat([-torch.ones_like(ones[:1]), ones]) @ self.grade.weight
-        to_embedding = self.fusion.gradient(fused, upstream) * (before > 0)
-        to_items = self.spatial.gradient(seen, to_embedding @ self.embed.weight)
-        channel_weights = to_items.mean(dim=1)
-        return functional.relu((features * channel_weights[:, :, None, None]).sum(dim=1))
+        upstream = _evidence_gradient(logits) @ self.grade.weight
+        to_embedding = self.fusion.gradient(fused, upstream) * (before > 0).unsqueeze(-2)
+        channel_weights = self.spatial.mean_gradient(seen, to_embedding @ self.embed.weight)
+        return functional.relu(channel_weights @ features.flatten(2)).unflatten(-1, features.shape[2:])
 
 
 def steatosis_evidence(grade_logits: Tensor) -> Tensor:
     """Return the log-odds of S1 or more from grade logits [..., 4]."""
     return torch.logsumexp(grade_logits[..., 1:], dim=-1) - grade_logits[..., 0]
+
+
+def _evidence_gradient(logits: Tensor) -> Tensor:
+    """Return the gradient of each grade's evidence, a row for each, with respect to logits [4]: [4, 4]."""
+    return torch.softmax(logits + _NEVER * (1.0 - _CLAIMED), dim=-1) - torch.softmax(logits + _NEVER * _CLAIMED, dim=-1)

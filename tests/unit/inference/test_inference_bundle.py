@@ -78,7 +78,7 @@ def test_a_member_lies_in_the_folder(copy: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d.update(format=2), "format 1"),
+        (lambda d: d.update(format=1), "format 2"),
         (lambda d: d.update(grades=["S0", "S1"]), "grades"),
         (lambda d: d.update(views=[]), "views"),
         (lambda d: d.update(members=[]), "members"),

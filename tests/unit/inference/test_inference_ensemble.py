@@ -22,7 +22,7 @@ def outputs(views: int, seed: int) -> dict[str, NDArray[np.float32]]:
         "grade_logits": rng.normal(size=4),
         "fat_fraction": rng.uniform(2, 30, 1),
         "view_weights": weights / weights.sum(),
-        "saliency": rng.random((views, 5, 5)) * rng.uniform(0.1, 100),
+        "saliency": rng.random((views, 4, 5, 5)) * rng.uniform(0.1, 100),
         "view_grade_logits": rng.normal(size=(views, 4)),
         "view_logits": rng.normal(size=(views, len(VIEWS))),
         "liver_logit": rng.normal(size=views),
@@ -56,6 +56,19 @@ def test_heatmaps_are_relative_within_their_view(predictor: Predictor) -> None:
     prediction = combine([outputs(3, seed) for seed in range(5)], predictor.bundle.calibration)
     np.testing.assert_allclose(prediction.saliency.max(axis=(1, 2)), 1.0, rtol=1e-6)
     assert prediction.saliency.min() >= 0.0
+
+
+@pytest.mark.parametrize("told", range(4))
+def test_the_heatmap_is_that_of_the_grade_the_ensemble_tells(predictor: Predictor, told: int) -> None:
+    members = [outputs(3, seed) for seed in range(5)]
+    members[0]["grade_logits"][(told + 1) % 4] = 4.0  # a member that is outvoted
+    for member in members[1:]:
+        member["grade_logits"][told] = 6.0
+    prediction = combine(members, predictor.bundle.calibration)
+    assert prediction.grade == GRADES[told]
+    maps = np.stack([member["saliency"][:, told] for member in members])
+    expected = (maps / maps.max(axis=(2, 3), keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(prediction.saliency, expected / expected.max(axis=(1, 2), keepdims=True), rtol=1e-5)
 
 
 def test_a_view_without_evidence_has_an_empty_heatmap(predictor: Predictor) -> None:
