@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
+from pynetdicom.acse import ACSE
 from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationSocket
 
@@ -58,6 +59,7 @@ def take_over(association: Any, make_socket: MakeSocket) -> None:
     dul.to_provider_queue = RingingQueue(wake_up.ring)
     dul.socket = make_socket(dul.socket, wake_up)
     dul.state_machine = EnduringStateMachine(dul, dul.state_machine.current_state)
+    association.acse = EnduringACSE(association)
 
 
 class EnduringStateMachine(StateMachine):
@@ -87,6 +89,24 @@ class EnduringStateMachine(StateMachine):
                 self.dul.socket.abort()
         if self.dul._kill_thread and self.dul.socket is not None:
             self.dul.socket.close()
+
+
+class EnduringACSE(ACSE):
+    """A negotiation that never leaves an open connection behind.
+
+    pynetdicom's ends the association's thread over a presentation context without a transfer syntax (PS3.8 9.3.2.2
+    wants one at least), and the other thread holds the connection of a peer that waits for an answer.
+    """
+
+    def negotiate_association(self) -> None:
+        """Negotiate; abort where the request cannot be understood."""
+        try:
+            super().negotiate_association()
+        except Exception as error:  # noqa: BLE001 - as above
+            log = structlog.get_logger("receive")
+            log.warning("association broken", during="negotiation", cause=type(error).__name__)
+            self.assoc.abort(block=False)
+            self.assoc.kill()
 
 
 class BoundedSocket(AssociationSocket):

@@ -69,6 +69,12 @@ SENT: dict[str, bytes | None] = {
 }
 
 
+ODD_REQUESTS: dict[str, bytes] = {
+    "no transfer syntax": associate_request(syntax=None),
+    "no abstract syntax": associate_request(sop_class=None),
+}
+
+
 @pytest.mark.parametrize("what", SENT)
 @pytest.mark.parametrize("state", STATES)
 def test_any_pdu_in_any_state(reception: Reception, state: str, what: str) -> None:
@@ -84,6 +90,13 @@ def test_any_pdu_in_any_state(reception: Reception, state: str, what: str) -> No
                 answers.append(kind)
             assert set(answers) <= {ACCEPT, DATA, RELEASED, ABORT}
     nothing_is_left(reception)
+
+
+@pytest.mark.parametrize("request_", ODD_REQUESTS.values(), ids=ODD_REQUESTS)
+def test_a_request_against_the_standard_is_aborted(reception: Reception, request_: bytes) -> None:
+    with Hand.connect(reception.port) as hand:
+        hand.send(request_)
+        assert [hand.answer()[0], hand.answer()[0]] == [ABORT, CLOSED]
 
 
 def test_cut_at_every_byte_of_an_object(reception: Reception) -> None:

@@ -3,7 +3,8 @@
     python -m tests.load.fuzz_pdus --seconds 60            # over connections, a listener in a process of its own
     python -m tests.load.fuzz_pdus --core --pdus 1000000   # the fast path's reader, in this process
 
-It fails where the listener dies, answers C-ECHO late, leaks, keeps what nobody sent whole, or leaves a temporary file.
+It fails where the listener or one of its threads dies, a peer is left without an answer, C-ECHO comes late, something
+leaks, what nobody sent whole is kept, or a temporary file stays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import random
 import socket
 import struct
 import tempfile
+import threading
 import time
 from collections import Counter
 from multiprocessing.connection import Connection
@@ -40,13 +42,15 @@ def _listen(folder: str, path: str, pipe: Connection) -> None:
     """Serve until told to stop; then say what was kept."""
     import structlog
 
+    died = Counter[str]()
+    threading.excepthook = lambda error: died.update([repr(error.exc_value)])
     structlog.configure(processors=[structlog.dev.ConsoleRenderer()], logger_factory=structlog.ReturnLoggerFactory())
     with Reception(Path(folder), receive_path=path) as reception:
         pipe.send(reception.port)
         pipe.recv()
         time.sleep(2)
         broken = [p.name for p in reception.stored() if reception.files.digest_of(p.stem) != p.stem]
-        pipe.send((len(reception.temporaries()), broken, len(reception.stored())))
+        pipe.send((len(reception.temporaries()), broken, len(reception.stored()), dict(died)))
 
 
 def echo(port: int) -> float:
@@ -79,8 +83,11 @@ def one_association(port: int, rng: random.Random, seen: Counter[str]) -> None:
             hand.answer()
             connection.sendall(stream)
         connection.shutdown(socket.SHUT_WR)
-        while (kind := hand.answer()[0]) != 0:
-            seen[f"answer {kind}"] += 1
+        try:
+            while (kind := hand.answer()[0]) != 0:
+                seen[f"answer {kind}"] += 1
+        except TimeoutError:
+            seen["left without an answer"] += 1
 
 
 def over_connections(seconds: float, seed: int, path: str) -> dict[str, Any]:
@@ -102,13 +109,15 @@ def over_connections(seconds: float, seed: int, path: str) -> dict[str, Any]:
         after = _used(listener)
         worst = max(worst, echo(port))
         ours.send("stop")
-        temporaries, broken, stored = ours.recv()
+        temporaries, broken, stored, died = ours.recv()
         process.join(20)
     told = {"path": path, "seed": seed, **seen, "worst_echo_s": round(worst, 3), "before": before, "after": after}
     faults = {
         "temporary files left": temporaries,
         "files that are not their digest": broken,
         "exit code": process.exitcode,
+        "threads died": died,
+        "left without an answer": seen["left without an answer"],
         "late C-ECHO": worst > _LATE_SECONDS,
         "descriptors leaked": after["descriptors"] > before["descriptors"] + 8,
         "threads leaked": after["threads"] > before["threads"] + 8,

@@ -37,8 +37,8 @@ def free_port() -> int:
 def put_aside(folder: Path) -> None:
     """Empty a receiver's files and move its folder out of the way; the next receiver starts with an empty one.
 
-    They are not removed: ext4 passes over recently deleted inodes, one by one, whenever it makes a file, so that a receiver
-    would pay for the files of those before it.
+    They are not removed: ext4 passes over recently deleted inodes, one by one, whenever it makes a file, so that a
+    receiver would pay for the files of those before it.
     """
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():

@@ -163,9 +163,10 @@ def pdu(kind: int, content: bytes) -> bytes:
 
 
 def associate_request(
-    sop_class: str = ULTRASOUND, syntax: str = ExplicitVRLittleEndian, calling: bytes = b"CART"
+    sop_class: str | None = ULTRASOUND, syntax: str | None = ExplicitVRLittleEndian, calling: bytes = b"CART"
 ) -> bytes:
-    context = bytes([1, 0, 0, 0]) + _item(0x30, sop_class.encode()) + _item(0x40, syntax.encode())
+    named = ((0x30, sop_class), (0x40, syntax))
+    context = bytes([1, 0, 0, 0]) + b"".join(_item(kind, uid.encode()) for kind, uid in named if uid is not None)
     user = _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3")
     head = struct.pack(">HH16s16s32x", 1, 0, b"STEATOSIS".ljust(16), calling.ljust(16))
     return pdu(1, head + _item(0x10, b"1.2.840.10008.3.1.1.1") + _item(0x20, context) + _item(0x50, user))
