@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,8 +38,15 @@ class ScoreLimits:
     max_views: int
 
 
+def _unseen(_instance: Instance, _geometry: InputGeometry) -> None:
+    return None
+
+
 def score_study(
-    sources: Sequence[tuple[Instance, Path]], predictor: Predictor, limits: ScoreLimits
+    sources: Sequence[tuple[Instance, Path]],
+    predictor: Predictor,
+    limits: ScoreLimits,
+    seen: Callable[[Instance, InputGeometry], Looked | None] = _unseen,
 ) -> tuple[ScoreOutcome, tuple[ViewPicture, ...]]:
     """Score a study, or refuse it with a coded reason.
 
@@ -53,6 +60,8 @@ def score_study(
         The bundle, loaded.
     limits
         Fewest and most views.
+    seen
+        Gives what was found in an instance that was looked at before.
 
     Returns
     -------
@@ -66,7 +75,7 @@ def score_study(
     """
     choice = Choice(predictor, limits.max_views)
     looked = []
-    for one in _looked(sources, predictor):
+    for one in _looked(sources, predictor, seen):
         choice.add(one.candidates)
         looked.append(replace(one, candidates=()))
     chosen = choice.chosen()
@@ -87,7 +96,11 @@ def score_study(
     return outcome, tuple(one.result() for one in drawn)
 
 
-def _looked(sources: Sequence[tuple[Instance, Path]], predictor: Predictor) -> Iterator[Looked]:
+def _looked(
+    sources: Sequence[tuple[Instance, Path]],
+    predictor: Predictor,
+    seen: Callable[[Instance, InputGeometry], Looked | None],
+) -> Iterator[Looked]:
     """Look at each instance, in an order of their own; of several versions of one the first that came."""
     order = sorted(sources, key=lambda source: (source[0].sop_instance_uid, source[0].conflict, source[0].sha256))
     geometry = predictor.bundle.geometry
@@ -97,7 +110,7 @@ def _looked(sources: Sequence[tuple[Instance, Path]], predictor: Predictor) -> I
         instance, path = source
         if first[instance.sop_instance_uid] is not source:
             return not_looked_at(instance, _OTHER_VERSION)
-        return look_at(instance, path, geometry)
+        return seen(instance, geometry) or look_at(instance, path, geometry)
 
     yield from in_order(INSTANCES, look, order)
 
