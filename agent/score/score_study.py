@@ -18,7 +18,6 @@ from agent.score.parallel import INSTANCES, in_order
 from agent.store.result_files import ViewPicture
 from inference.contract import GRADES
 from inference.ensemble import StudyPrediction
-from inference.figures import view_figures
 from inference.geometry import InputGeometry
 from inference.predictor import Predictor
 from inference.preprocess import saliency_on_crop
@@ -87,7 +86,7 @@ def score_study(
     outcome = ScoreOutcome(
         score=None if prediction is None else _score(chosen, prediction, predictor),
         refusal=refusal,
-        views=_uses(looked, chosen, prediction, choice.reasons, predictor.bundle.geometry),
+        views=_uses(looked, chosen, prediction, choice.reasons),
         model=_model(predictor),
         expected_views=predictor.bundle.expected_views,
         detail="" if refusal is None else _detail(looked, chosen, limits),
@@ -141,7 +140,6 @@ def _uses(
     chosen: list[Named],
     prediction: StudyPrediction | None,
     reasons: Mapping[Key, str],
-    geometry: InputGeometry,
 ) -> tuple[ViewUse, ...]:
     """List every frame looked at: the used ones with weight and view, the others with their reason."""
     places = {one.candidate.key: index for index, one in enumerate(chosen)}
@@ -149,15 +147,13 @@ def _uses(
     for view in (view for one in looked for view in one.views):
         key = (view.sop_instance_uid, view.frame or 0)
         if view.reason is None and key in places:
-            uses.append(_used(view, chosen[places[key]], prediction, places[key], geometry))
+            uses.append(_used(view, chosen[places[key]], prediction, places[key]))
         else:
             uses.append(replace(view, reason=view.reason or reasons.get(key, BETTER)))
     return tuple(uses)
 
 
-def _used(
-    view: ViewUse, named: Named, prediction: StudyPrediction | None, index: int, geometry: InputGeometry
-) -> ViewUse:
+def _used(view: ViewUse, named: Named, prediction: StudyPrediction | None, index: int) -> ViewUse:
     if prediction is None:
         return replace(view, view=named.view, reason=_MORE_REQUIRED)
     alone = prediction.view_probabilities[index]
@@ -170,7 +166,7 @@ def _used(
         weight=round(float(prediction.view_weights[index]), 6),
         probabilities=_by_grade(alone),
         figures={
-            **view_figures(named.candidate.prepared.tensor, geometry),
+            **named.candidate.figures,
             "liver_logit": round(float(prediction.liver_logits[index]), 4),
         },
     )

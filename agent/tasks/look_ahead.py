@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from agent.domain.completeness import Patience
 from agent.domain.study import Instance
+from agent.report.errors import EvidenceError
+from agent.report.evidence import read_header
 from agent.score.candidates import Looked, look_at
 from agent.store.layout import Layout
 from agent.worklist.closing import to_be_scored_soon
@@ -79,6 +82,8 @@ class LookAhead:
         looked = look_at(instance, path, self.geometry)
         if not looked.candidates:  # a disk that failed may answer when it counts
             return
+        with suppress(EvidenceError, OSError):
+            read_header(path)  # it remembers, and the report asks for it
         with self._lock:
             self._found[key] = looked
             while len(self._found) > 1 and sum(map(_size, self._found.values())) > _MOST_BYTES:

@@ -57,9 +57,7 @@ def any_closes_soon(ledger: Ledger, *, patience: Patience, now: float, seconds: 
         return connection.execute(sa.select(g.id).where(soon).limit(1)).first() is not None
 
 
-def to_be_scored_soon(
-    ledger: Ledger, *, patience: Patience, now: float, seconds: float, most: int
-) -> list[Instance]:
+def to_be_scored_soon(ledger: Ledger, *, patience: Patience, now: float, seconds: float, most: int) -> list[Instance]:
     """Find what may be scored of groups that close by their quiet time within `seconds`, unless they hold too much.
 
     Parameters
