@@ -29,11 +29,11 @@ class KeptObjects:
     def __init__(self, layout: Layout, result_key: str, rows: Iterable[Delivery]) -> None:
         digests = {row.sop_instance_uid: row.sha256 for row in rows}
         paths = {uid: object_path(layout, result_key, uid) for uid in digests}
-        self.files: dict[str, PartTenFile] = {uid: _read(path, uid) for uid, path in paths.items()}
-        """By SOP Instance UID."""
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="digests")  # hashing lets other threads run
         self._checks = [pool.submit(_check, paths[uid], uid, sha256) for uid, sha256 in digests.items()]
         pool.shutdown(wait=False)
+        self.files: dict[str, PartTenFile] = {uid: _read(path, uid) for uid, path in paths.items()}
+        """By SOP Instance UID."""
 
     def check(self) -> None:
         """Wait until every digest is known to be the ledger's: before that, nothing may be sent.

@@ -117,7 +117,7 @@ def _fat_fraction(score: StudyScore) -> list[sr.Measurement]:
         estimate,
         _percent(codes.INTERVAL_LOW, low, codes.METHOD_FAT_FRACTION),
         _percent(codes.INTERVAL_HIGH, high, codes.METHOD_FAT_FRACTION),
-        _percent(codes.COVERAGE, 100 * score.interval_coverage),
+        _of_model(codes.COVERAGE, 100 * score.interval_coverage),
         _percent(codes.FAT_FRACTION_SPREAD, score.fat_fraction_spread),
     ]
 
@@ -145,7 +145,7 @@ def _probabilities(score: StudyScore) -> list[sr.Measurement]:
 def _cut_offs(score: StudyScore) -> list[sr.Measurement]:
     if not has_cut_offs(score):
         return []
-    return [_percent(name, value) for name, value in zip(codes.CUT_OFF.values(), score.cut_offs, strict=True)]
+    return [_of_model(name, value) for name, value in zip(codes.CUT_OFF.values(), score.cut_offs, strict=True)]
 
 
 def _changes(change: Change | None) -> list[sr.Measurement]:
@@ -156,7 +156,7 @@ def _changes(change: Change | None) -> list[sr.Measurement]:
         _percent(codes.FAT_FRACTION_CHANGE, change.points),
     ]
     limit = change.repeatability
-    return made if limit is None else [*made, _percent(codes.REPEATABILITY, limit)]
+    return made if limit is None else [*made, _of_model(codes.REPEATABILITY, limit)]
 
 
 def _change_evaluations(change: Change | None) -> list[sr.QualitativeEvaluation]:
@@ -310,6 +310,12 @@ def _percent(
     properties: sr.MeasurementProperties | None = None,
 ) -> sr.Measurement:
     return _measurement(name, round(value, 2), codes.PERCENT, method, derivation=derivation, properties=properties)
+
+
+@lru_cache(maxsize=64)
+def _of_model(name: Code, value: float) -> sr.Measurement:
+    """Make what each report of a model says, whatever it found."""
+    return said_again(_percent(name, value))
 
 
 def _measurement(

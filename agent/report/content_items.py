@@ -26,12 +26,20 @@ _SAID_AGAIN: Final[dict[int, tuple[Dataset, bytes]]] = {}
 
 
 class _Concept(sr.CodedConcept):
-    """A code that remembers its hash: highdicom asks for it at every item that it puts into a sequence."""
+    """A code that remembers its hash, which highdicom asks for at every item that it puts into a sequence."""
 
     def __hash__(self) -> int:
         if "_hash" not in self.__dict__:
             self.__dict__["_hash"] = super().__hash__()
         return int(self.__dict__["_hash"])
+
+    @property
+    def encoded(self) -> bytes:
+        """Its encoding, made once."""
+        known: bytes | None = self.__dict__.get("_encoded")
+        if known is None:
+            known = self.__dict__["_encoded"] = code_item(Code(*(str(getattr(self, name)) for name in _CODE)))
+        return known
 
 
 @cache
@@ -51,7 +59,8 @@ _Items = TypeVar("_Items", bound=Iterable[Dataset])
 def said_again(items: _Items) -> _Items:
     """Note content items that other reports will hold, too: they are shared, and nobody may change them."""
     for item in items:
-        item.ConceptNameCodeSequence[0].__class__ = _Concept
+        if "CodingSchemeVersion" not in (name := item.ConceptNameCodeSequence[0]):
+            name.__class__ = _Concept
         _SAID_AGAIN[id(item)] = item, encoded(_taken_over(item))
     return items
 
@@ -89,6 +98,8 @@ def _encoded(item: Dataset) -> bytes | None:
     known = _SAID_AGAIN.get(id(item))
     if known is not None:
         return known[1]
+    if isinstance(item, _Concept):  # one of ours, with what it is encoded
+        return item.encoded
     if not isinstance(item, sr.CodedConcept) or "CodingSchemeVersion" in item:
         return None
     return code_item(Code(*(str(getattr(item, name)) for name in _CODE)))

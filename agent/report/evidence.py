@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -63,6 +64,8 @@ _UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInst
 _SIZES: Final = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated")
 _WANTED: Final = ["SpecificCharacterSet", *_UIDS, *_STATED, *IDENTITY_TYPE_2, *IDENTITY_TYPE_3, *_SIZES]
 _LAST_NEEDED: Final = 0x0020000E  # Series Instance UID: the last of what every instance must have
+_MOST_KEPT: Final = 32
+"""Headers that were read ahead of their report."""
 _LONGEST_VALUE: Final = 1024
 """Bytes; PS3.5 section 6.2 allows 64 characters in each of three groups of a PN, at most 4 bytes each."""
 
@@ -142,13 +145,19 @@ def read_evidence(paths: Iterable[Path], study_instance_uid: str) -> Evidence:
 
 
 def read_header(path: Path) -> SourceHeader:
-    """Read one Part 10 file up to its pixels.
+    """Read one Part 10 file up to its pixels; a file that was read a while ago, as it stood then.
 
     Raises
     ------
     EvidenceError
         If it is no DICOM file or lacks one of its UIDs. The file is named by its path, which carries no identity.
     """
+    stat = path.stat()
+    return _read_header(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _read_header(path: Path, _as_it_stands: tuple[int, int, int]) -> SourceHeader:
     elements, syntax, encoded_bytes = _elements(path)
     values = {name: _value(elements, name) for name in (*_UIDS, *_STATED, *IDENTITY_TYPE_2, *IDENTITY_TYPE_3)}
     uids = {name: values[name].decode("ascii", "replace") for name in _UIDS}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from agent.score.pixels import Decoded, each_frame
 from agent.score.reading import read_image
 from agent.score.reasons import DECODING_ERRORS, NotScorableError
 from agent.score.views import view_of
+from inference.figures import view_figures
 from inference.geometry import InputGeometry
 from inference.preprocess import PreparedView, prepare_view
 from inference.quality import MOST_OF_A_CINE, colour_fraction, frame_quality, representative_frames
@@ -37,6 +39,8 @@ class Candidate:
     crop: NDArray[np.uint8]
     """The pixels that were prepared, as decoded: [h, w] or [h, w, 3]."""
     quality: float
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """`view_figures`; of those that may be chosen only."""
     view: str | None = None
     """By the header; None where the model has to tell."""
     rank: int = 0
@@ -95,7 +99,7 @@ def look_at(instance: Instance, path: Path, geometry: InputGeometry) -> Looked:
     kept = _representative(found)
     return Looked(
         views=tuple(_with_better(views, found, kept)),
-        candidates=tuple(kept),
+        candidates=tuple(replace(one, figures=view_figures(one.prepared.tensor, geometry)) for one in kept),
         undecodable=undecodable,
         synthetic=plan.synthetic,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from agent.score.parallel import INSTANCES, in_order
 from agent.store.result_files import ViewPicture
 from inference.contract import GRADES
 from inference.ensemble import StudyPrediction
-from inference.figures import view_figures
 from inference.geometry import InputGeometry
 from inference.predictor import Predictor
 from inference.preprocess import saliency_on_crop
@@ -38,8 +37,15 @@ class ScoreLimits:
     max_views: int
 
 
+def _unseen(_instance: Instance, _geometry: InputGeometry) -> None:
+    return None
+
+
 def score_study(
-    sources: Sequence[tuple[Instance, Path]], predictor: Predictor, limits: ScoreLimits
+    sources: Sequence[tuple[Instance, Path]],
+    predictor: Predictor,
+    limits: ScoreLimits,
+    seen: Callable[[Instance, InputGeometry], Looked | None] = _unseen,
 ) -> tuple[ScoreOutcome, tuple[ViewPicture, ...]]:
     """Score a study, or refuse it with a coded reason.
 
@@ -53,6 +59,8 @@ def score_study(
         The bundle, loaded.
     limits
         Fewest and most views.
+    seen
+        Gives what was found in an instance that was looked at before.
 
     Returns
     -------
@@ -66,7 +74,7 @@ def score_study(
     """
     choice = Choice(predictor, limits.max_views)
     looked = []
-    for one in _looked(sources, predictor):
+    for one in _looked(sources, predictor, seen):
         choice.add(one.candidates)
         looked.append(replace(one, candidates=()))
     chosen = choice.chosen()
@@ -78,7 +86,7 @@ def score_study(
     outcome = ScoreOutcome(
         score=None if prediction is None else _score(chosen, prediction, predictor),
         refusal=refusal,
-        views=_uses(looked, chosen, prediction, choice.reasons, predictor.bundle.geometry),
+        views=_uses(looked, chosen, prediction, choice.reasons),
         model=_model(predictor),
         expected_views=predictor.bundle.expected_views,
         detail="" if refusal is None else _detail(looked, chosen, limits),
@@ -87,7 +95,11 @@ def score_study(
     return outcome, tuple(one.result() for one in drawn)
 
 
-def _looked(sources: Sequence[tuple[Instance, Path]], predictor: Predictor) -> Iterator[Looked]:
+def _looked(
+    sources: Sequence[tuple[Instance, Path]],
+    predictor: Predictor,
+    seen: Callable[[Instance, InputGeometry], Looked | None],
+) -> Iterator[Looked]:
     """Look at each instance, in an order of their own; of several versions of one the first that came."""
     order = sorted(sources, key=lambda source: (source[0].sop_instance_uid, source[0].conflict, source[0].sha256))
     geometry = predictor.bundle.geometry
@@ -97,7 +109,7 @@ def _looked(sources: Sequence[tuple[Instance, Path]], predictor: Predictor) -> I
         instance, path = source
         if first[instance.sop_instance_uid] is not source:
             return not_looked_at(instance, _OTHER_VERSION)
-        return look_at(instance, path, geometry)
+        return seen(instance, geometry) or look_at(instance, path, geometry)
 
     yield from in_order(INSTANCES, look, order)
 
@@ -128,7 +140,6 @@ def _uses(
     chosen: list[Named],
     prediction: StudyPrediction | None,
     reasons: Mapping[Key, str],
-    geometry: InputGeometry,
 ) -> tuple[ViewUse, ...]:
     """List every frame looked at: the used ones with weight and view, the others with their reason."""
     places = {one.candidate.key: index for index, one in enumerate(chosen)}
@@ -136,15 +147,13 @@ def _uses(
     for view in (view for one in looked for view in one.views):
         key = (view.sop_instance_uid, view.frame or 0)
         if view.reason is None and key in places:
-            uses.append(_used(view, chosen[places[key]], prediction, places[key], geometry))
+            uses.append(_used(view, chosen[places[key]], prediction, places[key]))
         else:
             uses.append(replace(view, reason=view.reason or reasons.get(key, BETTER)))
     return tuple(uses)
 
 
-def _used(
-    view: ViewUse, named: Named, prediction: StudyPrediction | None, index: int, geometry: InputGeometry
-) -> ViewUse:
+def _used(view: ViewUse, named: Named, prediction: StudyPrediction | None, index: int) -> ViewUse:
     if prediction is None:
         return replace(view, view=named.view, reason=_MORE_REQUIRED)
     alone = prediction.view_probabilities[index]
@@ -157,7 +166,7 @@ def _used(
         weight=round(float(prediction.view_weights[index]), 6),
         probabilities=_by_grade(alone),
         figures={
-            **view_figures(named.candidate.prepared.tensor, geometry),
+            **named.candidate.figures,
             "liver_logit": round(float(prediction.liver_logits[index]), 4),
         },
     )

@@ -129,6 +129,10 @@ def _duties_of_one_queue(settings: Settings, runner: Runner) -> Iterator[Duty]:
     tracing = tracing_of(settings, runner.ledger, runner.owner) if runner.queue == "deliver" else None
     if tracing is not None:
         yield TRACING_SECONDS, tracing
+    score = runner.steps.get(Step.SCORE)
+    if score is not None:
+        ahead = score.ahead  # type: ignore[attr-defined]  # of a ScoreStep, which no other process loads
+        yield TICK_SECONDS, lambda: ahead.once(runner.at_hand)
     if runner.queue != "retrieve":
         return
     yield RETENTION_SECONDS, partial(make_room, settings, runner.ledger, runner.owner)
@@ -183,6 +187,7 @@ def _every(seconds: float, action: Callable[[], object], stop: threading.Event, 
 
 def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
     from agent.score.score_study import ScoreLimits
+    from agent.tasks.look_ahead import LookAhead
     from agent.tasks.pictures import Pictures
     from agent.tasks.report import ReportStep
     from agent.tasks.score import ScoreStep
@@ -193,6 +198,13 @@ def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -
     warm_up(predictor(None), limits)  # loaded and warm before the process says that it is ready
     layout, destinations, extras = layout_of(settings), destinations_of(settings), extras_of(settings)
     blinded, pictures = blinded_of(settings), Pictures(layout)
+    ahead = LookAhead(
+        ledger=ledger,
+        layout=layout,
+        patience=patience_of(settings),
+        geometry=predictor(None).bundle.geometry,
+        now=time.time,
+    )
     score = ScoreStep(
         ledger=ledger,
         layout=layout,
@@ -203,6 +215,7 @@ def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -
         predictor=predictor,
         observer=observer_of(settings, ledger),
         pictures=pictures,
+        ahead=ahead,
         wake=waker,
         now=time.time,
         withheld=settings.results.blinded,

@@ -14,6 +14,7 @@ from agent.domain.work_item import Step, WorkItem
 from agent.score.score_study import ScoreLimits, score_study
 from agent.store.layout import Layout
 from agent.store.result_files import object_path
+from agent.tasks.look_ahead import LookAhead
 from agent.tasks.pictures import Pictures
 from agent.tasks.sources import existing
 from agent.watch.observing import Observer
@@ -36,6 +37,7 @@ class ScoreStep:
     """Loads a bundle by its folder, once a process; None is the configured one."""
     observer: Observer
     pictures: Pictures
+    ahead: LookAhead
     wake: Callable[[int, Step], None]
     now: Callable[[], float]
     withheld: bool = False
@@ -54,7 +56,7 @@ class ScoreStep:
             return
         instances = results.instances_of(self.ledger, item.id)
         sources = tuple((instance, existing(self.layout, instance)) for instance in instances)
-        outcome, pictures = score_study(sources, predictor, self.limits)
+        outcome, pictures = score_study(sources, predictor, self.limits, self.ahead.take)
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as disk:  # which is waited for
             written = disk.submit(self.pictures.keep, item.result_key, pictures)
             self.observer.keep(item, outcome, sources, self.now())

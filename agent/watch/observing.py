@@ -93,12 +93,11 @@ class Observer:
             "accepted": outcome.score is not None,
             "figures": json.dumps(figures_of(outcome), sort_keys=True),
         }
-        o = t.observations.c
-        same = (o.group_id == item.group_id) & (o.bundle_digest == outcome.model.digest)
+        same = {"of_group": item.group_id, "of_bundle": outcome.model.digest}
         with self.ledger.write() as connection:
-            if connection.execute(sa.update(t.observations).where(same).values(values)).rowcount == 0:
+            if connection.execute(_AGAIN, same | values).rowcount == 0:
                 key = {"group_id": item.group_id, "bundle_digest": outcome.model.digest}
-                connection.execute(sa.insert(t.observations).values(key | values))
+                connection.execute(_FIRST, key | values)
 
     def _site(self, header: InstanceHeader | None, sender: str | None) -> str:
         if self.site_by == "calling-ae":
@@ -148,16 +147,7 @@ def _header(path: Path | None) -> InstanceHeader | None:
 
 def _arrival(connection: sa.Connection, work_item_id: int) -> tuple[float | None, str | None]:
     """When the study's first instance came, and who sent it; None where it was only retrieved."""
-    links, i, a = t.work_item_instances.c, t.instances.c, t.associations.c
-    query = (
-        sa.select(i.received_at, a.calling_ae_title)
-        .join(t.work_item_instances, links.instance_id == i.id)
-        .outerjoin(t.associations, a.id == i.association_id)
-        .where(links.work_item_id == work_item_id, i.received_at.is_not(None))
-        .order_by(i.received_at, i.id)
-        .limit(1)
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_ARRIVAL, {"item": work_item_id}).first()
     return (None, None) if row is None else (row.received_at, row.calling_ae_title)
 
 
@@ -167,3 +157,26 @@ def _power_of_two(count: int) -> str:
         return str(count)
     low = 1 << (count.bit_length() - 1)
     return f"{low}-{2 * low - 1}"
+
+
+_O: Final = t.observations.c
+_ARRIVAL: Final = (
+    sa.select(t.instances.c.received_at, t.associations.c.calling_ae_title)
+    .join(t.work_item_instances, t.work_item_instances.c.instance_id == t.instances.c.id)
+    .outerjoin(t.associations, t.associations.c.id == t.instances.c.association_id)
+    .where(t.work_item_instances.c.work_item_id == sa.bindparam("item"), t.instances.c.received_at.is_not(None))
+    .order_by(t.instances.c.received_at, t.instances.c.id)
+    .limit(1)
+)
+_AGAIN: Final = (
+    sa.update(t.observations)
+    .where(_O.group_id == sa.bindparam("of_group"), _O.bundle_digest == sa.bindparam("of_bundle"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in ("study_instance_uid", "result_key", "at", "scanner", "site", "accepted", "figures")
+        }
+    )
+)
+_FIRST: Final = sa.insert(t.observations)
+"""Built once: to build a statement takes SQLAlchemy longer than to run it."""

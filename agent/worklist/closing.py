@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from agent.domain.completeness import Patience, is_complete
 from agent.domain.eligibility import OWN_RESULT
 from agent.domain.result_uids import result_key
+from agent.domain.study import Instance
 from agent.domain.work_item import CANCELED_BY_OPERATOR, HELD_PATIENT_ID, SUPERSEDED, Cause, State, Step
 from agent.worklist import tables as t
 from agent.worklist import work_items
 from agent.worklist.arrivals import HEARTBEAT_LEASE_SECONDS
 from agent.worklist.ledger import Ledger
+from agent.worklist.results import as_instance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,20 @@ def any_closes_soon(ledger: Ledger, *, patience: Patience, now: float, seconds: 
     soon = g.receiving & g.quiet_since.between(due - seconds, due + seconds)
     with ledger.read() as connection:
         return connection.execute(sa.select(g.id).where(soon).limit(1)).first() is not None
+
+
+def to_be_scored_soon(ledger: Ledger, *, patience: Patience, now: float, seconds: float, most: int) -> list[Instance]:
+    """Find what may be scored of groups that close by their quiet time within `seconds`, unless they hold too much.
+
+    Parameters
+    ----------
+    most
+        Instances of a group; of a larger one none is given.
+    """
+    due = now - patience.quiet_seconds
+    values = {"from": due - seconds, "until": due + seconds, "most": most}
+    with ledger.read() as connection:
+        return [as_instance(row) for row in connection.execute(_SOON, values)]
 
 
 def cancel_receiving(
@@ -190,3 +206,26 @@ def _supersede(connection: sa.Connection, group_id: str, now: float) -> None:
         "lease_until": 0.0,
     }
     connection.execute(sa.update(t.work_items).where(live).values(ended))
+
+
+_OF_GROUP: Final = (
+    sa.select(t.groups.c.id, sa.func.count().label("instances"))
+    .join(t.studies, t.studies.c.group_id == t.groups.c.id)
+    .join(t.instances, t.instances.c.study_instance_uid == t.studies.c.study_instance_uid)
+    .where(t.groups.c.receiving, t.groups.c.quiet_since.between(sa.bindparam("from"), sa.bindparam("until")))
+    .group_by(t.groups.c.id)
+    .subquery()
+)
+_SOON: Final = (
+    sa.select(t.instances)
+    .join(t.studies, t.instances.c.study_instance_uid == t.studies.c.study_instance_uid)
+    .join(_OF_GROUP, _OF_GROUP.c.id == t.studies.c.group_id)
+    .where(
+        _OF_GROUP.c.instances <= sa.bindparam("most"),
+        t.instances.c.may_be_scored,
+        ~t.instances.c.conflict,
+        t.instances.c.received_at.is_not(None),
+    )
+    .order_by(t.studies.c.group_id, t.instances.c.sop_instance_uid)
+)
+"""Built once: to build a statement takes SQLAlchemy longer than to run it, and this runs four times a second."""

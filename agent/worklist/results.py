@@ -118,6 +118,8 @@ def object_digests(ledger: Ledger, result_key: str) -> dict[str, str]:
 
 def replaced_objects(ledger: Ledger, replaces_key: str | None) -> tuple[Predecessor, ...]:
     """Name the report and the pictures of the result that a new one replaces."""
+    if replaces_key is None:
+        return ()
     objects = t.result_objects.c
     query = sa.select(t.result_objects).where(
         objects.result_key == replaces_key, objects.kind.in_([*_PICTURES, _REPORT_KIND])
@@ -129,6 +131,8 @@ def replaced_objects(ledger: Ledger, replaces_key: str | None) -> tuple[Predeces
 
 def predecessor_of(ledger: Ledger, replaces_key: str | None) -> Predecessor | None:
     """Find the report that a new one replaces."""
+    if replaces_key is None:
+        return None
     objects = t.result_objects.c
     query = sa.select(t.result_objects).where(objects.result_key == replaces_key, objects.kind == _REPORT_KIND)
     with ledger.read() as connection:
