@@ -1,4 +1,4 @@
-"""Associations that are requested while the report is still being made: delivery then finds them open.
+"""Associations that are requested before there is anything to send: delivery then finds them open.
 
 Nothing is sent on them before. One that is not taken within seconds is released, and one that cannot be had is nobody's
 loss: delivery requests its own, and tells what is the matter.

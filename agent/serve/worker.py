@@ -83,7 +83,7 @@ def run_worker(settings: Settings, queue: str) -> None:
             runner.run(work_item_id)
 
     @app.task(name=COMING)  # type: ignore[untyped-decorator]
-    def coming(_work_item_id: int) -> None:
+    def coming() -> None:
         if not at_hand.are_last:
             prepare()
 
@@ -155,20 +155,19 @@ class Waker:
 
     def __call__(self, work_item_id: int, step: Step) -> None:
         """Ask that queue to look at a work item."""
-        self._send(lambda: wake(self.app, work_item_id, step), work_item_id)
+        self._send(lambda: wake(self.app, work_item_id, step), work_item=work_item_id)
 
-    def announce(self, work_item_id: int) -> None:
+    def announce(self) -> None:
         """Tell delivery that a result is about to be there."""
-        self._send(lambda: announce(self.app, work_item_id), work_item_id)
+        self._send(lambda: announce(self.app))
 
-    def _send(self, send: Callable[[], None], work_item_id: int) -> None:
+    def _send(self, send: Callable[[], None], **what: int) -> None:
         if self.at_hand.are_last:
             return
         try:
             send()
         except (OperationalError, OSError) as error:
-            cause = str(error)
-            self.log.warning("wake-up not sent: the reconciler sends it again", work_item=work_item_id, cause=cause)
+            self.log.warning("wake-up not sent: the reconciler sends it again", **what, cause=str(error))
 
 
 def _every(seconds: float, action: Callable[[], object], stop: threading.Event, log: Any) -> None:
@@ -203,6 +202,7 @@ def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -
         layout=layout,
         patience=patience_of(settings),
         geometry=predictor(None).bundle.geometry,
+        announce=waker.announce,
         now=time.time,
     )
     score = ScoreStep(

@@ -42,12 +42,15 @@ class LookAhead:
     ----------
     geometry
         Of the bundle that scores new studies.
+    announce
+        Tells delivery that a result is about to be there: it opens its associations.
     """
 
     ledger: Ledger
     layout: Layout
     patience: Patience
     geometry: InputGeometry
+    announce: Callable[[], None]
     now: Callable[[], float]
     _found: dict[_Key, Looked] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,29 +68,34 @@ class LookAhead:
         soon = to_be_scored_soon(
             self.ledger, patience=self.patience, now=self.now(), seconds=SOON_SECONDS, most=_MOST_INSTANCES
         )
+        has_found = False
         for instance in soon:
             if at_hand:
                 return
-            self._look(instance)
+            has_found |= self._look(instance)
+        if has_found:
+            self.announce()
 
     def take(self, instance: Instance, geometry: InputGeometry) -> Looked | None:
         """Give what was found in an instance, once; None where it was not looked at."""
         with self._lock:
             return self._found.pop((instance.sha256, instance.sop_instance_uid, geometry), None)
 
-    def _look(self, instance: Instance) -> None:
+    def _look(self, instance: Instance) -> bool:
+        """Look at an instance, unless it has been; says whether there was something to keep."""
         key, path = (instance.sha256, instance.sop_instance_uid, self.geometry), self.layout.instance(instance.sha256)
         if key in self._found or not path.exists():
-            return
+            return False
         looked = look_at(instance, path, self.geometry)
         if not looked.candidates:  # a disk that failed may answer when it counts
-            return
+            return False
         with suppress(EvidenceError, OSError):
             read_header(path)  # it remembers, and the report asks for it
         with self._lock:
             self._found[key] = looked
             while len(self._found) > 1 and sum(map(_size, self._found.values())) > _MOST_BYTES:
                 del self._found[next(iter(self._found))]
+        return True
 
 
 def _size(looked: Looked) -> int:

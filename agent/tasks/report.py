@@ -36,7 +36,7 @@ class ReportStep:
     now: Callable[[], float]
     blinded: frozenset[str] = frozenset()
     """Destinations that get released results only."""
-    announce: Callable[[int], None] = lambda _work_item_id: None
+    announce: Callable[[], None] = lambda: None
     """Tells delivery that a result is about to be there."""
 
     def __call__(self, item: WorkItem, log: Any) -> None:
@@ -51,7 +51,7 @@ class ReportStep:
             self._score_again(item)
             return
         if not kept.withheld:
-            self.announce(item.id)
+            self.announce()
         objects = self._built(item, kept, pictures)
         destinations = tuple(map(str, self.destinations))
         now, extras, blinded = self.now(), self.extras, self.blinded

@@ -50,6 +50,6 @@ def wake(app: Celery, work_item_id: int, step: Step) -> None:
     app.send_task(WAKE, args=[work_item_id], queue=QUEUES[step], retry=False, expires=60)
 
 
-def announce(app: Celery, work_item_id: int) -> None:
-    """Tell delivery that a work item's objects are about to be there; it may come to nothing."""
-    app.send_task(COMING, args=[work_item_id], queue=QUEUES[Step.DELIVER], retry=False, expires=2)
+def announce(app: Celery) -> None:
+    """Tell delivery that objects are about to be there; it may come to nothing."""
+    app.send_task(COMING, queue=QUEUES[Step.DELIVER], retry=False, expires=2)

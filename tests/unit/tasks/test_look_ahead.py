@@ -36,6 +36,7 @@ class Spool:
     """A study that was received, and a worker that looks ahead."""
 
     def __init__(self, scene: Scene, folder: Path, predictor: Predictor) -> None:  # noqa: F811
+        self.announced: list[float] = []
         self.scene, self.layout = scene, Layout(folder / "var")
         self.sources = [self._received(number, name, folder) for number, name in enumerate(VIEWS, 1)]
         self.ahead = LookAhead(
@@ -43,6 +44,7 @@ class Spool:
             layout=self.layout,
             patience=PATIENCE,
             geometry=predictor.bundle.geometry,
+            announce=lambda: self.announced.append(self.scene.now),
             now=lambda: self.scene.now,
         )
 
@@ -89,6 +91,16 @@ def test_a_study_is_looked_at_shortly_before_it_closes_and_not_before(spool: Spo
     spool.ahead.once(())
     assert taken(spool, predictor) == 3
     assert taken(spool, predictor) == 0, "each is given once"
+
+
+def test_delivery_is_told_once_and_only_of_what_will_be_scored(spool: Spool) -> None:
+    spool.scene.now += PATIENCE.quiet_seconds - 2 * look_ahead.SOON_SECONDS
+    spool.ahead.once(())
+    assert spool.announced == []
+    spool.scene.now += 1.5 * look_ahead.SOON_SECONDS
+    for _ in range(3):
+        spool.ahead.once(())
+    assert spool.announced == [spool.scene.now]
 
 
 def test_the_score_is_the_same_and_nothing_is_decoded_for_it(spool: Spool, predictor: Predictor) -> None:
