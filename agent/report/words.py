@@ -42,8 +42,8 @@ _SIGNS: Final[Mapping[str, str]] = {
 
 
 def evidence_for(grade: str) -> str:
-    """Say what a map shows the evidence for: the grade told, above S0 that grade or more."""
-    return f"Evidence for {grade}" if grade == "S0" else f"Evidence for {grade} or more"
+    """Say what a map shows the evidence for: the grade told, or more where there is more."""
+    return f"Evidence for {grade} or more" if grade in {"S1", "S2"} else f"Evidence for {grade}"
 
 
 def view_name(view: str | None) -> str:
