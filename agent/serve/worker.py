@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -47,6 +47,7 @@ from agent.worklist.reconciler import TICK_SECONDS, reconcile
 from agent.worklist.work_items import RENEW_SECONDS, renew
 
 Duty = tuple[float, Callable[[], object]]
+"""Seconds between two times, and what is done."""
 QUEUES: Final = ("score", "deliver", "retrieve")
 _SWITCH_SECONDS: Final = 0.0005
 """For so long a thread waits that wants the interpreter; Python's own is 5 ms. Drawing comes back for it at every line
@@ -57,6 +58,23 @@ _POOL_OF: Final = {"score": ("--pool=threads", "--concurrency=2")}
 decoded, or the report of the last is drawn."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one kind of worker does.
+
+    Parameters
+    ----------
+    duties
+        What it does besides, again and again.
+    prepare
+        What it does when a result is about to be there.
+    """
+
+    steps: Mapping[Step, StepFunction]
+    duties: Callable[[Runner], Iterable[Duty]] = lambda _runner: ()
+    prepare: Callable[[], None] = lambda: None
+
+
 def run_worker(settings: Settings, queue: str) -> None:
     """Serve one queue until SIGTERM; the step at hand is finished first."""
     log = structlog.get_logger("worker").bind(queue=queue)
@@ -65,12 +83,12 @@ def run_worker(settings: Settings, queue: str) -> None:
     app, at_hand = make_celery(broker_of(settings)), StepsAtHand()
     waker = Waker(app, at_hand, log)
     patience = patience_of(settings)
-    steps = _STEPS_OF[queue](settings, ledger, owner, waker)
+    work = _WORK_OF[queue](settings, ledger, owner, waker)
     runner = Runner(
         ledger=ledger,
         owner=owner,
         queue=queue,
-        steps=steps,
+        steps=work.steps,
         wake=waker,
         now=time.time,
         closes_soon=lambda now, seconds: any_closes_soon(ledger, patience=patience, now=now, seconds=seconds),
@@ -85,13 +103,12 @@ def run_worker(settings: Settings, queue: str) -> None:
     @app.task(name=COMING)  # type: ignore[untyped-decorator]
     def coming() -> None:
         if not at_hand.are_last:
-            prepare()
+            work.prepare()
 
-    prepare = getattr(steps.get(Step.DELIVER), "prepare", lambda: None)
     stop = threading.Event()
     setup_logging.connect(_logging_is_set_up, weak=False)
     worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
-    for seconds, action in (*_duties(settings, runner, at_hand, log), *_duties_of_one_queue(settings, runner)):
+    for seconds, action in (*_duties(settings, runner, at_hand, log), *work.duties(runner)):
         _every(seconds, action, stop, log)
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
@@ -105,7 +122,7 @@ def run_worker(settings: Settings, queue: str) -> None:
 
 
 def _duties(settings: Settings, runner: Runner, at_hand: StepsAtHand, log: Any) -> Iterator[Duty]:
-    """Say what every worker does besides its steps: seconds between two times, and what."""
+    """Say what every worker does besides its steps."""
     ledger, owner = runner.ledger, runner.owner
     patience, digest = patience_of(settings), bundle_digest_of(settings.model.bundle)
 
@@ -122,23 +139,6 @@ def _duties(settings: Settings, runner: Runner, at_hand: StepsAtHand, log: Any) 
     yield RENEW_SECONDS, lambda: say_ready(ledger, runner.queue, owner)
     yield WATCH_SECONDS, watch.look
     yield AUDIT_SECONDS, Auditor(settings=settings, ledger=ledger, owner=owner).tick
-
-
-def _duties_of_one_queue(settings: Settings, runner: Runner) -> Iterator[Duty]:
-    """Say what one kind of worker alone does besides."""
-    tracing = tracing_of(settings, runner.ledger, runner.owner) if runner.queue == "deliver" else None
-    if tracing is not None:
-        yield TRACING_SECONDS, tracing
-    score = runner.steps.get(Step.SCORE)
-    if score is not None:
-        ahead = score.ahead  # type: ignore[attr-defined]  # of a ScoreStep, which no other process loads
-        yield TICK_SECONDS, lambda: ahead.once(runner.at_hand)
-    if runner.queue != "retrieve":
-        return
-    yield RETENTION_SECONDS, partial(make_room, settings, runner.ledger, runner.owner)
-    yield READER_REPORTS_SECONDS, partial(look_for_grades, settings, runner.ledger, runner.owner)
-    if settings.worklist.perform is not None:
-        yield settings.worklist.perform_seconds, partial(perform, settings, runner.ledger, runner.owner)
 
 
 def _logging_is_set_up(**_: Any) -> None:
@@ -184,7 +184,7 @@ def _every(seconds: float, action: Callable[[], object], stop: threading.Event, 
     threading.Thread(target=loop, daemon=True).start()
 
 
-def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
+def _score_work(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Work:
     from agent.score.score_study import ScoreLimits
     from agent.tasks.look_ahead import LookAhead
     from agent.tasks.pictures import Pictures
@@ -234,10 +234,13 @@ def _score_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -
         blinded=blinded,
         announce=waker.announce,
     )
-    return {Step.SCORE: score, Step.REPORT: report}
+    return Work(
+        steps={Step.SCORE: score, Step.REPORT: report},
+        duties=lambda runner: [(TICK_SECONDS, lambda: ahead.once(runner.at_hand))],
+    )
 
 
-def _deliver_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
+def _deliver_work(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Work:
     from agent.deliver.ahead import Ahead
     from agent.deliver.proof import take_report
     from agent.deliver.rehearsal import rehearse
@@ -262,10 +265,15 @@ def _deliver_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker)
         archives=tuple(one for one in archives if str(one) not in blinded),
         orders=orders_of(settings, ledger, owner),
     )
-    return {Step.DELIVER: deliver}
+    tracing = tracing_of(settings, ledger, owner)
+    return Work(
+        steps={Step.DELIVER: deliver},
+        duties=lambda _runner: [] if tracing is None else [(TRACING_SECONDS, tracing)],
+        prepare=deliver.prepare,
+    )
 
 
-def _retrieve_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Mapping[Step, StepFunction]:
+def _retrieve_work(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Work:
     from agent.serve.composition.dicom import retrieve_of
     from agent.tasks.retrieve import RetrieveStep
 
@@ -277,8 +285,14 @@ def _retrieve_steps(settings: Settings, ledger: Ledger, owner: str, waker: Waker
         wake=waker,
         now=time.time,
     )
-    return {Step.RETRIEVE: retrieve}
+    duties: list[Duty] = [
+        (RETENTION_SECONDS, partial(make_room, settings, ledger, owner)),
+        (READER_REPORTS_SECONDS, partial(look_for_grades, settings, ledger, owner)),
+    ]
+    if settings.worklist.perform is not None:
+        duties.append((settings.worklist.perform_seconds, partial(perform, settings, ledger, owner)))
+    return Work(steps={Step.RETRIEVE: retrieve}, duties=lambda _runner: duties)
 
 
-_STEPS_OF: Final = {"score": _score_steps, "deliver": _deliver_steps, "retrieve": _retrieve_steps}
+_WORK_OF: Final = {"score": _score_work, "deliver": _deliver_work, "retrieve": _retrieve_work}
 """Imported where they are made: a process loads only what its queue needs."""
