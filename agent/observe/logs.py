@@ -33,6 +33,9 @@ _LOUD: Final = {
 """Least level of other libraries' lines: below it they would drown ours or quote patients' data."""
 
 
+_LEVELS: Final = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()}
+
+
 def set_up_logging(
     format: Literal["console", "json", "auto"],
     *,
@@ -76,9 +79,9 @@ def set_up_logging(
     for name, least in _LOUD.items():
         logging.getLogger(name).setLevel(least)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[_wanted, *shared, renderer],
         logger_factory=functools.partial(_Lines, handler),
-        wrapper_class=structlog.make_filtering_bound_logger(root.level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
 
@@ -101,6 +104,13 @@ class _Lines:
             self._handler.release()
 
     debug = info = warning = error = critical = write
+
+
+def _wanted(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop an event below the level that is set now: a logger may be older than that."""
+    if _LEVELS[method] < logging.getLogger().level:
+        raise structlog.DropEvent
+    return event
 
 
 def _with_role(role: str) -> Any:

@@ -48,12 +48,15 @@ def test_the_line_of_an_event_is_what_it_was(stream: io.StringIO) -> None:
 
 
 def test_levels_hold_for_ours_too(stream: io.StringIO) -> None:
-    log = structlog.get_logger("a")
-    log.debug("not told")
-    log.error("told")
+    older = structlog.get_logger("a")
+    older.debug("not told")
+    older.error("told")
     set_up_logging("json", role="test", level="warning", stream=stream)
+    older.info("not told")
     structlog.get_logger("b").info("not told")
-    assert [line["event"] for line in lines(stream)] == ["told"]
+    set_up_logging("json", role="test", level="debug", stream=stream)
+    older.debug("told at last")
+    assert [line["event"] for line in lines(stream)] == ["told", "told at last"]
 
 
 def test_exception_in_hand_is_told(stream: io.StringIO) -> None:
