@@ -1,7 +1,12 @@
-"""Logging through structlog, to standard error: a line an event, for people on a terminal, else JSON."""
+"""Logging through structlog, to standard error: a line an event, for people on a terminal, else JSON.
+
+Our own events are written as soon as they are rendered. Only the libraries' take the way through `logging`, whose
+record of an event, with the place it came from, costs more than the line itself: a listener writes one at every object.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import traceback
@@ -26,6 +31,9 @@ _LOUD: Final = {
     "highdicom": logging.ERROR,
 }
 """Least level of other libraries' lines: below it they would drown ours or quote patients' data."""
+
+
+_LEVELS: Final = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()}
 
 
 def set_up_logging(
@@ -71,15 +79,38 @@ def set_up_logging(
     for name, least in _LOUD.items():
         logging.getLogger(name).setLevel(least)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[_wanted, *shared, renderer],
+        logger_factory=functools.partial(_Lines, handler),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines:
+    """A logger that writes what is a line already, in turn with the handler of the libraries' events."""
+
+    def __init__(self, handler: logging.StreamHandler[TextIO], *_name: str) -> None:
+        self._handler = handler
+
+    def write(self, line: str) -> None:
+        """Write a line; where that fails nobody is left to be told."""
+        self._handler.acquire()
+        try:
+            self._handler.stream.write(line + "\n")
+            self._handler.flush()
+        except (OSError, ValueError):
+            return
+        finally:
+            self._handler.release()
+
+    debug = info = warning = error = critical = write
+
+
+def _wanted(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop an event below the level that is set now: a logger may be older than that."""
+    if _LEVELS[method] < logging.getLogger().level:
+        raise structlog.DropEvent
+    return event
 
 
 def _with_role(role: str) -> Any:

@@ -23,8 +23,13 @@ _PLAIN: Final = (bool, int, float, type(None))
 
 def scrub(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Redact an event: a structlog processor."""
-    for key, value in list(event.items()):
-        event[key] = REDACTED if _names_patient(key) else scrubbed(value)
+    for key, value in event.items():  # keys stay as they are
+        if _names_patient(key):
+            event[key] = REDACTED
+        elif type(value) is str:
+            event[key] = scrubbed_text(value)
+        elif not isinstance(value, _PLAIN):
+            event[key] = scrubbed(value)
     return event
 
 

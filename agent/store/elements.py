@@ -26,6 +26,11 @@ _SHORT: Final = frozenset(  # 16-bit length (PS3.5 Table 7.1-2)
 _IMPLICIT_INSIDE: Final = frozenset({b"", b"UN"})
 """With undefined length, their content is implicit (PS3.5 section 6.2.2, note 4)."""
 _LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # 32-bit length (PS3.5 Table 7.1-1)
+_KNOWN: Final = _SHORT | _LONG
+_READERS: Final = {
+    order: tuple(struct.Struct(order + shape).unpack_from for shape in ("HH2sH", "HH", "H", "L")) for order in "<>"
+}
+"""For each byte order: an explicit element's head, a tag, a 16-bit and a 32-bit length."""
 
 
 class Element(NamedTuple):
@@ -54,18 +59,19 @@ class Walk:
         self.position = start
         self.passed = False
         """Whether the last walk ended at a later tag or a delimiter, not for want of bytes."""
-        order = "<" if little else ">"
-        self._tag = struct.Struct(f"{order}HH").unpack_from
-        self._short = struct.Struct(f"{order}H").unpack_from
-        self._long = struct.Struct(f"{order}L").unpack_from
+        self._explicit, self._tag, self._short, self._long = _READERS["<" if little else ">"]
         self._implicit = self._really_implicit(implicit)
 
     def elements(self, stop: int, last_tag: int = SEQUENCE_END) -> Iterator[Element]:
         """Yield elements from here to `stop`, to a delimiter, past `last_tag`, or to where the bytes end."""
         self.passed = False
-        while self.position + _HEADER <= stop:
-            start = self.position
-            element = self._element(self._implicit)
+        encoded, explicit, is_explicit = self.encoded, self._explicit, not self._implicit
+        while (start := self.position) + _HEADER <= stop:
+            group, number, vr, length = explicit(encoded, start)
+            if is_explicit and vr in _SHORT and group != _META_GROUP and group != _DELIMITERS:  # nearly every one
+                element = Element(group << 16 | number, vr, start + _HEADER, start + _HEADER + length)
+            else:
+                element = self._element(self._implicit)
             if element.tag > last_tag or element.tag >> 16 == _DELIMITERS:
                 self.position, self.passed = start, True
                 return
@@ -108,7 +114,7 @@ class Walk:
                 self.position = self._element(declared).stop
             if self.position + _HEADER > end:
                 return declared
-            return self.encoded[self.position + 4 : self.position + 6] not in _SHORT | _LONG
+            return self.encoded[self.position + 4 : self.position + 6] not in _KNOWN
         finally:
             self.position = position
 
@@ -117,7 +123,7 @@ class Walk:
         tag = self._tag_here()
         if tag >> 16 == _META_GROUP:
             # group 2 is explicit wherever it stands (PS3.10 section 7.1)
-            implicit = self.encoded[self.position + 4 : self.position + 6] not in _SHORT | _LONG
+            implicit = self.encoded[self.position + 4 : self.position + 6] not in _KNOWN
         vr, start, length = self._head(self.position, implicit or tag >> 16 == _DELIMITERS)
         if length != _UNDEFINED or tag >> 16 == _DELIMITERS:
             return Element(tag, vr, start, start + length)

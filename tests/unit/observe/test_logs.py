@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 import warnings
 
 import pytest
@@ -36,6 +37,55 @@ def test_ours_and_other_libraries_lines_go_one_way(stream: io.StringIO) -> None:
     ours, theirs = lines(stream)
     assert (ours["event"], ours["study"], ours["role"], ours["level"]) == ("stored", "1.2.3", "test", "info")
     assert theirs["event"] == "broker away"
+
+
+def test_the_line_of_an_event_is_what_it_was(stream: io.StringIO) -> None:
+    """Keys in their order, one line in one write: other tools read it."""
+    structlog.get_logger("receive").bind(association=7).info("stored", study="1.2.3", new=True)
+    (line,) = lines(stream)
+    assert list(line) == ["association", "study", "new", "event", "level", "timestamp", "role"]
+    assert str(line["timestamp"]).endswith("Z")
+
+
+def test_levels_hold_for_ours_too(stream: io.StringIO) -> None:
+    older = structlog.get_logger("a")
+    older.debug("not told")
+    older.error("told")
+    set_up_logging("json", role="test", level="warning", stream=stream)
+    older.info("not told")
+    structlog.get_logger("b").info("not told")
+    set_up_logging("json", role="test", level="debug", stream=stream)
+    older.debug("told at last")
+    assert [line["event"] for line in lines(stream)] == ["told", "told at last"]
+
+
+def test_exception_in_hand_is_told(stream: io.StringIO) -> None:
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        structlog.get_logger("a").exception("ended")
+    (line,) = lines(stream)
+    assert (line["level"], line["error"]) == ("error", "KeyError")
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(stream: io.StringIO) -> None:
+    stream.close()
+    structlog.get_logger("a").warning("nobody hears it")
+    structlog.reset_defaults()
+
+
+def test_threads_do_not_cut_each_others_lines(stream: io.StringIO) -> None:
+    def tell(name: str) -> None:
+        for number in range(200):
+            structlog.get_logger(name).info("told", number=number)
+            logging.getLogger("celery").warning("theirs %d", number)
+
+    threads = [threading.Thread(target=tell, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(lines(stream)) == 1200
 
 
 def test_an_exception_is_told_without_values(stream: io.StringIO) -> None:
