@@ -120,7 +120,15 @@ def _counted(name: str, told: Iterable[str | None], liver: bool) -> Count:
     return Count(name=name, liver=liver, frames=taken + sum(others.values()), taken=taken, reasons=others)
 
 
-def counts(predictor: Predictor, aul: Path | None, pictures: Iterable[Path], each: int) -> Iterator[Count]:
+def counts(
+    predictor: Predictor,
+    aul: Path | None,
+    pictures: Iterable[Path],
+    each: int,
+    *,
+    seed: int = SEED,
+    hearts: bool = True,
+) -> Iterator[Count]:
     """Count the sets there are.
 
     Parameters
@@ -131,36 +139,42 @@ def counts(predictor: Predictor, aul: Path | None, pictures: Iterable[Path], eac
         Photographs, or anything else that is no liver.
     each
         Synthetic frames of each kind.
+    seed
+        Of what is drawn, cut and painted over.
+    hearts
+        Whether the echocardiograms of the pydicom package are counted too: they are to decide nothing.
     """
     paths = [] if aul is None else real_frames(aul, "test")
     whole = [(read_grey(path, ROWS), None) for path in paths]
     if whole:
         yield count(predictor, "liver, AUL held out", whole, liver=True)
-        cuts = [(cut_out(pixels, seeded(SEED, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
+        cuts = [(cut_out(pixels, seeded(seed, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
         yield count(predictor, "liver, the same cut out of their sector", cuts, liver=True)
-        yield count(predictor, "liver, the same trimmed to their field", _trimmed(whole), liver=True)
-        pies = [(through_sector(frame[0], seeded(SEED, path)), None) for frame, path in zip(whole, paths, strict=True)]
+        yield count(predictor, "liver, the same trimmed to their field", _trimmed(whole, seed), liver=True)
+        pies = [(through_sector(frame[0], seeded(seed, path)), None) for frame, path in zip(whole, paths, strict=True)]
         yield count(predictor, "liver, the same through a sector probe", pies, liver=True)
-        flow = [(with_flow(pixels, seeded(SEED, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
+        flow = [(with_flow(pixels, seeded(seed, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
         yield count(predictor, "colour Doppler over AUL", flow, liver=False)
-    phantoms = list(_phantoms(each))
+    phantoms = list(_phantoms(each, seed))
     yield count(predictor, "liver, phantoms", phantoms, liver=True)
-    yield count(predictor, "liver, phantoms trimmed to their field", _trimmed(phantoms), liver=True)
-    yield count(predictor, "liver, phantoms cut out of their sector", _cut(phantoms), liver=True)
-    yield count(predictor, "liver, phantoms through a sector probe", _phantoms(each, Scanner.phased), liver=True)
-    flow = [(with_flow(pixels, np.random.default_rng([SEED, 7, n])), box) for n, (pixels, box) in enumerate(phantoms)]
+    yield count(predictor, "liver, phantoms trimmed to their field", _trimmed(phantoms, seed), liver=True)
+    yield count(predictor, "liver, phantoms cut out of their sector", _cut(phantoms, seed), liver=True)
+    yield count(predictor, "liver, phantoms through a sector probe", _phantoms(each, seed, Scanner.phased), liver=True)
+    flow = [(with_flow(pixels, np.random.default_rng([seed, 7, n])), box) for n, (pixels, box) in enumerate(phantoms)]
     yield count(predictor, "colour Doppler over phantoms", flow, liver=False)
     for kind in NO_LIVER:
-        yield count(predictor, f"phantom without liver, {kind}", _negatives(kind, each), liver=False)
-    yield count(predictor, "noise in a sector", _negatives("noise", each), liver=False)
-    yield count(predictor, "noise edge to edge", _noise(each), liver=False)
-    yield count(predictor, "pages of text", _negatives("page", each), liver=False)
+        yield count(predictor, f"phantom without liver, {kind}", _negatives(kind, each, seed), liver=False)
+    yield count(predictor, "noise in a sector", _negatives("noise", each, seed), liver=False)
+    yield count(predictor, "noise edge to edge", _noise(each, seed), liver=False)
+    yield count(predictor, "pages of text", _negatives("page", each, seed), liver=False)
     shown = [path for path in pictures if path.is_file()]
     if shown:
         yield count(predictor, "photographs and other pictures", map(read_frame, shown), liver=False)
-        cut = ((cut_out(read_frame(path)[0].mean(axis=2).astype(np.uint8), seeded(SEED, path)), None) for path in shown)
+        cut = ((cut_out(read_frame(path)[0].mean(axis=2).astype(np.uint8), seeded(seed, path)), None) for path in shown)
         yield count(predictor, "parts of them, grey", cut, liver=False)
-    yield count_cines(predictor, "liver, phantom cines", _cines(each), liver=True)
+    yield count_cines(predictor, "liver, phantom cines", _cines(each, seed), liver=True)
+    if not hearts:
+        return
     files = list(_hearts())
     frames = [one for own in files for one in own]
     yield count(predictor, "hearts of the pydicom package, frames", frames, liver=False)
@@ -187,42 +201,42 @@ def with_flow(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return result
 
 
-def _phantoms(each: int, draw: Callable[[np.random.Generator], Scanner] = Scanner.random) -> Iterator[Frame]:
+def _phantoms(each: int, seed: int, draw: Callable[[np.random.Generator], Scanner] = Scanner.random) -> Iterator[Frame]:
     for index in range(each):
-        rng = np.random.default_rng([SEED, 1, index])
+        rng = np.random.default_rng([seed, 1, index])
         patient, scanner = draw_patient(rng), draw(rng)
         frame = render_view(patient, VIEWS[index % len(VIEWS)], scanner)
         yield frame.pixels, frame.region
 
 
-def _trimmed(frames: Iterable[Frame]) -> Iterator[Frame]:
+def _trimmed(frames: Iterable[Frame], seed: int) -> Iterator[Frame]:
     for index, (pixels, _) in enumerate(frames):
-        yield trimmed(pixels, np.random.default_rng([SEED, 8, index])), None
+        yield trimmed(pixels, np.random.default_rng([seed, 8, index])), None
 
 
-def _cut(frames: Iterable[Frame]) -> Iterator[Frame]:
+def _cut(frames: Iterable[Frame], seed: int) -> Iterator[Frame]:
     for index, (pixels, _) in enumerate(frames):
-        yield cut_out(pixels, np.random.default_rng([SEED, 9, index])), None
+        yield cut_out(pixels, np.random.default_rng([seed, 9, index])), None
 
 
-def _negatives(kind: str, each: int) -> Iterator[Frame]:
+def _negatives(kind: str, each: int, seed: int) -> Iterator[Frame]:
     for index in range(each):
-        yield render_negative(kind, np.random.default_rng([SEED, 2, index])), None
+        yield render_negative(kind, np.random.default_rng([seed, 2, index])), None
 
 
-def _noise(each: int) -> Iterator[Frame]:
+def _noise(each: int, seed: int) -> Iterator[Frame]:
     for index in range(each):
-        rng = np.random.default_rng([SEED, 3, index])
+        rng = np.random.default_rng([seed, 3, index])
         rows = SIDES[index % len(SIDES)]
         field = gaussian_filter(rng.standard_normal((rows, rows * 4 // 3)), rng.choice((0.0, 0.8, 2.0, 6.0)))
         level = rng.uniform(40, 160) + rng.uniform(10, 60) * field / field.std()
         yield np.clip(level, 0, 255).astype(np.uint8), None
 
 
-def _cines(each: int) -> Iterator[list[Frame]]:
+def _cines(each: int, seed: int) -> Iterator[list[Frame]]:
     """Give cines of phantom livers, half of them through sector probes, with a quarter of each without contact."""
     for index in range(each):
-        rng = np.random.default_rng([SEED, 4, index])
+        rng = np.random.default_rng([seed, 4, index])
         scanner = (Scanner.random, Scanner.phased)[index // len(VIEWS) % 2](rng)
         shown = render_cine(draw_patient(rng), VIEWS[index % len(VIEWS)], scanner, frames=CINE)
         yield [(pixels, None) for pixels in shown]

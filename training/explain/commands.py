@@ -141,14 +141,18 @@ def views(bundle: Path, manifest: Path | None, studies: int, out: Path | None) -
 @_bundle_option
 @_aul_option
 @click.option("--each", type=click.IntRange(1), default=60, show_default=True, help="Synthetic frames of each kind.")
+@click.option("--seed", type=int, help="Of what is drawn and cut; another makes frames nobody has counted yet.")
+@click.option("--hearts/--no-hearts", default=True, show_default=True, help="pydicom's, no gate may be chosen by them.")
 @click.argument("pictures", type=click.Path(path_type=Path, exists=True), nargs=-1)
-def refusals(bundle: Path, real_frames: Path | None, each: int, pictures: tuple[Path, ...]) -> None:
+def refusals(
+    bundle: Path, real_frames: Path | None, each: int, seed: int | None, hearts: bool, pictures: tuple[Path, ...]
+) -> None:
     """Count what the gate takes and refuses; PICTURES are files or folders of photographs."""
-    from training.evaluation.refusals import counts
+    from training.evaluation.refusals import SEED, counts
 
     predictor, _ = _open(bundle)
     files = [file for path in pictures for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    for one in counts(predictor, real_frames, files, each):
+    for one in counts(predictor, real_frames, files, each, seed=SEED if seed is None else seed, hearts=hearts):
         verb, number = ("taken", one.taken) if one.liver else ("refused", one.frames - one.taken)
         why = ", ".join(f"{reason} {number}" for reason, number in one.reasons.items())
         click.echo(f"{one.name:44} {verb:7} {number:4} of {one.frames:4} = {100 * one.right:5.1f} %   {why}")
