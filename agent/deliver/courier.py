@@ -152,7 +152,7 @@ class Courier:
 
     def _second_lane(self, archive: Archive, tray: Tray, books: Bookkeeper) -> SecondLane:
         def begin() -> float:
-            outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())  # still ours?
+            outbox.require_ours(self.ledger, self.item.id, self.owner)
             return self.now()
 
         def sent(row: Delivery, answer: str, since: float) -> None:
@@ -169,7 +169,7 @@ class Courier:
             tray.settle_first()
 
     def _send(self, association: OpenAssociation, row: Delivery, tray: Tray, books: Bookkeeper) -> None:
-        outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())  # still ours?
+        outbox.require_ours(self.ledger, self.item.id, self.owner)
         started = self.now()
         try:
             answer = store(association, self.kept.files[row.sop_instance_uid], message_id=row.id % 0xFFFF + 1)

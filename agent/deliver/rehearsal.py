@@ -13,7 +13,7 @@ from typing import Final
 
 from agent.deliver.ahead import CONTEXTS
 from agent.deliver.away import left_alone
-from agent.domain.errors import AgentError
+from agent.domain.errors import AgentError, LostLeaseError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Proof
 from agent.domain.work_item import Step
@@ -38,6 +38,8 @@ def rehearse(ledger: Ledger, scu: ScuConfig, owner: str, now: float) -> None:
         outbox.mark_asked(ledger, [_NONE], _NOBODY, until=now)
         commitments.unanswered(ledger, _NOBODY)
         outbox.mark_proved(ledger, [_NONE], Proof.STORAGE_COMMITMENT, now)
+        with suppress(LostLeaseError):
+            outbox.require_ours(ledger, _NONE, owner)
         outbox.begin_delivery(ledger, _NONE, owner, now)  # raises: it is not ours
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_hang_up, args=(server,), daemon=True).start()

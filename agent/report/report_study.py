@@ -59,8 +59,17 @@ class ReportRequest:
     agent_version: str = agent.__version__
 
 
+def composed(study: ReportedStudy) -> ResultObject:
+    """Make the Structured Report and hold it against the gate; raises GateError where it breaks a rule."""
+    made = build_structured_report(study)
+    check(study, made)
+    return made
+
+
 def build_report(
-    request: ReportRequest, keep: Callable[[ResultObject], None] = lambda _: None
+    request: ReportRequest,
+    keep: Callable[[ResultObject], None] = lambda _: None,
+    compose: Callable[[ReportedStudy], ResultObject] = composed,
 ) -> tuple[ResultObject, ...]:
     """Build one Structured Report, one summary picture, and one heatmap for each used view, several at once.
 
@@ -68,6 +77,8 @@ def build_report(
     ----------
     keep
         Is given each object once it has passed the gate, on the thread that made it; others may still fail.
+    compose
+        Does what `composed` does, perhaps elsewhere.
 
     Raises
     ------
@@ -93,20 +104,23 @@ def build_report(
     sources = [_source(evidence, view) for view in used_views(request.outcome.views)]
 
     def kept(made: ResultObject) -> ResultObject:
-        check(study, made)
         keep(made)
         return made
 
+    def passed(made: ResultObject) -> ResultObject:
+        check(study, made)
+        return kept(made)
+
     summary = cache(lambda: _summary(study, request.pictures, sources))
-    builders: list[Callable[[], ResultObject]] = [
-        lambda: build_structured_report(study),
+    pages: list[Callable[[], ResultObject]] = [
         lambda: build_capture(study, summary()),
         *(partial(_heatmap, study, page, source) for page, source in _pages(study, request.pictures, sources)),
     ]
-    building = [_DRAWING.submit(lambda build: kept(build()), build) for build in builders]
+    building = [_DRAWING.submit(lambda: kept(compose(study)))]
+    building += [_DRAWING.submit(lambda draw: passed(draw()), draw) for draw in pages]
     wait(building)  # whatever fails, nothing goes on behind the caller's back
     made = tuple(one.result() for one in building)
-    return made + tuple(map(kept, _extras(study, summary, sources, request.extras)))
+    return made + tuple(map(passed, _extras(study, summary, sources, request.extras)))
 
 
 def _extras(

@@ -186,15 +186,18 @@ def _every(seconds: float, action: Callable[[], object], stop: threading.Event, 
 
 def _score_work(settings: Settings, ledger: Ledger, owner: str, waker: Waker) -> Work:
     from agent.score.score_study import ScoreLimits
+    from agent.serve.composer import Composer
     from agent.tasks.look_ahead import LookAhead
     from agent.tasks.pictures import Pictures
     from agent.tasks.report import ReportStep
     from agent.tasks.score import ScoreStep
     from agent.tasks.warm_up import warm_up
 
+    ledger.close()  # it opens again; no connection is to be open while a process is forked, and no model loaded
+    compose = Composer()
     predictor = predictors_of(settings)
     limits = ScoreLimits(min_views=settings.study.min_views, max_views=settings.study.max_views)
-    warm_up(predictor(None), limits)  # loaded and warm before the process says that it is ready
+    warm_up(predictor(None), limits, compose)  # loaded and warm before the process says that it is ready
     layout, destinations, extras = layout_of(settings), destinations_of(settings), extras_of(settings)
     blinded, pictures = blinded_of(settings), Pictures(layout)
     ahead = LookAhead(
@@ -233,6 +236,7 @@ def _score_work(settings: Settings, ledger: Ledger, owner: str, waker: Waker) ->
         now=time.time,
         blinded=blinded,
         announce=waker.announce,
+        compose=compose,
     )
     return Work(
         steps={Step.SCORE: score, Step.REPORT: report},

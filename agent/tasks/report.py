@@ -11,8 +11,9 @@ from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Extras, ResultObject
 from agent.domain.work_item import Step, WorkItem
+from agent.report.envelope import ReportedStudy
 from agent.report.errors import GateError
-from agent.report.report_study import ReportRequest, build_report
+from agent.report.report_study import ReportRequest, build_report, composed
 from agent.store.layout import Layout
 from agent.store.result_files import LostPicturesError, ObjectFiles, ViewPicture, quarantine
 from agent.tasks.pictures import Pictures
@@ -38,6 +39,8 @@ class ReportStep:
     """Destinations that get released results only."""
     announce: Callable[[], None] = lambda: None
     """Tells delivery that a result is about to be there."""
+    compose: Callable[[ReportedStudy], ResultObject] = composed
+    """Makes the Structured Report."""
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Build, keep and record the objects, then wake the delivery."""
@@ -97,7 +100,7 @@ class ReportStep:
             _ = made.sha256  # while the next is drawn; the ledger asks for it under its lock
 
         try:
-            return build_report(request, keep)
+            return build_report(request, keep, self.compose)
         except GateError as error:
             quarantine(self.layout, error.made.sop_instance_uid, error.made.encoded, str(error))
             raise

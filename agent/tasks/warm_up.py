@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,9 +16,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage
 
+from agent.domain.results import ResultObject
 from agent.domain.score import GRADES, ModelIdentity, Quality, ScoreOutcome, StudyScore, ViewUse
 from agent.domain.study import Instance
-from agent.report.report_study import ReportRequest, build_report
+from agent.report.envelope import ReportedStudy
+from agent.report.report_study import ReportRequest, build_report, composed
 from agent.score.score_study import ScoreLimits, score_study
 from agent.store.result_files import ViewPicture
 from inference.predictor import Predictor
@@ -27,12 +30,14 @@ _ROWS, _COLUMNS = 400, 520
 _KEY: Final = "0" * 64
 
 
-def warm_up(predictor: Predictor, limits: ScoreLimits) -> None:
+def warm_up(
+    predictor: Predictor, limits: ScoreLimits, compose: Callable[[ReportedStudy], ResultObject] = composed
+) -> None:
     """Score and report a fan of noise in a temporary folder; nothing of it is kept or recorded."""
     with tempfile.TemporaryDirectory() as folder:
         source = _written(Path(folder))
         score_study([source], predictor, limits)
-        build_report(_request(source[1], predictor.identity.digest))
+        build_report(_request(source[1], predictor.identity.digest), compose=compose)
 
 
 def _fan() -> tuple[np.ndarray, np.ndarray]:

@@ -45,6 +45,20 @@ def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) ->
             raise LostLeaseError(f"work item {work_item_id} is no longer ours to deliver")
 
 
+def require_ours(ledger: Ledger, work_item_id: int, owner: str) -> None:
+    """Look before an object leaves whether a delivery that has begun is still ours; nothing is written.
+
+    Raises
+    ------
+    LostLeaseError
+        The work item was taken over: send nothing.
+    """
+    mine = {"work_item": work_item_id, "owner": owner}
+    with ledger.read() as connection:
+        if connection.execute(_OURS, mine).first() is None:
+            raise LostLeaseError(f"work item {work_item_id} is no longer ours to deliver")
+
+
 def mark_sent(ledger: Ledger, delivery_id: int, now: float) -> None:
     """Record that the archive answered Success; it is not proved yet."""
     with ledger.write() as connection:
@@ -201,16 +215,18 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
 _DELIVERIES: Final = (
     _deliveries_query().where(t.outbox.c.work_item_id == sa.bindparam("work_item")).order_by(t.outbox.c.id)
 )
+_IS_OURS: Final = (
+    t.work_items.c.id == sa.bindparam("work_item"),
+    t.work_items.c.lease_owner == sa.bindparam("owner"),
+    t.work_items.c.state == State.IN_PROGRESS,
+    t.work_items.c.step == Step.DELIVER,
+)
 _BEGIN: Final = (
     sa.update(t.work_items)
-    .where(
-        t.work_items.c.id == sa.bindparam("work_item"),
-        t.work_items.c.lease_owner == sa.bindparam("owner"),
-        t.work_items.c.state == State.IN_PROGRESS,
-        t.work_items.c.step == Step.DELIVER,
-    )
+    .where(*_IS_OURS)
     .values(delivering_since=sa.func.coalesce(t.work_items.c.delivering_since, sa.bindparam("now")))
 )
+_OURS: Final = sa.select(t.work_items.c.id).where(*_IS_OURS, t.work_items.c.delivering_since.is_not(None))
 _SENT: Final = (
     sa.update(t.outbox)
     .where(t.outbox.c.id == sa.bindparam("row"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from agent.domain.errors import NotFoundError
+from agent.domain.errors import LostLeaseError, NotFoundError
 from agent.domain.results import DeliveryState, Proof, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, Refusal, ScoreOutcome, ViewUse
 from agent.domain.work_item import Cause, State, Step
@@ -142,6 +142,29 @@ def test_what_is_leaving_is_not_superseded(scene: Scene) -> None:
     assert second is not None
     assert first.state is State.IN_PROGRESS
     assert second.replaces_key == first.result_key
+
+
+def test_an_object_leaves_only_while_a_delivery_that_has_begun_is_ours(scene: Scene) -> None:
+    scene.arrive()
+    scene.now += 30
+    scene.close()
+    for step in (Step.SCORE, Step.REPORT, Step.DELIVER):
+        item = work_items.claim(scene.ledger, 1, ME, scene.now)
+        assert item is not None
+        with pytest.raises(LostLeaseError):  # it has not begun, so it may still be superseded
+            outbox.require_ours(scene.ledger, 1, ME)
+        if step is Step.SCORE:
+            results.keep_score(scene.ledger, item, ME, outcome(), scene.now)
+        elif step is Step.REPORT:
+            results.keep_objects(scene.ledger, item, ME, objects(item.result_key), (PACS,), scene.now)
+    outbox.begin_delivery(scene.ledger, 1, ME, scene.now)
+    outbox.require_ours(scene.ledger, 1, ME)
+    with pytest.raises(LostLeaseError):
+        outbox.require_ours(scene.ledger, 1, "host/x/deliver-2")
+    with scene.ledger.write() as connection:
+        connection.execute(sa.update(t.work_items).values(lease_owner="host/x/deliver-2"))
+    with pytest.raises(LostLeaseError):
+        outbox.require_ours(scene.ledger, 1, ME)
 
 
 def test_a_replay_of_a_known_key_goes_straight_to_proof(reported: Scene) -> None:
