@@ -2,9 +2,9 @@
 
 `python -m training.bundle.speed FOLDER --export` exports five EfficientNet-B3 members at 300² by the same exporter as
 any bundle, golden vectors from torch included. As fitting leaves them they share one frozen front and have backs of
-their own; with `--separate` they share nothing. Without `--export` torch is timed on the same weights: eager, eager with
-Grad-CAM by autograd, each member whole as anybody would run them; members of one front also with that computed once; and
-with `--compile` torch.compile. The rest of the comparison is `tests/load/test_scoring_bench.py`.
+their own; with `--separate` they share nothing. Without `--export` torch is timed on the same weights: eager, eager
+with Grad-CAM by autograd, each member whole as anybody would run them; members of one front also with that computed
+once; and with `--compile` torch.compile. The rest of the comparison is `tests/load/test_scoring_bench.py`.
 """
 
 from __future__ import annotations
@@ -35,50 +35,6 @@ MEMBERS: Final = EXPERIMENT.fit.members
 FROZEN: Final = EXPERIMENT.fit.frozen_blocks
 _FRONT_SEED: Final = 1000
 _RUNS: Final = 3
-
-
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs, eps=1e-3, momentum=None))
-
-
-class Block(nn.Module):
-    """Expand, filter, squeeze and excite, project; with a shortcut where shapes allow."""
-
-    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        middle = inputs * expansion
-        self.expand = _conv(inputs, middle) if expansion > 1 else nn.Identity()
-        self.filter = _conv(middle, middle, kernel, stride, middle)
-        self.squeeze, self.excite = nn.Conv2d(middle, inputs // 4, 1), nn.Conv2d(inputs // 4, middle, 1)
-        self.project = _conv(middle, outputs)
-        self.expands, self.shortcut = expansion > 1, stride == 1 and inputs == outputs
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return features of the block's channels and stride."""
-        hidden = functional.silu(self.expand(features)) if self.expands else features
-        hidden = functional.silu(self.filter(hidden))
-        gate = self.excite(functional.silu(self.squeeze(hidden.mean(dim=(2, 3), keepdim=True))))
-        hidden = self.project(hidden * torch.sigmoid(gate))
-        return hidden + features if self.shortcut else hidden
-
-
-class B3(nn.Module):
-    """Grey pictures [N, 1, H, W] to features [N, 1536, H / 32, W / 32]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        blocks, inputs = [], STEM
-        for expansion, kernel, stride, channels, repeats in STAGES:
-            for repeat in range(repeats):
-                blocks.append(Block(inputs, channels, expansion, kernel, stride if repeat == 0 else 1))
-                inputs = channels
-        self.stem, self.blocks, self.head = _conv(3, STEM, 3, 2), nn.Sequential(*blocks), _conv(inputs, HEAD)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return the features."""
-        features = self.blocks(functional.silu(self.stem(pictures.expand(-1, 3, -1, -1))))
-        return functional.silu(self.head(features))
 
 
 def member_of(seed: int, *, separate: bool = False) -> Member:
