@@ -69,7 +69,11 @@ def _saved(path):
     """Save weights that are all at no first value, with timm's names, the stem's three colours, and a classifier."""
     torch.manual_seed(1)
     state = B3().state_dict()
-    state = {name: value + 0.1 * torch.rand_like(value) for name, value in state.items() if value.is_floating_point()}
+    state = {
+        name: value + 0.1 * torch.rand_like(value) if value.dim() == 1 else value
+        for name, value in state.items()
+        if value.is_floating_point()
+    }
     state["conv_stem.weight"] = state["conv_stem.weight"].repeat(1, 3, 1, 1)
     torch.save(state | {"classifier.bias": torch.zeros(1000)}, path)
     return path
