@@ -52,7 +52,9 @@ docs-site: setup ## the manual as a site in build/site, strict
 
 bench-scoring: setup train-setup ## scoring on large members: torch, then every engine here, in one run
 	test -e build/bench/bundle.json || $(TRAIN)/bin/python -m training.bundle.speed build/bench --export
+	test -e build/bench-separate/bundle.json || $(TRAIN)/bin/python -m training.bundle.speed build/bench-separate --separate --export
 	$(TRAIN)/bin/python -m training.bundle.speed build/bench
+	$(TRAIN)/bin/python -m training.bundle.speed build/bench-separate --separate
 	$(BIN)/python -m pytest tests/load/test_scoring_bench.py tests/load/test_way_bench.py -m bench -s $(PYTEST_ARGS)
 
 gpu-proof: setup ## on a GPU: build, verify and time every engine in one go

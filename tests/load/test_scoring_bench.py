@@ -1,6 +1,7 @@
 """How long the arithmetic of a study takes on every engine here, and what comes before it.
 
-`make bench-scoring` first exports a bundle of five EfficientNet-B3 members and times torch on it, in the same run.
+`make bench-scoring` first exports two bundles of five EfficientNet-B3 members and times torch on them, in the same run:
+members with one frozen front, as `training/experiments/reference-b3.toml` makes them, and members that share nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.load.way import jpeg_instance
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "inference" / "bundles" / "reference"
-B3 = ROOT / "build" / "bench"
+B3 = ROOT / "build" / "bench", ROOT / "build" / "bench-separate"
 RUNS = int(os.environ.get("BENCH_RUNS", "9"))
 
 
@@ -73,8 +74,7 @@ def took(run: Callable[[], object], runs: int = RUNS) -> Took:
 
 def folders() -> Iterator[Path]:
     yield SHIPPED
-    if (B3 / "bundle.json").exists():
-        yield B3
+    yield from (folder for folder in B3 if (folder / "bundle.json").exists())
 
 
 @pytest.mark.parametrize("folder", [*folders()], ids=lambda folder: folder.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from training.bundle.export import WRITTEN, write_description
+from training.members.trunks import NO_WEIGHTS
 
 TEMPLATE: Final = Path(__file__).parent / "model_card.md"
 
@@ -58,7 +59,10 @@ def card(description: dict[str, Any]) -> str:
         calibration=data["patients"]["calibration"],
         test=data["patients"]["test"],
         negatives=data["negatives"],
+        backbone=data["backbone"]["name"],
+        weights=_weights(data["backbone"]["weights"]),
         epochs=data["epochs"],
+        fitted_on=data.get("fitted_on", "two CPU cores"),
         notes="".join(f"- {note}\n" for note in data["notes"]) or "None.\n",
         real_train=data["real_frames"]["train"],
         real_held_out=data["real_frames"]["held_out"],
@@ -80,6 +84,12 @@ def card(description: dict[str, Any]) -> str:
         maps=_maps(metrics.get("maps", ())),
         view_accuracy=f"{100 * metrics['each_view_alone']['view_accuracy']:.1f} %",
     )
+
+
+def _weights(told: str) -> str:
+    if told.startswith("ImageNet"):
+        return "ImageNet weights"
+    return "**random weights, no ImageNet**" if told == NO_WEIGHTS else f"weights of the {told}"
 
 
 def _studies(metrics: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ class Data:
 
     seed: int
     size: int
-    """Rows and columns of the model's input, a multiple of 16."""
+    """Rows and columns of the model's input: a multiple of 16 for `lite0`, any for `efficientnet-b3`, made for 300."""
     train_patients: int
     calibration_patients: int
     test_patients: int
@@ -48,7 +48,7 @@ class Fit:
     seed: int
     folds: int
     frozen_blocks: int
-    """Blocks of the trunk whose ImageNet weights stay; their outputs are computed once."""
+    """Blocks of the trunk whose weights stay, and of which members share the output; it is computed once."""
     epochs: int
     batch_studies: int
     learning_rate: float
@@ -58,6 +58,12 @@ class Fit:
     order_weight: float = 0.0
     """Weight of the loss on the order of real frames by what an eye reads off them (`training.frames.cues`)."""
     threads: int = 2
+    trunk: str = "lite0"
+    """`lite0` (EfficientNet-Lite0 to stride 16) or `efficientnet-b3`."""
+    weights: str = "imagenet"
+    """What the trunk starts from: `imagenet`, a file of its weights, or empty for random ones, even where frozen."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`: a GPU where there is one, on which trunks compute in bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True)

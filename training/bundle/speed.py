@@ -1,8 +1,10 @@
-"""A bundle as large as the published systems, for timing: five EfficientNet-B3 members at 300², random weights.
+"""A bundle as large as the published systems, for timing: that of the experiment `reference-b3` with random weights.
 
-`python -m training.bundle.speed FOLDER --export` exports it by the same exporter as any bundle, golden vectors from
-torch included. Without `--export` torch is timed on the same weights: eager, eager with Grad-CAM by autograd, and with
-`--compile` torch.compile. The rest of the comparison is `tests/load/test_scoring_bench.py`.
+`python -m training.bundle.speed FOLDER --export` exports five EfficientNet-B3 members at 300² by the same exporter as
+any bundle, golden vectors from torch included. As fitting leaves them they share one frozen front and have backs of
+their own; with `--separate` they share nothing. Without `--export` torch is timed on the same weights: eager, eager
+with Grad-CAM by autograd, each member whole as anybody would run them; members of one front also with that computed
+once; and with `--compile` torch.compile. The rest of the comparison is `tests/load/test_scoring_bench.py`.
 """
 
 from __future__ import annotations
@@ -19,92 +21,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inference.bundle import Bundle
 from inference.contract import CHANNELS
 from training.bundle import export
-from training.members.models import AttentionPool, Member, steatosis_evidence
+from training.bundle.configuration import read_experiment
+from training.members.models import Member, steatosis_evidence
+from training.members.trunks import new_trunk
 
-SIZE: Final = 300
-MEMBERS: Final = 5
-STEM, HEAD = 40, 1536
-STAGES: Final = (
-    (1, 3, 1, 24, 2),
-    (6, 3, 2, 32, 3),
-    (6, 5, 2, 48, 3),
-    (6, 3, 2, 96, 5),
-    (6, 5, 1, 136, 5),
-    (6, 5, 2, 232, 6),
-    (6, 3, 1, 384, 2),
-)
-"""(expansion, kernel, stride, channels, blocks) of EfficientNet-B0 (Tan & Le 2019, Table 1), 1.2 times as wide and 1.4
-times as deep."""
+EXPERIMENT: Final = read_experiment("reference-b3")
+SIZE: Final = EXPERIMENT.data.size
+MEMBERS: Final = EXPERIMENT.fit.members
+FROZEN: Final = EXPERIMENT.fit.frozen_blocks
+_FRONT_SEED: Final = 1000
 _RUNS: Final = 3
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs, eps=1e-3, momentum=None))
-
-
-class Block(nn.Module):
-    """Expand, filter, squeeze and excite, project; with a shortcut where shapes allow."""
-
-    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        middle = inputs * expansion
-        self.expand = _conv(inputs, middle) if expansion > 1 else nn.Identity()
-        self.filter = _conv(middle, middle, kernel, stride, middle)
-        self.squeeze, self.excite = nn.Conv2d(middle, inputs // 4, 1), nn.Conv2d(inputs // 4, middle, 1)
-        self.project = _conv(middle, outputs)
-        self.expands, self.shortcut = expansion > 1, stride == 1 and inputs == outputs
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return features of the block's channels and stride."""
-        hidden = functional.silu(self.expand(features)) if self.expands else features
-        hidden = functional.silu(self.filter(hidden))
-        gate = self.excite(functional.silu(self.squeeze(hidden.mean(dim=(2, 3), keepdim=True))))
-        hidden = self.project(hidden * torch.sigmoid(gate))
-        return hidden + features if self.shortcut else hidden
-
-
-class B3(nn.Module):
-    """Grey pictures [N, 1, H, W] to features [N, 1536, H / 32, W / 32]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        blocks, inputs = [], STEM
-        for expansion, kernel, stride, channels, repeats in STAGES:
-            for repeat in range(repeats):
-                blocks.append(Block(inputs, channels, expansion, kernel, stride if repeat == 0 else 1))
-                inputs = channels
-        self.stem, self.blocks, self.head = _conv(3, STEM, 3, 2), nn.Sequential(*blocks), _conv(inputs, HEAD)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return the features."""
-        features = self.blocks(functional.silu(self.stem(pictures.expand(-1, 3, -1, -1))))
-        return functional.silu(self.head(features))
-
-
-def member_of(seed: int) -> Member:
-    """Return a member with a B3 trunk as it ships: weights rounded to float16, normalisation folded."""
-    torch.manual_seed(seed)
-    member = Member()
-    member.trunk = B3()
-    member.spatial, member.embed = AttentionPool(HEAD, 48), nn.Linear(HEAD, 128)
-    member.view, member.liver = nn.Linear(HEAD, 4), nn.Linear(HEAD, 1)
-    member.train()
+def member_of(seed: int, *, separate: bool = False) -> Member:
+    """Return a member as it ships, its front drawn by one seed for all members or, where separate, by its own."""
+    torch.manual_seed(seed if separate else _FRONT_SEED)
+    trunk = new_trunk(EXPERIMENT.fit.trunk)
+    front, pictures = nn.ModuleList(trunk.front_modules(FROZEN)), torch.randn(2, 1, SIZE, SIZE)
+    for norm in [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]:
+        norm.momentum = None
     with torch.no_grad():  # statistics of the normalisations, as training leaves them
-        member.trunk(torch.randn(2, 1, SIZE, SIZE))
-    member.eval()
-    for module in member.trunk.modules():
-        if isinstance(module, nn.Sequential) and len(module) == 2 and isinstance(module[1], nn.BatchNorm2d):
-            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
-    with torch.no_grad():
-        for parameter in member.parameters():
-            parameter.copy_(parameter.half().float())
-    return member
+        front.train()
+        kept = trunk.front(pictures, FROZEN)
+        torch.manual_seed(seed)
+        for module in trunk.back_modules(FROZEN):
+            for weight in module.parameters():
+                if weight.dim() == 4:
+                    weight.copy_(weight.std() * torch.randn_like(weight))
+        trunk.train()
+        trunk.back(kept, FROZEN)
+    return export.shipped(Member(trunk))
 
 
 def eager(member: Member, views: Tensor) -> None:
@@ -121,6 +71,22 @@ def with_autograd_maps(member: Member, views: Tensor) -> None:
     member.zero_grad()
 
 
+def with_one_front(member: Member, views: Tensor) -> Callable[[Tensor], None]:
+    """Return what the rest of a member costs, Grad-CAM by autograd included, from what the common front made."""
+    trunk = member.trunk
+
+    def rest(kept: Tensor) -> None:
+        member.requires_grad_(True)
+        whole, trunk.forward = trunk.forward, lambda _: trunk.back(kept, FROZEN)  # type: ignore[method-assign]
+        try:
+            steatosis_evidence(member(views).grade_logits).backward()
+        finally:
+            trunk.forward = whole  # type: ignore[method-assign]
+        member.zero_grad()
+
+    return rest
+
+
 def measured(run: Callable[[], Any]) -> dict[str, float]:
     """Median wall and CPU time of a few runs after one that is not counted, milliseconds."""
     run()
@@ -133,8 +99,11 @@ def measured(run: Callable[[], Any]) -> dict[str, float]:
     return {"wall_ms": round(statistics.median(wall), 1), "cpu_ms": round(statistics.median(cpu), 1)}
 
 
-def time_torch(member: Member, views: np.ndarray, *, compiled: bool) -> dict[str, dict[str, float]]:
-    """Time one member on a study; members cost alike, so a study costs `MEMBERS` times as much."""
+def time_torch(member: Member, views: np.ndarray, *, shares: bool, compiled: bool) -> dict[str, dict[str, float]]:
+    """Time one member on a study; members cost alike, so a study costs `MEMBERS` times as much.
+
+    `shares` is whether members have one front: then that is timed apart, too, and counted once.
+    """
     given = torch.from_numpy(views)
     with torch.no_grad():
         times = {
@@ -142,11 +111,22 @@ def time_torch(member: Member, views: np.ndarray, *, compiled: bool) -> dict[str
             "eager, maps in the graph": measured(lambda: member(given)),
         }
     times["eager, maps by autograd"] = measured(lambda: with_autograd_maps(member, given))
+    member.requires_grad_(False)
     if compiled:
         with torch.no_grad():
-            fast = torch.compile(member.requires_grad_(False))
+            fast = torch.compile(member)
             times["torch.compile, maps in the graph"] = measured(lambda: fast(given))
-    return {name: {unit: round(MEMBERS * value, 1) for unit, value in time_.items()} for name, time_ in times.items()}
+    found = {name: {unit: MEMBERS * value for unit, value in time_.items()} for name, time_ in times.items()}
+    if shares:
+        with torch.no_grad():
+            front = measured(lambda: member.trunk.front(given[:, :1], FROZEN))
+            kept = member.trunk.front(given[:, :1], FROZEN)
+        rest = with_one_front(member, given)
+        back = measured(lambda: rest(kept))
+        found["eager, maps by autograd, the front computed once"] = {
+            unit: front[unit] + MEMBERS * back[unit] for unit in front
+        }
+    return {name: {unit: round(value, 1) for unit, value in time_.items()} for name, time_ in found.items()}
 
 
 def peak() -> dict[str, float]:
@@ -159,15 +139,15 @@ def peak() -> dict[str, float]:
     return rates
 
 
-def export_bundle(folder: Path) -> None:
-    """Write the bundle; a minute a member."""
-    members = [member_of(seed) for seed in range(MEMBERS)]
-    cases = [_views()]
-    parts = export.write_shipped([member.requires_grad_(False) for member in members], SIZE, cases, folder)
+def export_bundle(folder: Path, *, separate: bool) -> None:
+    """Write the bundle; a quarter of a minute a member."""
+    members = [member_of(seed, separate=separate) for seed in range(MEMBERS)]
+    parts = export.write_shipped(members, SIZE, [_views()], folder)
     like = json.loads((Path(__file__).parents[2] / "inference/bundles/reference/bundle.json").read_text())
     kept = {key: like[key] for key in like if key not in ("members", "golden", "input", "name", "version", "format")}
     geometry = {**like["input"], "height": SIZE, "width": SIZE}
-    export.write_description(folder, {**kept, "name": "speed-b3", "version": "0", "input": geometry, **parts})
+    name = "speed-b3-separate" if separate else "speed-b3"
+    export.write_description(folder, {**kept, "name": name, "version": "0", "input": geometry, **parts})
     Bundle.load(folder)
 
 
@@ -175,15 +155,19 @@ def _views() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((3, len(CHANNELS), SIZE, SIZE), np.float32)
 
 
-def main(folder: Path, *, compiled: bool) -> None:
+def main(folder: Path, *, separate: bool, compiled: bool) -> None:
     """Time torch on the bundle's weights and leave the times beside it."""
-    took = {"study": time_torch(member_of(0), _views(), compiled=compiled), "GEMM 2048³, GFLOP/s": peak()}
+    member = member_of(0, separate=separate)
+    took = {
+        "study": time_torch(member, _views(), shares=not separate, compiled=compiled),
+        "GEMM 2048³, GFLOP/s": peak(),
+    }
     (folder / "torch.json").write_text(json.dumps(took, indent=1, ensure_ascii=False))
     print(json.dumps(took, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":
     if "--export" in sys.argv:
-        export_bundle(Path(sys.argv[1]))
+        export_bundle(Path(sys.argv[1]), separate="--separate" in sys.argv)
     else:
-        main(Path(sys.argv[1]), compiled="--compile" in sys.argv)
+        main(Path(sys.argv[1]), separate="--separate" in sys.argv, compiled="--compile" in sys.argv)

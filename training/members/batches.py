@@ -58,6 +58,11 @@ class Batch:
     counts: list[int]
     truth: Truth
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        features, profiles, truth = (part.to(device) for part in (self.features, self.profiles, self.truth))
+        return Batch(features=features, profiles=profiles, counts=self.counts, truth=truth)
+
 
 def batches(features: Features, patients: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[Batch]:
     """Yield one epoch of batches over the patients, in random order, with random views of each."""

@@ -1,7 +1,7 @@
 """The trunk's frozen front: fitted once to the phantoms' grey statistics, its outputs kept on disk.
 
-Nearly two thirds of the trunk's time goes into its first blocks, at high resolution. Their ImageNet weights stay, so
-their output for a frame never changes, and five members can be fitted on two cores from the kept features.
+Nearly two thirds of the shipped trunk's time goes into its first blocks, at high resolution. Their ImageNet weights
+stay, so their output for a frame never changes, and five members can be fitted on two cores from the kept features.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ import torch
 from torch import nn
 
 from training.members.profile import FIGURES, depth_profile
-from training.members.trunk import Trunk, fused, pretrained_trunk
+from training.members.trunk import Trunk, fused
 
 BATCH = 64
 CALIBRATION_BATCHES = 10
+CPU = torch.device("cpu")
 
 
-def fitted_trunk(frozen_blocks: int, views: np.ndarray, path: Path, *, seed: int = 0) -> Trunk:
-    """Return an ImageNet trunk with the batch statistics of our pictures in its front (AdaBN, Li et al. 2018).
+def fitted_trunk(
+    trunk: Trunk, frozen_blocks: int, views: np.ndarray, path: Path, *, seed: int = 0, device: torch.device = CPU
+) -> Trunk:
+    """Return a trunk with the batch statistics of our pictures in its front (AdaBN, Li et al. 2018).
 
     Parameters
     ----------
+    trunk
+        Its weights stay; it is changed in place.
     views
         Prepared training views [N, C, H, W], from which some are drawn.
     path
-        Where the trunk's state is kept; read where it is already there.
+        Where the trunk's state is kept.
     """
-    trunk = pretrained_trunk()
-    if path.exists():
-        trunk.load_state_dict(torch.load(path, weights_only=True))
-        return trunk.eval()
-    trunk.eval()
+    trunk.eval().to(device)
     norms = [
         norm
         for module in trunk.front_modules(frozen_blocks)
@@ -48,13 +49,19 @@ def fitted_trunk(frozen_blocks: int, views: np.ndarray, path: Path, *, seed: int
     with torch.no_grad():
         for _ in range(CALIBRATION_BATCHES):
             chosen = np.sort(rng.choice(len(views), min(BATCH, len(views)), replace=False))
-            trunk.front(torch.from_numpy(views[chosen, :1].astype(np.float32)), frozen_blocks)
-    torch.save(trunk.state_dict(), path)
+            trunk.front(torch.from_numpy(views[chosen, :1].astype(np.float32)).to(device), frozen_blocks)
+    torch.save(trunk.cpu().state_dict(), path)
     return trunk.eval()
 
 
 def front_features(
-    trunk: Trunk, frozen_blocks: int, pictures: np.ndarray, path: Path, *, exact: bool = False
+    trunk: Trunk,
+    frozen_blocks: int,
+    pictures: np.ndarray,
+    path: Path,
+    *,
+    exact: bool = False,
+    device: torch.device = CPU,
 ) -> np.ndarray:
     """Return the front's output for pictures [N, C, H, W], float16 [N, C, h, w], from disk where it is there.
 
@@ -63,13 +70,13 @@ def front_features(
     done = path.with_suffix(".done")
     if done.exists():
         return np.load(path, mmap_mode="r")
-    kept, trunk = None, fused(trunk)
+    kept, trunk = None, fused(trunk).to(device)
     # The error of bfloat16 is less than the speckle's; members are evaluated in float32, on the exported graph.
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=not exact):
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=not exact):
         for start in range(0, len(pictures), BATCH):
             batch = torch.from_numpy(pictures[start : start + BATCH, :1].astype(np.float32))
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            features = trunk.front(batch, frozen_blocks).float().contiguous().numpy().astype(np.float16)
+            batch = batch.to(device).contiguous(memory_format=torch.channels_last)
+            features = trunk.front(batch, frozen_blocks).float().cpu().contiguous().numpy().astype(np.float16)
             if kept is None:
                 shape = (len(pictures), *features.shape[1:])
                 kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)

@@ -39,6 +39,10 @@ class Truth:
     order: Tensor
     """[O], where cues put real frames behind the edited ones; two and two are compared."""
 
+    def to(self, device: torch.device) -> Truth:
+        """Return the truth on a device."""
+        return Truth(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 def member_loss(lesson: Lesson, truth: Truth, edit_weight: float = 0.0, order_weight: float = 0.0) -> Tensor:
     """Return the loss of one batch.

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from inference.contract import GRADES, VIEWS
 from training.members.profile import FIGURES, depth_profile
-from training.members.trunk import CHANNELS, Trunk
+from training.members.trunk import Lite0, Trunk
 
 FAT_SCALE: Final = 10.0
 """Percent of fat fraction per unit of the head's output."""
@@ -117,9 +117,10 @@ class Member(nn.Module):
         self, trunk: Trunk | None = None, *, width: int = 128, attention: int = 48, dropout: float = 0.2
     ) -> None:
         super().__init__()
-        self.trunk = Trunk() if trunk is None else trunk
-        self.spatial = AttentionPool(CHANNELS, attention)
-        self.embed = nn.Linear(CHANNELS, width)
+        self.trunk = Lite0() if trunk is None else trunk
+        channels = self.trunk.channels
+        self.spatial = AttentionPool(channels, attention)
+        self.embed = nn.Linear(channels, width)
         self.profile = nn.Sequential(
             nn.BatchNorm1d(FIGURES), nn.Linear(FIGURES, attention), nn.ReLU(), nn.Linear(attention, width)
         )
@@ -128,8 +129,8 @@ class Member(nn.Module):
         self.grade = nn.Linear(width, len(GRADES))
         self.surer = nn.Parameter(torch.tensor(0.3))
         self.fat = nn.Linear(width, 1)
-        self.view = nn.Linear(CHANNELS, len(VIEWS))
-        self.liver = nn.Linear(CHANNELS, 1)
+        self.view = nn.Linear(channels, len(VIEWS))
+        self.liver = nn.Linear(channels, 1)
 
     def look(self, views: Tensor) -> tuple[Tensor, Pooled]:
         """Return features [V, C, h, w] of views [V, 3, H, W] and their pooling over space."""
@@ -154,7 +155,7 @@ class Member(nn.Module):
         embedding = self.dropout(functional.relu(look + tell))
         fused = torch.stack([self.fusion(study).mean for study in embedding[:views].split(counts)])
         return Lesson(
-            grade_logits=self.grade(fused) * self.certainty(torch.tensor(counts).to(fused.dtype)).unsqueeze(-1),
+            grade_logits=self.grade(fused) * self.certainty(torch.tensor(counts).to(fused)).unsqueeze(-1),
             fat_fraction=self.fat_fraction(fused),
             view_grade_logits=self.grade(embedding[:views]),
             view_fat_fraction=self.fat_fraction(embedding[:views]),
@@ -168,7 +169,7 @@ class Member(nn.Module):
         """Leave out one of the two sources now and then, so that neither leans on the other (modality dropout)."""
         if not self.training:
             return look, tell
-        draw = torch.rand(len(look), 1)
+        draw = torch.rand(len(look), 1, device=look.device)
         return look * (draw >= LEFT_OUT), tell * (draw < 1.0 - LEFT_OUT)
 
     def fat_fraction(self, embedding: Tensor) -> Tensor:

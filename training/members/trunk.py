@@ -1,10 +1,16 @@
-"""EfficientNet-Lite0 up to stride 16, with its ImageNet weights folded to one grey channel."""
+"""What members look with: a trunk of blocks, cut where its frozen front ends; and the one that ships.
+
+That is EfficientNet-Lite0 up to stride 16, with its ImageNet weights folded to one grey channel. A larger one is in
+`training.members.b3`; `training.members.trunks` knows both by name.
+"""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +22,92 @@ STAGES: Final = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2,
 """(expansion, kernel, stride, channels, blocks) of EfficientNet-B0 (Tan & Le 2019, Table 1), here without its last two
 stages; the Lite variant drops squeeze-and-excitation and uses ReLU6."""
 CHANNELS: Final = STAGES[-1][3]
-STRIDE: Final = 16
 IMAGENET_MEAN: Final = 127.0 / 255.0
 IMAGENET_STD: Final = 128.0 / 255.0
 """EfficientNet-Lite's own input normalisation: (grey - 127) / 128."""
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding, which is uneven at stride 2 (for even sizes)."""
+    """Convolution with TensorFlow's "same" padding, which is uneven at stride 2 for even sizes."""
 
     def forward(self, picture: Tensor) -> Tensor:
         """Pad and convolve, [N, C, H, W]."""
-        total = self.kernel_size[0] - self.stride[0]
-        low = total // 2
-        if total % 2:
-            return super().forward(functional.pad(picture, (low, total - low, low, total - low)))
-        return functional.conv2d(picture, self.weight, self.bias, self.stride, low, groups=self.groups)
+        (top, bottom), (left, right) = (self._padding(axis, picture.shape[2 + axis]) for axis in (0, 1))
+        if (top, left) != (bottom, right):
+            return super().forward(functional.pad(picture, (left, right, top, bottom)))
+        return functional.conv2d(picture, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
+
+    def _padding(self, axis: int, size: int) -> tuple[int, int]:
+        kernel, stride = self.kernel_size[axis], self.stride[axis]
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return batch normalisation as TensorFlow's EfficientNets have it, whose statistics move slowly."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.05)
+
+
+class Trunk(nn.Module, ABC):
+    """Grey pictures [N, 1, H, W] to features [N, channels, H / stride, W / stride], rounded up.
+
+    A stem, blocks one after the other, and whatever comes last. `front` is the stem with the first blocks, whose
+    weights stay when members are fitted; `back` is the rest.
+    """
+
+    title: ClassVar[str]
+    """As the model card names it."""
+    channels: ClassVar[int]
+    stride: ClassVar[int]
+
+    @abstractmethod
+    def stem_modules(self) -> list[nn.Module]:
+        """Return the modules that `stem` uses."""
+
+    @abstractmethod
+    def stem(self, pictures: Tensor) -> Tensor:
+        """Return what comes before the first block."""
+
+    @abstractmethod
+    def blocks_in_order(self) -> list[nn.Module]:
+        """Return the blocks."""
+
+    def top_modules(self) -> list[nn.Module]:
+        """Return the modules that `top` uses."""
+        return []
+
+    def top(self, features: Tensor) -> Tensor:
+        """Return the trunk's features from those of its last block."""
+        return features
+
+    @abstractmethod
+    def folds(self) -> Iterator[tuple[nn.Module, str, str]]:
+        """Give (module, convolution, batch normalisation), by attribute, where one follows the other."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the features."""
+        return self.back(self.front(pictures, 0), 0)
+
+    def front(self, pictures: Tensor, blocks: int) -> Tensor:
+        """Return what the stem and the first `blocks` blocks make of pictures."""
+        features = self.stem(pictures)
+        for block in self.blocks_in_order()[:blocks]:
+            features = block(features)
+        return features
+
+    def back(self, features: Tensor, blocks: int) -> Tensor:
+        """Return the trunk's features from the output of `front` with as many blocks."""
+        for block in self.blocks_in_order()[blocks:]:
+            features = block(features)
+        return self.top(features)
+
+    def front_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `front` uses."""
+        return [*self.stem_modules(), *self.blocks_in_order()[:blocks]]
+
+    def back_modules(self, blocks: int) -> list[nn.Module]:
+        """Return the modules that `back` uses."""
+        return [*self.blocks_in_order()[blocks:], *self.top_modules()]
 
 
 class InvertedBottleneck(nn.Module):
@@ -45,11 +117,11 @@ class InvertedBottleneck(nn.Module):
         super().__init__()
         middle = inputs * expansion
         self._expand_conv = SameConv2d(inputs, middle, 1, bias=False) if expansion > 1 else None
-        self._bn0 = _norm(middle) if expansion > 1 else None
+        self._bn0 = batch_norm(middle) if expansion > 1 else None
         self._depthwise_conv = SameConv2d(middle, middle, kernel, stride, groups=middle, bias=False)
-        self._bn1 = _norm(middle)
+        self._bn1 = batch_norm(middle)
         self._project_conv = SameConv2d(middle, outputs, 1, bias=False)
-        self._bn2 = _norm(outputs)
+        self._bn2 = batch_norm(outputs)
         self._shortcut = stride == 1 and inputs == outputs
 
     def forward(self, features: Tensor) -> Tensor:
@@ -62,13 +134,17 @@ class InvertedBottleneck(nn.Module):
         return hidden + features if self._shortcut else hidden
 
 
-class Trunk(nn.Module):
-    """Grey pictures [N, 1, H, W] to features [N, 112, H / 16, W / 16]; H and W must be multiples of 16."""
+class Lite0(Trunk):
+    """EfficientNet-Lite0 up to stride 16, [N, 112, H / 16, W / 16]."""
+
+    title = "EfficientNet-Lite0 to stride 16"
+    channels = CHANNELS
+    stride = 16
 
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem = SameConv2d(1, STEM_CHANNELS, 3, 2, bias=False)
-        self._bn0 = _norm(STEM_CHANNELS)
+        self._bn0 = batch_norm(STEM_CHANNELS)
         blocks, inputs = [], STEM_CHANNELS
         for expansion, kernel, stride, channels, repeats in STAGES:
             for repeat in range(repeats):
@@ -76,43 +152,40 @@ class Trunk(nn.Module):
                 inputs = channels
         self._blocks = nn.ModuleList(blocks)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return the features."""
-        return self.back(self.front(pictures, 0), 0)
+    def stem_modules(self) -> list[nn.Module]:
+        """Return the modules that `stem` uses."""
+        return [self._conv_stem, self._bn0]
 
-    def front(self, pictures: Tensor, blocks: int) -> Tensor:
-        """Return what the stem and the first `blocks` blocks make of pictures."""
-        features = functional.relu6(self._bn0(self._conv_stem(pictures)))
-        for block in self._blocks[:blocks]:
-            features = block(features)
-        return features
+    def stem(self, pictures: Tensor) -> Tensor:
+        """Return what comes before the first block."""
+        return functional.relu6(self._bn0(self._conv_stem(pictures)))
 
-    def back(self, features: Tensor, blocks: int) -> Tensor:
-        """Return the trunk's features from the output of `front` with as many blocks."""
-        for block in self._blocks[blocks:]:
-            features = block(features)
-        return features
+    def blocks_in_order(self) -> list[nn.Module]:
+        """Return the blocks."""
+        return list(self._blocks)
 
-    def front_modules(self, blocks: int) -> list[nn.Module]:
-        """Return the modules that `front` uses."""
-        return [self._conv_stem, self._bn0, *self._blocks[:blocks]]
+    def folds(self) -> Iterator[tuple[nn.Module, str, str]]:
+        """Give (module, convolution, batch normalisation), by attribute, where one follows the other."""
+        yield self, "_conv_stem", "_bn0"
+        for block in self._blocks:
+            names = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+            yield from ((block, *pair) for pair in names if getattr(block, pair[1]) is not None)
 
 
-def fused(trunk: Trunk) -> Trunk:
+AnyTrunk = TypeVar("AnyTrunk", bound=Trunk)
+
+
+def fused(trunk: AnyTrunk) -> AnyTrunk:
     """Return a copy for inference whose batch normalisations are folded into the convolutions before them."""
     trunk = copy.deepcopy(trunk).eval()
-    pairs = [(trunk, "_conv_stem", "_bn0")]
-    for block in trunk._blocks:
-        names = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
-        pairs += [(block, convolution, norm) for convolution, norm in names if getattr(block, norm) is not None]
-    for owner, convolution, norm in pairs:
+    for owner, convolution, norm in trunk.folds():
         setattr(owner, convolution, fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, norm)))
         setattr(owner, norm, nn.Identity())
     return trunk
 
 
-def pretrained_trunk(path: Path | None = None) -> Trunk:
-    """Return a trunk with ImageNet weights.
+def pretrained_trunk(path: Path | None = None) -> Lite0:
+    """Return an EfficientNet-Lite0 trunk with ImageNet weights.
 
     Parameters
     ----------
@@ -131,7 +204,7 @@ def pretrained_trunk(path: Path | None = None) -> Trunk:
     state = torch.load(path, map_location="cpu", weights_only=True)
     # A grey picture repeated to three channels is the same as one channel with the stem's weights summed.
     state["_conv_stem.weight"] = state["_conv_stem.weight"].sum(dim=1, keepdim=True)
-    trunk = Trunk()
+    trunk = Lite0()
     answer = trunk.load_state_dict({name: value.contiguous() for name, value in state.items()}, strict=False)
     if answer.missing_keys:
         raise ValueError(f"{path} lacks {answer.missing_keys[0]} and {len(answer.missing_keys) - 1} more weights.")

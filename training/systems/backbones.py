@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inference.contract import CHANNELS as INPUTS
 from training.members.trunk import CHANNELS as TRUNK_CHANNELS
-from training.members.trunk import STAGES, Trunk, pretrained_trunk
+from training.members.trunk import STAGES, Lite0, pretrained_trunk
 
 TIMM: Final = "timm/"
 IMAGENET: Final = "imagenet"
@@ -46,7 +46,7 @@ class Back(nn.Module):
     It starts from the stretched picture alone, as `Adapted` does.
     """
 
-    def __init__(self, trunk: Trunk, frozen_blocks: int) -> None:
+    def __init__(self, trunk: Lite0, frozen_blocks: int) -> None:
         super().__init__()
         front = STAGE_CHANNELS[frozen_blocks - 1]
         self.mix = nn.Conv2d(2 * front, front, 1, bias=False)
@@ -107,7 +107,7 @@ def build(name: str, weights: str = "", frozen_blocks: int = 0) -> Adapted | Bac
             raise ValueError("The small CNN starts from nothing; leave weights empty.")
         return Adapted(small_cnn(), 1, 128)
     if name == "lite0":
-        trunk = pretrained_trunk(None if weights == IMAGENET else Path(weights)) if weights else Trunk()
+        trunk = pretrained_trunk(None if weights == IMAGENET else Path(weights)) if weights else Lite0()
         return Back(trunk, frozen_blocks) if frozen_blocks else Adapted(trunk, 1, TRUNK_CHANNELS)
     if name.startswith(TIMM):
         model = _timm_model(name.removeprefix(TIMM), weights)
