@@ -31,8 +31,6 @@ _LOUD: Final = {
     "highdicom": logging.ERROR,
 }
 """Least level of other libraries' lines: below it they would drown ours or quote patients' data."""
-
-
 _LEVELS: Final = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()}
 
 

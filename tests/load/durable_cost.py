@@ -77,11 +77,13 @@ class NoSync(Recipe):
 class FileOnly(Recipe):
     """write, fdatasync, rename: the name is not durable"""
 
+    is_name_synced = False
+
     def keep(self, k: int) -> None:
         descriptor = self.created(k)
         os.fdatasync(descriptor)
         os.close(descriptor)
-        self.name(k, sync=False)
+        self.name(k, sync=self.is_name_synced)
 
 
 class Ours(Recipe):
@@ -95,14 +97,10 @@ class Ours(Recipe):
         self.name(k)
 
 
-class NotEarly(Recipe):
+class NotEarly(FileOnly):
     """the same without sync_file_range"""
 
-    def keep(self, k: int) -> None:
-        descriptor = self.created(k)
-        os.fdatasync(descriptor)
-        os.close(descriptor)
-        self.name(k)
+    is_name_synced = True
 
 
 class Nameless(Recipe):

@@ -10,7 +10,15 @@ from agent.score import candidates
 from inference.predictor import Predictor
 from inference.quality import colour_fraction
 from inference.sector import find_sector
-from training.evaluation.refusals import COLOURED, LEAST_QUALITY, cine_refused_for, counts, refused_for, with_flow
+from training.evaluation.refusals import (
+    COLOURED,
+    LEAST_QUALITY,
+    cine_refused_for,
+    counts,
+    heart_counts,
+    refused_for,
+    with_flow,
+)
 from training.evaluation.robustness import POINTS, WAYS, _ordered, responses
 from training.phantom import PRESETS, draw_patient, render_view
 
@@ -58,7 +66,7 @@ def test_flow_is_colour_inside_the_sector_and_nothing_else(frame):
 
 def test_the_shipped_gate_treats_nearly_all_as_it_ought(predictor, tmp_path):
     Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (200, 1))).save(tmp_path / "ramp.png")
-    found = list(counts(predictor, None, [tmp_path / "ramp.png"], 6))
+    found = [*counts(predictor, None, [tmp_path / "ramp.png"], 6), *heart_counts(predictor)]
     hearts = {one.name: one for one in found if one.name.startswith("hearts of the pydicom package")}
     assert {one.name for one in found} >= {"liver, phantoms", "liver, phantom cines", "noise edge to edge", *hearts}
     assert [one.frames for one in hearts.values()] == [31, 2]

@@ -127,9 +127,8 @@ def counts(
     each: int,
     *,
     seed: int = SEED,
-    hearts: bool = True,
 ) -> Iterator[Count]:
-    """Count the sets there are.
+    """Count the sets there are, but for those of `heart_counts`.
 
     Parameters
     ----------
@@ -141,8 +140,6 @@ def counts(
         Synthetic frames of each kind.
     seed
         Of what is drawn, cut and painted over.
-    hearts
-        Whether the echocardiograms of the pydicom package are counted too: they are to decide nothing.
     """
     paths = [] if aul is None else real_frames(aul, "test")
     whole = [(read_grey(path, ROWS), None) for path in paths]
@@ -173,8 +170,10 @@ def counts(
         cut = ((cut_out(read_frame(path)[0].mean(axis=2).astype(np.uint8), seeded(seed, path)), None) for path in shown)
         yield count(predictor, "parts of them, grey", cut, liver=False)
     yield count_cines(predictor, "liver, phantom cines", _cines(each, seed), liver=True)
-    if not hearts:
-        return
+
+
+def heart_counts(predictor: Predictor) -> Iterator[Count]:
+    """Count the echocardiograms of the pydicom package: no gate may be fitted to them, or chosen by them."""
     files = list(_hearts())
     frames = [one for own in files for one in own]
     yield count(predictor, "hearts of the pydicom package, frames", frames, liver=False)

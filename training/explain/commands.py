@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,11 +149,12 @@ def refusals(
     bundle: Path, real_frames: Path | None, each: int, seed: int | None, hearts: bool, pictures: tuple[Path, ...]
 ) -> None:
     """Count what the gate takes and refuses; PICTURES are files or folders of photographs."""
-    from training.evaluation.refusals import SEED, counts
+    from training.evaluation.refusals import SEED, counts, heart_counts
 
     predictor, _ = _open(bundle)
     files = [file for path in pictures for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    for one in counts(predictor, real_frames, files, each, seed=SEED if seed is None else seed, hearts=hearts):
+    found = counts(predictor, real_frames, files, each, seed=SEED if seed is None else seed)
+    for one in chain(found, heart_counts(predictor) if hearts else ()):
         verb, number = ("taken", one.taken) if one.liver else ("refused", one.frames - one.taken)
         why = ", ".join(f"{reason} {number}" for reason, number in one.reasons.items())
         click.echo(f"{one.name:44} {verb:7} {number:4} of {one.frames:4} = {100 * one.right:5.1f} %   {why}")
