@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import JPEGBaseline8Bit
 from pynetdicom import evt
 
+from agent.deliver.storage_scu import PLAIN, syntaxes
 from agent.domain.errors import AgentError
 from agent.domain.identifiers import Archive
 from agent.scu.association import Context, OpenAssociation, associate
@@ -25,12 +26,11 @@ from agent.scu.find import FIND_CONTEXT
 _HELD_SECONDS: Final = 3.0
 _PATIENT_SECONDS: Final = 0.25
 """Delivery waits so long for one that is under way."""
-_SYNTAX: Final = (str(ExplicitVRLittleEndian),)
 CONTEXTS: Final = (
     FIND_CONTEXT,
     COMMITMENT_CONTEXT,
-    Context("1.2.840.10008.5.1.4.1.1.88.34", _SYNTAX),  # Comprehensive 3D SR Storage
-    Context("1.2.840.10008.5.1.4.1.1.7", _SYNTAX),  # Secondary Capture Image Storage
+    Context("1.2.840.10008.5.1.4.1.1.88.34", (PLAIN,)),  # Comprehensive 3D SR Storage
+    *(Context("1.2.840.10008.5.1.4.1.1.7", (one,)) for one in syntaxes(JPEGBaseline8Bit)),  # Secondary Capture
 )
 """What a result needs that has no optional objects."""
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
+from agent.deliver.storage_scu import PLAIN, syntaxes
 from agent.domain.errors import AgentError
 from agent.domain.identifiers import Archive
 from agent.scu.association import Context, NoConnectionError, OpenAssociation, associate
@@ -18,19 +19,19 @@ _VERIFICATION: Final = "1.2.840.10008.1.1"
 _STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 _MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 _GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
-_PLAIN: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _OURS: Final = (
-    ("1.2.840.10008.5.1.4.1.1.88.34", "our structured reports"),  # Comprehensive 3D SR Storage
-    ("1.2.840.10008.5.1.4.1.1.7", "our heatmaps and summaries"),  # Secondary Capture Image Storage
+    ("1.2.840.10008.5.1.4.1.1.88.34", "our structured reports", (PLAIN,)),  # Comprehensive 3D SR Storage
+    ("1.2.840.10008.5.1.4.1.1.7", "our heatmaps and summaries", syntaxes(JPEGBaseline8Bit)),  # Secondary Capture
 )
-_SYNTAXES: Final = (*_PLAIN, JPEGBaseline8Bit, JPEG2000Lossless)
+_SYNTAXES: Final = (*_NATIVE, JPEGBaseline8Bit, JPEG2000Lossless)
 _CONTEXTS: Final = (
-    Context(_VERIFICATION, _PLAIN),
+    Context(_VERIFICATION, _NATIVE),
     FIND_CONTEXT,
-    Context(_GET, _PLAIN),
-    Context(_MOVE, _PLAIN),
-    Context(_STORAGE_COMMITMENT, _PLAIN),
-    *(Context(sop_class, (syntax,)) for sop_class, _ in _OURS for syntax in _SYNTAXES),
+    Context(_GET, _NATIVE),
+    Context(_MOVE, _NATIVE),
+    Context(_STORAGE_COMMITMENT, _NATIVE),
+    *(Context(sop_class, (syntax,)) for sop_class, _, _ in _OURS for syntax in _SYNTAXES),
 )
 _NOWHERE: Final = "2.25.0"  # a UID that names nothing: the archive must answer with no match
 
@@ -73,21 +74,24 @@ def probe_archive(archive: Archive, scu: ScuConfig, *, retrieve: bool = False) -
 def _association(association: OpenAssociation, scu: ScuConfig, retrieve: bool) -> Iterator[Finding]:
     archive = association.archive
     yield Finding(subject=f"{archive} association", ok=True, message=f"accepted from {scu.ae_title}")
-    for sop_class, what in _OURS:
-        yield _storage(association, sop_class, what)
+    for sop_class, what, needed in _OURS:
+        yield _storage(association, sop_class, what, needed)
     yield _retrieval(association, retrieve)
     yield _commitment(association)
     yield _tried(archive, "C-ECHO", lambda: _echo(association))
     yield _tried(archive, "C-FIND", lambda: _find(association))
 
 
-def _storage(association: OpenAssociation, sop_class: str, what: str) -> Finding:
+def _storage(association: OpenAssociation, sop_class: str, what: str, needed: tuple[str, ...]) -> Finding:
+    """Find one of the transfer syntaxes accepted in which our objects can be sent, the first being that they are in."""
     subject = f"{association.archive} storage of {UID(sop_class).name}"
     accepted = association.accepted_syntaxes(sop_class)
-    if ExplicitVRLittleEndian in accepted:
-        return Finding(subject=subject, ok=True, message="accepted as " + ", ".join(UID(one).name for one in accepted))
+    if any(one in accepted for one in needed):
+        names = "accepted as " + ", ".join(UID(one).name for one in accepted)
+        decoded = "" if needed[0] in accepted else f"; {what} are decoded for it"
+        return Finding(subject=subject, ok=True, message=names + decoded)
     try:
-        association.require(sop_class, ExplicitVRLittleEndian)
+        association.require(sop_class, needed[0])
     except AgentError as error:
         return _fault(subject, error, f"{what} cannot be filed: ")
     raise AssertionError("a context that is not accepted is refused")

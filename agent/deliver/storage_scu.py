@@ -1,13 +1,18 @@
-"""Sending result objects by C-STORE exactly as they are kept."""
+"""Sending result objects by C-STORE exactly as they are kept; pictures decoded where an archive takes no JPEG."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Final
 
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import _config
-from pynetdicom.dsutils import split_dataset
+from pynetdicom.dsutils import encode, split_dataset
 
 from agent.deliver.status import judge_store
 from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
@@ -15,7 +20,11 @@ from agent.scu.association import Context, OpenAssociation
 from agent.scu.config import ScuConfig, Timeouts
 from agent.scu.outcomes import Verdict
 
-__all__ = ["PartTenFile", "ScuConfig", "Timeouts", "read_part_ten", "storage_contexts", "store"]
+__all__ = ["PLAIN", "PartTenFile", "ScuConfig", "Timeouts", "read_part_ten", "storage_contexts", "store", "syntaxes"]
+
+PLAIN: Final = str(ExplicitVRLittleEndian)
+_DECODED_FOR_SOME: Final = str(JPEGBaseline8Bit)
+"""What an archive that does not take it gets decoded."""
 
 _config.STORE_SEND_CHUNKED_DATASET = True
 """A path is then sent byte for byte from behind its file meta information; else pynetdicom would encode it anew."""
@@ -51,10 +60,34 @@ def read_part_ten(path: Path) -> PartTenFile:
     )
 
 
+def syntaxes(kept: str) -> tuple[str, ...]:
+    """Transfer syntaxes in which an object kept in this one may be sent, the first that is accepted."""
+    return (kept, PLAIN) if kept == _DECODED_FOR_SOME else (kept,)
+
+
 def storage_contexts(files: Iterable[PartTenFile]) -> list[Context]:
-    """One presentation context for each pair of SOP class and transfer syntax: no choice, so no encoding anew."""
-    pairs = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files)
+    """One presentation context for each pair of SOP class and transfer syntax: the archive answers to each."""
+    kept = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files)
+    pairs = dict.fromkeys((sop_class, syntax) for sop_class, own in kept for syntax in syntaxes(own))
     return [Context(sop_class, (syntax,)) for sop_class, syntax in pairs]
+
+
+@contextmanager
+def _in(syntax: str, file: PartTenFile) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a file in a transfer syntax of `syntaxes`, and say where its data set begins.
+
+    What is decoded keeps its UID and says of itself what it lost (PS3.3 C.7.6.1.1.5); it has no name on the disk.
+    """
+    if syntax == file.transfer_syntax_uid:
+        with file.path.open("rb", buffering=0) as body:
+            yield body, file.offset
+        return
+    read = dcmread(file.path)
+    read.decompress(generate_instance_uid=False)
+    with tempfile.TemporaryFile() as body:
+        body.write(encode(read, is_implicit_vr=False, is_little_endian=True) or b"")
+        body.flush()
+        yield body, 0
 
 
 def store(association: OpenAssociation, file: PartTenFile, message_id: int) -> str:
@@ -72,10 +105,11 @@ def store(association: OpenAssociation, file: PartTenFile, message_id: int) -> s
     ArchiveError
         It failed in a way that may pass; `AbortedError` where the association is gone too.
     """
-    association.require(file.sop_class_uid, file.transfer_syntax_uid)
-    status = association.send_object(
-        file.path, file.offset, file.sop_class_uid, file.sop_instance_uid, file.transfer_syntax_uid, message_id
-    )
+    accepted = association.accepted_syntaxes(file.sop_class_uid)
+    syntax = next((one for one in syntaxes(file.transfer_syntax_uid) if one in accepted), file.transfer_syntax_uid)
+    association.require(file.sop_class_uid, syntax)
+    with _in(syntax, file) as (body, offset):
+        status = association.send_object(body, offset, file.sop_class_uid, file.sop_instance_uid, syntax, message_id)
     rule = judge_store(status)
     if rule.verdict is Verdict.PASSED:
         return f"{status:04X} {rule.words}"

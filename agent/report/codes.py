@@ -97,6 +97,7 @@ REPLACED_REPORT: Final = Code("121360", "DCM", "Replaced report")
 REJECTED_FOR_QUALITY: Final = Code("113001", "DCM", "Rejected for Quality Reasons")
 KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")
 SOURCE_FOR_PROCESSING: Final = Code("121322", "DCM", "Source image for image processing operation")
+LOSSY_COMPRESSION: Final = Code("113040", "DCM", "Lossy Compression")
 GRAD_CAM: Final = Code("130403", "DCM", "Gradient-weighted class activation")
 
 # Findings

@@ -1,4 +1,4 @@
-"""Data sets of ours and their encoding as Explicit VR Little Endian (PS3.5 section 7 and Annex A.2).
+"""Data sets of ours and their encoding with explicit VRs, Little Endian (PS3.5 section 7, Annexes A.2 and A.4).
 
 A report has a thousand small elements, and pydicom takes its time to encode them: it is made for whatever may come.
 Ours are few in kind, so they are written straight away. Nothing leaves before the gate has read it back; tests have
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,8 @@ _LONG: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", 
 _PACKED: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "UL": "I", "US": "H"}
 _ZERO_PADDED: Final = frozenset({"OB", "UI", "UN"})
 _ITEM: Final = b"\xfe\xff\x00\xe0"
+_DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_UNDEFINED: Final = 0xFFFFFFFF
 _CHOSEN: Final = {"PixelData": "OB"}
 """Where the dictionary leaves a choice of VR."""
 
@@ -33,6 +36,13 @@ class DataSet:
 
         def __getattr__(self, keyword: str) -> Any: ...
         def __setattr__(self, keyword: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Pixels of one frame as a compressed stream: Pixel Data is an empty offset table and one fragment (PS3.5 A.4)."""
+
+    stream: bytes
 
 
 def encoded(data_set: DataSet) -> bytes:
@@ -59,7 +69,8 @@ def _parts(data_set: DataSet) -> list[bytes]:
     parts: list[bytes] = []
     for (_, head, vr, length), value in sorted((_element(name), value) for name, value in vars(data_set).items()):
         content = _content(vr, value)
-        parts += (head, length.pack(len(content)), content)
+        size = _UNDEFINED if isinstance(value, Compressed) else len(content)
+        parts += (head, length.pack(size), content)
     return parts
 
 
@@ -79,6 +90,9 @@ def _content(vr: str, value: Any) -> bytes:
         return _sequence(value)
     if value is None:
         return b""
+    if isinstance(value, Compressed):
+        stream = value.stream + b"\0" * (len(value.stream) % 2)
+        return b"".join((_ITEM, bytes(4), _ITEM, struct.pack("<I", len(stream)), stream, _DELIMITER))
     if vr in _PACKED:
         values: Sequence[Any] = value if isinstance(value, (list, tuple)) else (value,)
         return struct.pack(f"<{len(values)}{_PACKED[vr]}", *values)

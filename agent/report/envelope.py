@@ -91,8 +91,16 @@ def new_object(study: ReportedStudy, *, kind: ResultKind, index: int, series: st
     return made
 
 
-def finished(study: ReportedStudy, made: DataSet, *, kind: ResultKind, index: int) -> ResultObject:
-    """Add the identity and encode the object as an Explicit VR Little Endian Part 10 file."""
+def finished(
+    study: ReportedStudy, made: DataSet, *, kind: ResultKind, index: int, syntax: UID = ExplicitVRLittleEndian
+) -> ResultObject:
+    """Add the identity and encode the object as a Part 10 file.
+
+    Parameters
+    ----------
+    syntax
+        Explicit VR Little Endian, or that of its compressed pixels.
+    """
     _add_identity(made, study.evidence)
     return ResultObject(
         kind=kind,
@@ -101,7 +109,7 @@ def finished(study: ReportedStudy, made: DataSet, *, kind: ResultKind, index: in
         sop_instance_uid=str(made.SOPInstanceUID),
         series_instance_uid=str(made.SeriesInstanceUID),
         study_instance_uid=str(made.StudyInstanceUID),
-        encoded=_encoded(made),
+        encoded=_encoded(made, syntax),
     )
 
 
@@ -152,9 +160,9 @@ def _add_identity(made: DataSet, evidence: Evidence) -> None:
             setattr(made, name, reference.identity.get(name, b""))
 
 
-def _encoded(made: DataSet) -> bytes:
+def _encoded(made: DataSet, syntax: UID) -> bytes:
     meta = DataSet()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = made.SOPClassUID, made.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
     return part_ten(made, meta)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+from pydicom.uid import ExplicitVRLittleEndian
 
 from agent.domain.eligibility import RESEARCH_SUFFIX
 from agent.domain.identifiers import is_uid
@@ -10,7 +14,9 @@ from agent.domain.results import ResultKind
 from agent.report.evidence import IDENTITY_TYPE_2
 from agent.report.finished import SOP_CLASSES, Finished
 from agent.report.iod import iod_fault
+from agent.report.lossy import METHODS
 from agent.report.read_back import NotReadableError
+from agent.report.secondary_capture import TRANSFER_SYNTAX
 
 LARGEST_SIDE: Final = 4096
 """Pixels: more than any page of ours."""
@@ -26,15 +32,19 @@ _MARKED: Final = {
     ResultKind.GREY_STATE: (),
 }
 """Attributes that carry the research marking; none: a content item does."""
+_END_OF_IMAGE: Final = b"\xff\xd9"
 _NAMES_PATIENT: Final = frozenset({ResultKind.SUMMARY, ResultKind.DOCUMENT})
 
 
 def encoding(one: Finished) -> str | None:
-    """Hold its bytes to be whole and in order."""
+    """Hold its bytes to be whole and in order, and of the transfer syntax that they are in."""
     try:
-        return None if one.read.elements else "it holds nothing"
+        if not one.read.elements:
+            return "it holds nothing"
     except NotReadableError as error:
         return str(error)
+    expected = TRANSFER_SYNTAX if one.is_picture else ExplicitVRLittleEndian
+    return None if one.meta.text("TransferSyntaxUID") == expected else "its transfer syntax is another's"
 
 
 def identity(one: Finished) -> str | None:
@@ -95,17 +105,19 @@ def flags(one: Finished) -> str | None:
 
 
 def lossy(one: Finished) -> str | None:
-    """Find what was lost in a source declared, with ratio and method."""
+    """Find what was lost in a source, and in the picture, declared with ratio and method."""
+    if not one.is_picture:
+        return None
     read = one.read
-    is_lossy = read.text("LossyImageCompression") == "01"
-    if is_lossy:
-        ratios, methods = (read.values(f"LossyImageCompression{part}") for part in ("Ratio", "Method"))
-        if not ratios or len(ratios) != len(methods):
-            return "a lossy picture lacks ratio or method"
+    ratios, methods = (read.values(f"LossyImageCompression{part}") for part in ("Ratio", "Method"))
+    if read.text("LossyImageCompression") != "01" or not ratios or len(ratios) != len(methods):
+        return "a lossy picture lacks ratio or method"
+    if methods[-1] != METHODS[TRANSFER_SYNTAX]:
+        return "its own compression is not declared"
     uids = [item.text("ReferencedSOPInstanceUID") for item in read.items("SourceImageSequence")]
     used = [one.study.evidence.find(uid) for uid in uids]
     from_lossy = any(header is not None and header.lossy is not None and header.lossy.lossy for header in used)
-    return "a lossy source is not declared" if from_lossy and not is_lossy else None
+    return "a lossy source is not declared" if from_lossy and len(methods) < 2 else None
 
 
 def orientation(one: Finished) -> str | None:
@@ -131,9 +143,19 @@ def sizes(one: Finished) -> str | None:
     rows, columns, samples = (one.read.number(name) for name in ("Rows", "Columns", "SamplesPerPixel"))
     if max(rows, columns) > LARGEST_SIDE or min(rows, columns) == 0:
         return f"a picture of {rows} x {columns} pixels"
-    expected = rows * columns * samples
-    is_whole = len(one.read.raw("PixelData") or b"") == expected + expected % 2
-    return None if is_whole else "the pixels are not as many as Rows and Columns"
+    return None if _stream_of(one) == (rows, columns, samples) else "the pixels are not as many as Rows and Columns"
+
+
+def _stream_of(one: Finished) -> tuple[int, int, int] | None:
+    """Rows, columns and samples of its JPEG stream; None where that is none or breaks off."""
+    stream = bytes(one.read.raw("PixelData") or b"").removesuffix(b"\0")
+    try:
+        with Image.open(io.BytesIO(stream), formats=["JPEG"]) as picture:
+            columns, rows = picture.size
+            is_whole = stream.endswith(_END_OF_IMAGE)
+            return (rows, columns, len(picture.getbands())) if is_whole else None
+    except (UnidentifiedImageError, OSError):
+        return None
 
 
 def iod(one: Finished) -> str | None:

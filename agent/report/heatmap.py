@@ -185,7 +185,7 @@ def _legend(canvas: Canvas, page: HeatmapPage, *, left: float, right: float, wid
 def _source(page: HeatmapPage) -> str:
     rows, columns = page.picture.source.shape[:2]
     shown = _panel_size(rows, columns)[1]
-    how = "unchanged" if shown == columns else "enlarged" if shown > columns else "reduced"
+    how = "original size" if shown == columns else "enlarged" if shown > columns else "reduced"
     frame = f", frame {page.picture.frame}" if page.picture.frame > 1 else ""
     return f"Source, {how}{frame}"
 

@@ -90,6 +90,12 @@ def worst(sources: Sequence[LossyCompression | None]) -> LossyCompression | None
     return None if None in sources or not sources else LossyCompression(lossy=False)
 
 
+def compressed_again(before: LossyCompression | None, method: str, ratio: float) -> LossyCompression:
+    """Add a step to what the sources went through (PS3.3 C.7.6.1.1.5.2); what nobody knows of them is not invented."""
+    ratios, methods = ((), ()) if before is None else (before.ratios, before.methods)
+    return LossyCompression(lossy=True, ratios=(*ratios, f"{max(1.0, ratio):.2f}"), methods=(*methods, method))
+
+
 def _measured(method: str | None, native_bytes: int, encoded_bytes: int) -> str:
     if method is None or not native_bytes or not encoded_bytes:
         return UNKNOWN_RATIO

@@ -1,6 +1,7 @@
 """An object of ours read back from its bytes: strictly, as they stand there, and no further than the gate's rules ask.
 
-Explicit VR Little Endian with lengths that are stated (PS3.5 section 7); tests hold it against what pydicom reads.
+Little Endian with explicit VRs and stated lengths (PS3.5 section 7), but for the pixels of one compressed frame (A.4);
+tests hold it against what pydicom reads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ _LONG_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b
 _WHOLE: Final = frozenset({b"LT", b"ST", b"UT"})
 """VRs of one value, in which a backslash is a sign like others (PS3.5 section 6.2)."""
 _ITEM: Final = 0xE000FFFE
+_DELIMITER: Final = 0xE0DDFFFE
+_UNDEFINED: Final = 0xFFFFFFFF
+_ENCAPSULATED: Final = struct.Struct("<IIII")
+_END: Final = struct.Struct("<II")
 _PREAMBLE: Final = 132
 _META_LENGTH: Final = struct.Struct("<HH2sHI")
 _KEPT: Final = 200
@@ -111,15 +116,26 @@ def _data_set(read: bytes, at: int, end: int) -> Item:
                 (length,) = _LONG.unpack_from(read, at)
                 at += 4
             tag, stop = group << 16 | number, at + length
-            if tag <= last or length % 2 or stop > end:
+            if vr == b"OB" and length == _UNDEFINED:
+                at, stop = _fragment(read, at)
+            if tag <= last or (stop - at) % 2 or stop > end:
                 raise NotReadableError(f"({group:04X},{number:04X}) is out of order or of impossible length")
             # pixels are counted, never looked at: they are not copied for it
             value: bytes = memoryview(read)[at:stop] if vr == b"OB" else read[at:stop]  # type: ignore[assignment]
             elements[_name(tag)] = vr, value if vr != b"SQ" else _kept(value) if length <= _KEPT else _sequence(value)
-            last, at = tag, stop
+            last, at = tag, stop + _END.size if length == _UNDEFINED else stop
     except struct.error as error:
         raise NotReadableError("it breaks off") from error
     return Item(elements)
+
+
+def _fragment(read: bytes, at: int) -> tuple[int, int]:
+    """Where the one fragment of a compressed frame begins and ends; an empty offset table stands before it."""
+    table, none, item, length = _ENCAPSULATED.unpack_from(read, at)
+    begin = at + _ENCAPSULATED.size
+    if (table, none, item) != (_ITEM, 0, _ITEM) or _END.unpack_from(read, begin + length) != (_DELIMITER, 0):
+        raise NotReadableError("compressed pixels are not one fragment behind an empty offset table")
+    return begin, begin + length
 
 
 def _sequence(read: bytes) -> tuple[Item, ...]:

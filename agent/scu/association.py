@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from pydicom.uid import UID
 from pynetdicom import _config, evt
@@ -114,8 +113,10 @@ class OpenAssociation:
         kind: type[AgentError] = ArchiveError if verdict is Verdict.RETRY else ArchiveRefusedError
         raise kind(f"{self.archive} does not accept {what}: {words}", remedy="allow it at the archive")
 
-    def send_object(self, path: Path, offset: int, sop_class: str, instance: str, syntax: str, message_id: int) -> int:
-        """Send a Part 10 file by C-STORE, byte for byte from behind its file meta information; returns the status.
+    def send_object(
+        self, file: BinaryIO, offset: int, sop_class: str, instance: str, syntax: str, message_id: int
+    ) -> int:
+        """Send what an open file holds from `offset` on, a data set, by C-STORE; returns the status.
 
         Raises
         ------
@@ -129,7 +130,7 @@ class OpenAssociation:
         )
         end = time.monotonic() + self._witness.answer_seconds
         status = self._straight.store(
-            path, offset, context=context or 0, sop_class=sop_class, instance=instance, message_id=message_id,
+            file, offset, context=context or 0, sop_class=sop_class, instance=instance, message_id=message_id,
             end=end,
         )  # fmt: skip
         return self._awaited(end) if status is None else status

@@ -15,8 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Final, cast
+from typing import BinaryIO, Final, cast
 
 from pynetdicom.association import Association
 
@@ -71,9 +70,9 @@ class Straight:
         return connection
 
     def store(
-        self, path: Path, offset: int, *, context: int, sop_class: str, instance: str, message_id: int, end: float
+        self, file: BinaryIO, offset: int, *, context: int, sop_class: str, instance: str, message_id: int, end: float
     ) -> int | None:
-        """Send the data set that begins at `offset` of a file, and wait for the answer until `end` (monotonic).
+        """Send the data set that begins at `offset` of an open file, and wait for the answer until `end` (monotonic).
 
         Returns
         -------
@@ -84,7 +83,7 @@ class Straight:
             try:
                 largest = min(self._raw.dimse.maximum_pdu_size or _LARGEST, _LARGEST) - 6
                 command = _request(sop_class, instance, message_id)
-                self._send(path, offset, _pdu(context, _LAST_OF_COMMAND, command), context, largest)
+                self._send(file.fileno(), offset, _pdu(context, _LAST_OF_COMMAND, command), context, largest)
                 return self._answer(message_id, end)
             except OSError:
                 self._raw.dul.event_queue.put("Evt17")  # transport connection closed, as pynetdicom says it
@@ -108,17 +107,16 @@ class Straight:
         with self._looking:
             return self._look() if self._free.is_set() else False
 
-    def _send(self, path: Path, offset: int, begin: bytes, context: int, largest: int) -> None:
+    def _send(self, descriptor: int, offset: int, begin: bytes, context: int, largest: int) -> None:
         self._socket.sendall(begin)
         at_once = min(_MOST_PIECES, max(1, _AT_ONCE // largest)) * largest
-        with path.open("rb", buffering=0) as file:
-            at, end = offset, os.fstat(file.fileno()).st_size
-            while at < end:
-                until = min(end, at + at_once)
-                sizes = [min(largest, until - start) for start in range(at, until, largest)]
-                last = _LAST_OF_DATA_SET if until == end else 0
-                self._socket.sendall(self._filled(file.fileno(), at, sizes, context, last))
-                at = until
+        at, end = offset, os.fstat(descriptor).st_size
+        while at < end:
+            until = min(end, at + at_once)
+            sizes = [min(largest, until - start) for start in range(at, until, largest)]
+            last = _LAST_OF_DATA_SET if until == end else 0
+            self._socket.sendall(self._filled(descriptor, at, sizes, context, last))
+            at = until
 
     def _filled(self, descriptor: int, at: int, sizes: list[int], context: int, last: int) -> memoryview:
         """Read a file from a place on into PDUs of these sizes; gives memory that the next call writes over."""

@@ -21,6 +21,19 @@ def test_an_archive_that_does_all_we_need() -> None:
     assert pacs.received == []
 
 
+def test_an_archive_that_takes_no_jpeg_is_told_of_not_faulted() -> None:
+    with WaywardArchive() as old, WaywardArchive(takes_jpeg=True) as modern:
+        told = [
+            [one.message for one in probe_archive(pacs.archive, SCU) if one.subject.endswith("Image Storage")]
+            for pacs in (old, modern)
+        ]
+    plain = "accepted as Explicit VR Little Endian, Implicit VR Little Endian"
+    assert told == [
+        [f"{plain}; our heatmaps and summaries are decoded for it"],
+        [f"{plain}, JPEG Baseline (Process 1)"],
+    ]
+
+
 def test_what_is_refused_is_named() -> None:
     refused = (Comprehensive3DSRStorage, StudyRootQueryRetrieveInformationModelFind)
     with WaywardArchive(refused=refused) as pacs:

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import errno
+import io
 import random
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind
 
+from agent.deliver.ahead import Ahead
 from agent.deliver.away import leave_alone, left_alone
 from agent.deliver.deliver_result import DeliveryOutcome, KeptBytesError, deliver_result
-from agent.domain.results import DeliveryState, Proof
+from agent.domain.results import Delivery, DeliveryState, Proof
 from agent.domain.score import Refusal
 from agent.domain.work_item import State
 from agent.store.result_files import object_path
@@ -21,11 +28,11 @@ from tests.unit.deliver.outbox_fixture import LOG, OWNER, SECONDARY_CAPTURE, Des
 from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
 
 
-def deliver(desk: Desk, now: float | None = None, claim: bool = False) -> DeliveryOutcome:
+def deliver(desk: Desk, now: float | None = None, claim: bool = False, ahead: Ahead | None = None) -> DeliveryOutcome:
     clock = time.time if now is None else lambda: now
     if claim:
         desk.claim(clock())
-    return deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, clock, random.Random(1), LOG)
+    return deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, clock, random.Random(1), LOG, ahead=ahead)
 
 
 def data_set(encoded: bytes) -> bytes:
@@ -59,6 +66,43 @@ def test_each_object_keeps_its_transfer_syntax(tmp_path: Path, syntax: str) -> N
         replaced(desk, row.sop_instance_uid, encoded)
         assert deliver(desk).state is State.COMPLETED
     assert pacs.stored == {row.sop_instance_uid: data_set(encoded)}
+
+
+def jpeg_capture(row: Delivery) -> bytes:
+    """Make a secondary capture as the report step does: one JPEG Baseline frame in colour."""
+    plain = secondary_capture(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
+    ds = dcmread(io.BytesIO(plain))
+    shade = np.linspace(0, 255, ds.Rows * ds.Columns).astype(np.uint8).reshape(ds.Rows, ds.Columns)
+    buffer = io.BytesIO()
+    Image.fromarray(np.stack([shade, shade[::-1], shade[:, ::-1]], axis=-1)).save(buffer, "JPEG", quality=95)
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "YBR_FULL_422", 0
+    ds.LossyImageCompression = "01"
+    ds.PixelData = encapsulate([buffer.getvalue()], has_bot=False)
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    encoded = io.BytesIO()
+    ds.save_as(encoded)
+    return encoded.getvalue()
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_picture_is_sent_as_kept_where_jpeg_is_taken_and_decoded_elsewhere(tmp_path: Path, ahead: bool) -> None:
+    with WaywardArchive(takes_jpeg=True) as modern, WaywardArchive() as old:
+        desk = make_desk(tmp_path, (modern.name, old.name), objects=1)
+        row = desk.rows()[0]
+        encoded = jpeg_capture(row)
+        replaced(desk, row.sop_instance_uid, encoded)
+        opened = Ahead(SCU)
+        for pacs in (modern, old) if ahead else ():
+            opened.request(pacs.archive, 1)
+        assert deliver(desk, ahead=opened).state is State.COMPLETED
+    assert modern.stored == {row.sop_instance_uid: data_set(encoded)}
+    decoded = dcmread(io.BytesIO(old.stored[row.sop_instance_uid]), force=True)
+    decoded.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    kept = dcmread(io.BytesIO(encoded))
+    assert decoded.SOPInstanceUID == kept.SOPInstanceUID
+    assert (decoded.PhotometricInterpretation, decoded.LossyImageCompression) == ("RGB", "01")
+    assert decoded.PixelData == kept.pixel_array.tobytes()
 
 
 def replaced(desk: Desk, uid: str, encoded: bytes) -> None:

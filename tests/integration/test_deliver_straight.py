@@ -46,10 +46,11 @@ class Wire:
         self.ours = ours
 
     def store(self, path: Path, seconds: float = 5.0) -> int | None:
-        return self.straight.store(
-            path, 10, context=CONTEXT, sop_class=SOP_CLASS, instance=INSTANCE, message_id=7,
-            end=time.monotonic() + seconds,
-        )  # fmt: skip
+        with path.open("rb", buffering=0) as file:
+            return self.straight.store(
+                file, 10, context=CONTEXT, sop_class=SOP_CLASS, instance=INSTANCE, message_id=7,
+                end=time.monotonic() + seconds,
+            )  # fmt: skip
 
     def request(self) -> tuple[bytes, bytes]:
         """Take a whole C-STORE request in: command set and data set."""

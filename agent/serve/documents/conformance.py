@@ -13,6 +13,7 @@ from pynetdicom import AllStoragePresentationContexts
 
 from agent import __version__
 from agent.deliver.status import STORE_RULES
+from agent.deliver.storage_scu import syntaxes
 from agent.domain.eligibility import (
     MANUFACTURER,
     MANUFACTURER_MODEL_NAME,
@@ -21,7 +22,7 @@ from agent.domain.eligibility import (
 )
 from agent.receive.connection import MAXIMUM_PDU
 from agent.receive.contexts import RETIRED_ULTRASOUND, TRANSFER_SYNTAXES
-from agent.report import codes, envelope
+from agent.report import codes, envelope, secondary_capture
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3
 from agent.report.gate import RULES, SOP_CLASSES
 from agent.retrieve.fetching import STUDY_ROOT_GET, STUDY_ROOT_MOVE
@@ -234,7 +235,7 @@ def _initiation() -> Iterator[str]:
     yield "#### As SCU"
     yield ""
     plain = ", ".join(_name(uid) for uid in _NATIVE)
-    rows = [(_name(uid), f"`{uid}`", "SCU", _name(ExplicitVRLittleEndian)) for uid in sorted(set(SOP_CLASSES.values()))]
+    rows = [(_name(uid), f"`{uid}`", "SCU", _sent_as(uid)) for uid in sorted(set(SOP_CLASSES.values()))]
     rows += [
         (_name(uid), f"`{uid}`", "SCU", plain)
         for uid in (_VERIFICATION, _COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET)
@@ -249,6 +250,12 @@ def _initiation() -> Iterator[str]:
     yield from _table(("Status", "Meaning", "Then"), [(_span(r), r.words, _then(r)) for r in STORE_RULES])
     yield ""
     yield INITIATED_BY_SETTING
+
+
+def _sent_as(sop_class: UID) -> str:
+    kept = secondary_capture.TRANSFER_SYNTAX if sop_class == secondary_capture.SOP_CLASS else ExplicitVRLittleEndian
+    first, *others = map(_name, syntaxes(kept))
+    return ", ".join((first, *(f"{other} (decoded) where that is not accepted" for other in others)))
 
 
 def _objects(settings: Settings) -> Iterator[str]:
@@ -270,6 +277,7 @@ def _objects(settings: Settings) -> Iterator[str]:
             ("Contributing Equipment Sequence", "the trained model, with a Device UID of its own"),
             ("Predecessor Documents Sequence", "the report that a new one replaces, (121360, DCM)"),
             ("Burned In Annotation", "YES on the summary; on heatmaps as the source states"),
+            ("Lossy Image Compression", "01 on pictures: what the source went through, then our JPEG Baseline, 4:4:4"),
         ],
     )
     yield ""

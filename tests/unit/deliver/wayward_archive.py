@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+)
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
@@ -74,10 +79,17 @@ class WaywardArchive:
         SOP classes that it does not accept.
     commits
         It offers storage commitment.
+    takes_jpeg
+        It accepts JPEG Baseline beside what is not compressed.
     """
 
     def __init__(
-        self, *, refused: tuple[str, ...] = (), commits: bool = False, tls: ssl.SSLContext | None = None
+        self,
+        *,
+        refused: tuple[str, ...] = (),
+        commits: bool = False,
+        takes_jpeg: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.manners = Manners()
         self.port = _free_port()
@@ -91,6 +103,7 @@ class WaywardArchive:
         """Transaction UID and SOP Instance UIDs of each N-ACTION."""
         self.report_answers: list[int | None] = []
         self._refused = refused if commits else (*refused, StorageCommitmentPushModel)
+        self._syntaxes = [*_SYNTAXES, *([JPEGBaseline8Bit] if takes_jpeg else [])]
         self._tls = tls
         self._server: Any = None
         self._lock = threading.Lock()
@@ -116,7 +129,7 @@ class WaywardArchive:
         )
         for sop_class in offered:
             if sop_class not in self._refused:
-                entity.add_supported_context(sop_class, _SYNTAXES)
+                entity.add_supported_context(sop_class, self._syntaxes)
         handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._on_request),
             (evt.EVT_C_STORE, self._on_store),

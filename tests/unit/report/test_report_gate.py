@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate, generate_fragments
+from pydicom.uid import ExplicitVRLittleEndian, JPEGExtended12Bit
 
 from agent.domain.results import OPTIONAL_KINDS, Predecessor, ResultKind, ResultObject
 from agent.report import codes, report_study
@@ -110,6 +112,19 @@ def forgotten_evidence(ds: Dataset) -> None:
     series.ReferencedSOPSequence = list(series.ReferencedSOPSequence)[1:]
 
 
+def only_its_own_compression(ds: Dataset) -> None:
+    ds.LossyImageCompressionRatio = ds.LossyImageCompressionRatio[-1:]
+    ds.LossyImageCompressionMethod = ds.LossyImageCompressionMethod[-1:]
+
+
+def pixels(broken: Callable[[bytes], bytes]) -> Callable[[Dataset], None]:
+    def change(ds: Dataset) -> None:
+        _, stream = generate_fragments(ds.PixelData)
+        ds.PixelData = encapsulate([broken(stream)], has_bot=False)
+
+    return change
+
+
 def says(text: str) -> Callable[[Dataset], None]:
     return lambda ds: setattr(ds, "ImageComments", f"{text} RESEARCH USE ONLY")
 
@@ -142,6 +157,8 @@ BREAKS: list[tuple[str, ResultKind, Callable[[Dataset], None]]] = [
     ("algorithm-identity", REPORT, other_observer),
     ("lossy-compression", HEATMAP, drop("LossyImageCompressionMethod")),
     ("lossy-compression", HEATMAP, set_to("LossyImageCompression", "00")),
+    ("lossy-compression", HEATMAP, set_to("LossyImageCompressionMethod", ["ISO_10918_1", "ISO_15444_1"])),
+    ("lossy-compression", HEATMAP, only_its_own_compression),
     ("references", HEATMAP, missing_reference),
     ("references", HEATMAP, other_class),
     ("references", HEATMAP, impossible_frame),
@@ -152,6 +169,8 @@ BREAKS: list[tuple[str, ResultKind, Callable[[Dataset], None]]] = [
     ("burned-in", SUMMARY, set_to("BurnedInAnnotation", "NO")),
     ("sizes", HEATMAP, set_to("Rows", 5000)),
     ("sizes", SUMMARY, set_to("Columns", 1023)),
+    ("sizes", SUMMARY, pixels(lambda stream: stream[:-40])),
+    ("sizes", HEATMAP, pixels(lambda stream: b"GIF89a" + stream)),
     ("value-lengths", SUMMARY, set_to("StationName", "seventeen letters")),
     ("words", HEATMAP, says("MASLD")),
     ("words", SUMMARY, says("a diagnosis")),
@@ -234,6 +253,37 @@ def test_broken_bytes_are_stopped(
     assert raised.value.rule == "encoding"
 
 
+def offset_table(ds: Dataset) -> None:
+    ds.PixelData = encapsulate(list(generate_fragments(ds.PixelData))[1:], has_bot=True)
+
+
+def two_fragments(ds: Dataset) -> None:
+    ds.PixelData = encapsulate(list(generate_fragments(ds.PixelData))[1:], has_bot=False, fragments_per_frame=2)
+
+
+def another_syntax(ds: Dataset) -> None:
+    ds.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+
+
+def decoded(ds: Dataset) -> None:
+    ds.decompress(generate_instance_uid=False)
+    assert ds.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("change", [offset_table, two_fragments, another_syntax, decoded])
+def test_pictures_are_one_compressed_fragment(
+    built: tuple[ReportedStudy, dict[ResultKind, ResultObject]], change: Callable[[Dataset], None]
+) -> None:
+    study, made = built
+    read = dcmread(io.BytesIO(made[HEATMAP].encoded))
+    change(read)
+    buffer = io.BytesIO()
+    read.save_as(buffer)
+    with pytest.raises(GateError) as raised:
+        check(study, replace(made[HEATMAP], encoded=buffer.getvalue()))
+    assert raised.value.rule == "encoding"
+
+
 def test_pydicom_reads_the_same(built: tuple[ReportedStudy, dict[ResultKind, ResultObject]]) -> None:
     _, made = built
     for one in made.values():
@@ -252,6 +302,8 @@ def same(read: Item, theirs: Dataset) -> None:
             assert len(value) == len(element.value)
             for item, other in zip(value, element.value, strict=True):
                 same(item, other)
+        elif element.keyword == "PixelData":
+            assert [bytes(value)] == list(generate_fragments(element.value))[1:], "after an empty offset table"
         elif isinstance(element.value, bytes):
             assert value == element.value
         elif vr in (b"US", b"UL") and element.VM == 1:

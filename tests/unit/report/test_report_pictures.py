@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEGBaseline8Bit
 
 from agent.domain.score import Refusal
 from agent.report import canvas, heatmap
@@ -206,10 +208,28 @@ def test_burned_in_annotation_is_inherited(tmp_path: Path, stated: str | None, h
     assert dcmread(io.BytesIO(first.encoded)).get("BurnedInAnnotation") == heatmap
 
 
-def test_lossy_sources_make_lossy_pictures(tmp_path: Path) -> None:
+def test_pictures_add_their_own_compression_to_that_of_their_sources(tmp_path: Path) -> None:
     _, *captures = (dcmread(io.BytesIO(one.encoded)) for one in build_report(request(tmp_path)))
-    assert [one.LossyImageCompression for one in captures] == ["01", "00", "00", "01"]
-    assert {one.LossyImageCompressionRatio for one in captures if one.LossyImageCompression == "01"} == {9.5}
+    assert {one.LossyImageCompression for one in captures} == {"01"}
+    steps = [list(np.atleast_1d(one.LossyImageCompressionRatio)) for one in captures]
+    assert [one[:-1] for one in steps] == [[9.5], [], [], [9.5]]
+    for one, ratios in zip(captures, steps, strict=True):
+        (stream,) = generate_frames(one.PixelData, number_of_frames=1)
+        assert ratios[-1] == pytest.approx(one.Rows * one.Columns * 3 / len(stream), rel=0.01)
+        methods = one.LossyImageCompressionMethod
+        assert ([methods] if isinstance(methods, str) else list(methods)) == ["ISO_10918_1"] * len(ratios)
+        assert one.DerivationCodeSequence[-1].CodeValue == "113040"
+
+
+def test_what_compression_takes_from_a_picture_is_not_seen(tmp_path: Path) -> None:
+    asked = request(tmp_path)
+    sent = dcmread(io.BytesIO(build_report(asked)[2].encoded))
+    assert (sent.file_meta.TransferSyntaxUID, sent.PhotometricInterpretation) == (JPEGBaseline8Bit, "YBR_FULL_422")
+    view, told = asked.outcome.views[0], asked.outcome.score
+    shown = draw_heatmap(HeatmapPage(picture=asked.pictures[0], view=view, number=1, count=3, score=told))
+    lost = sent.pixel_array.astype(int) - shown
+    assert np.sqrt(np.mean(lost**2)) < 2.55, "40 dB, of noise, which is the worst to compress"
+    assert np.abs(lost.mean(axis=(0, 1))).max() < 0.5, "no tint"
 
 
 def test_a_source_that_hides_its_ratio_is_said_to(tmp_path: Path) -> None:
@@ -217,7 +237,7 @@ def test_a_source_that_hides_its_ratio_is_said_to(tmp_path: Path) -> None:
         ds.LossyImageCompression = "01"
 
     _, _, first = (dcmread(io.BytesIO(one.encoded)) for one in build_report(request(tmp_path, [source(1)], change)))
-    assert (first.LossyImageCompressionRatio, first.LossyImageCompressionMethod) == (1, "UNKNOWN")
+    assert (first.LossyImageCompressionRatio[0], first.LossyImageCompressionMethod[0]) == (1, "UNKNOWN")
     assert "not known" in first.DerivationDescription
 
 
