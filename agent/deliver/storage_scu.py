@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pydicom import dcmread
+from pydicom import FileMetaDataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import _config
-from pynetdicom.dsutils import encode, split_dataset
+from pynetdicom.dsutils import split_dataset
 
 from agent.deliver.status import judge_store
 from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.scu.association import Context, OpenAssociation
 from agent.scu.config import ScuConfig, Timeouts
 from agent.scu.outcomes import Verdict
+from agent.store.quiet import quiet_pydicom
 
 __all__ = ["PLAIN", "PartTenFile", "ScuConfig", "Timeouts", "read_part_ten", "storage_contexts", "store", "syntaxes"]
 
@@ -82,10 +83,12 @@ def _in(syntax: str, file: PartTenFile) -> Iterator[tuple[BinaryIO, int]]:
         with file.path.open("rb", buffering=0) as body:
             yield body, file.offset
         return
-    read = dcmread(file.path)
-    read.decompress(generate_instance_uid=False)
     with tempfile.TemporaryFile() as body:
-        body.write(encode(read, is_implicit_vr=False, is_little_endian=True) or b"")
+        with quiet_pydicom():  # it would quote a patient's odd values in the log
+            read = dcmread(file.path)
+            read.decompress(generate_instance_uid=False)
+            read.preamble, read.file_meta = None, FileMetaDataset()  # the data set alone
+            read.save_as(body, implicit_vr=False, little_endian=True)
         body.flush()
         yield body, 0
 

@@ -12,7 +12,10 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind
 
@@ -68,6 +71,10 @@ def test_each_object_keeps_its_transfer_syntax(tmp_path: Path, syntax: str) -> N
     assert pacs.stored == {row.sop_instance_uid: data_set(encoded)}
 
 
+ODD = {"SpecificCharacterSet": b"QANARY", "PatientName": b"QANARY^WREN\xff\xfeQX ", "PatientBirthDate": b"QANARY"}
+"""As a modality may have sent them: the source's own bytes, which nobody may change."""
+
+
 def jpeg_capture(row: Delivery) -> bytes:
     """Make a secondary capture as the report step does: one JPEG Baseline frame in colour."""
     plain = secondary_capture(row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
@@ -77,6 +84,9 @@ def jpeg_capture(row: Delivery) -> bytes:
     Image.fromarray(np.stack([shade, shade[::-1], shade[:, ::-1]], axis=-1)).save(buffer, "JPEG", quality=95)
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "YBR_FULL_422", 0
     ds.LossyImageCompression = "01"
+    for keyword, value in ODD.items():
+        tag = Tag(keyword)
+        ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
     ds.PixelData = encapsulate([buffer.getvalue()], has_bot=False)
     ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
@@ -86,6 +96,7 @@ def jpeg_capture(row: Delivery) -> bytes:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.filterwarnings("ignore")
 def test_a_picture_is_sent_as_kept_where_jpeg_is_taken_and_decoded_elsewhere(tmp_path: Path, ahead: bool) -> None:
     with WaywardArchive(takes_jpeg=True) as modern, WaywardArchive() as old:
         desk = make_desk(tmp_path, (modern.name, old.name), objects=1)
@@ -103,6 +114,7 @@ def test_a_picture_is_sent_as_kept_where_jpeg_is_taken_and_decoded_elsewhere(tmp
     assert decoded.SOPInstanceUID == kept.SOPInstanceUID
     assert (decoded.PhotometricInterpretation, decoded.LossyImageCompression) == ("RGB", "01")
     assert decoded.PixelData == kept.pixel_array.tobytes()
+    assert {keyword: decoded.get_item(keyword).value for keyword in ODD} == ODD
 
 
 def replaced(desk: Desk, uid: str, encoded: bytes) -> None:

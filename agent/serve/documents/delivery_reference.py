@@ -36,9 +36,9 @@ A work item is COMPLETED when every row is proved. When one has failed and none 
 study stands for it. `agent retry --state failed` (or `--reason`, `--since`, STUDY-UID) sends dead letters again under
 the same UIDs; `agent cancel` ends a work item in any state, and closes a study that still receives.
 
-Where pictures of a quarter of a megabyte or more are to go, a second association with the archive takes them from the end while the
-first sends from the beginning. It decides nothing: what goes wrong on it is sent on the first. An archive that takes no
-second one is not asked for one again until the process is restarted.
+Where pictures of a quarter of a megabyte or more are to go, a second association with the archive takes them from the
+end while the first sends from the beginning. It decides nothing: what goes wrong on it is sent on the first. An archive
+that takes no second one is not asked for one again until the process is restarted.
 
 Objects go byte for byte as they are kept. Pictures are kept as JPEG Baseline (quality 95, 4:4:4: a tenth of the bytes);
 an archive that accepts Secondary Capture only uncompressed gets them decoded on the way, under the same UIDs, and still
