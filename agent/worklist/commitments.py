@@ -94,7 +94,5 @@ _HASTEN: Final = Prepared(
     .values(not_before=sa.bindparam("now"), woken_at=0.0)
 )
 _UNANSWERED: Final = Prepared(
-    sa.select(sa.func.count()).where(
-        _B.transaction_uid == sa.bindparam("transaction"), _B.commitment_status.is_(None)
-    )
+    sa.select(sa.func.count()).where(_B.transaction_uid == sa.bindparam("transaction"), _B.commitment_status.is_(None))
 )

@@ -111,7 +111,7 @@ class Ledger:
 
     @contextmanager
     def read_prepared(self) -> Iterator[Driver]:
-        """A look by `Prepared` statements, each of which sees what is committed at its moment.
+        """Look by `Prepared` statements, each of which sees what is committed at its moment.
 
         With SQLite on a connection that is kept, without a transaction around: for one small question, asked often.
         """

@@ -31,8 +31,13 @@ def deliveries(ledger: Ledger, work_item_id: int) -> tuple[Delivery, ...]:
         return tuple(_delivery(row) for row in connection.execute(_DELIVERIES, {"work_item": work_item_id}))
 
 
-def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) -> None:
+def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) -> float:
     """Say that objects are about to leave: from here on the work item can no longer be superseded.
+
+    Returns
+    -------
+    float
+        Since when that is so.
 
     Raises
     ------
@@ -41,8 +46,10 @@ def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) ->
     """
     mine = {"work_item": work_item_id, "owner": owner, "now": now}
     with ledger.write_prepared() as connection:
-        if _BEGIN.run(connection, mine).rowcount == 0:
+        begun = _BEGIN.run(connection, mine).fetchone()
+        if begun is None:
             raise LostLeaseError(f"work item {work_item_id} is no longer ours to deliver")
+        return float(begun[0])
 
 
 def require_ours(ledger: Ledger, work_item_id: int, owner: str) -> None:
@@ -221,6 +228,7 @@ _BEGIN: Final = Prepared(
     sa.update(t.work_items)
     .where(*_IS_OURS)
     .values(delivering_since=sa.func.coalesce(t.work_items.c.delivering_since, sa.bindparam("now")))
+    .returning(t.work_items.c.delivering_since)
 )
 _OURS: Final = Prepared(sa.select(t.work_items.c.id).where(*_IS_OURS, t.work_items.c.delivering_since.is_not(None)))
 _ROW: Final = sa.update(t.outbox).where(t.outbox.c.id == sa.bindparam("row"))
