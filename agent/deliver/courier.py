@@ -41,7 +41,7 @@ class Courier:
     Parameters
     ----------
     kept
-        Files that are being checked; nothing is sent before they are.
+        Files that are what the ledger knows.
     age
         Seconds since the delivery of this work item began.
     commitment_seconds
@@ -69,8 +69,6 @@ class Courier:
         ------
         LostLeaseError
             The work item is no longer ours.
-        KeptBytesError
-            A kept object is not what the ledger knows.
         """
         tray, started = Tray.of(rows), self.now()
         books = self._books(archive, tray)
@@ -114,7 +112,6 @@ class Courier:
         report = answering(lambda told: take_report(self.ledger, told, self.now()))
         with ExitStack() as stack:
             association = stack.enter_context(self._associated(archive, self._contexts(tray), report))
-            self.kept.check()
             prover.look(association, tray)
             if self.lanes.worth_it(archive, tray.to_send, self.kept.files):
                 with self._second_lane(archive, tray, books) as lane:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from types import MappingProxyType
 from typing import Any, Final
-
-import sqlalchemy as sa
 
 from agent.deliver.ahead import Ahead
 from agent.deliver.away import left_alone
@@ -30,7 +29,6 @@ from agent.domain.work_item import WITHHELD, State, WorkItem
 from agent.store.layout import Layout
 from agent.store.result_files import sync_objects
 from agent.worklist import blinding, commitments, outbox, results, work_items
-from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
 __all__ = ["DeliveryOutcome", "KeptBytesError", "deliver_result"]
@@ -134,10 +132,10 @@ class _Round:
 
     def _deliver(self, due: list[Delivery]) -> None:
         kept = KeptObjects(self.layout, self.item.result_key, due)
-        outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())
+        since = outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())
         common: dict[str, Any] = {
             "ledger": self.ledger, "item": self.item, "owner": self.owner, "now": self.now, "random": self.random,
-            "log": self.log, "age": self.now() - _delivering_since(self.ledger, self.item, self.now()),
+            "log": self.log, "age": self.now() - since,
         }  # fmt: skip
         courier = Courier(
             **common, scu=self.scu, kept=kept, commitment_seconds=self.commitment_seconds, parking=self.parking,
@@ -150,20 +148,19 @@ def _deliver_everywhere(courier: Courier, teller: MessageCourier, due: list[Deli
     by_archive: dict[str, list[Delivery]] = {}
     for row in due:
         by_archive.setdefault(row.destination or "", []).append(row)
-    with ThreadPoolExecutor(max_workers=len(by_archive)) as pool:
-        rounds = [
-            pool.submit(_told, courier.kept, teller, name, rows)
-            if is_message_address(name)
-            else pool.submit(courier.deliver, Archive.parse(name), rows)
-            for name, rows in by_archive.items()
-        ]
+    calls = [
+        partial(teller.deliver, name, rows)
+        if is_message_address(name)
+        else partial(courier.deliver, Archive.parse(name), rows)
+        for name, rows in by_archive.items()
+    ]
+    if len(calls) == 1:  # the usual case needs no thread
+        calls[0]()
+        return
+    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        rounds = [pool.submit(call) for call in calls]
     for done in rounds:
         done.result()
-
-
-def _told(kept: KeptObjects, teller: MessageCourier, destination: str, rows: list[Delivery]) -> None:
-    kept.check()
-    teller.deliver(destination, rows)
 
 
 def _syncing(layout: Layout, item: WorkItem, rows: tuple[Delivery, ...]) -> Future[None]:
@@ -212,10 +209,3 @@ def _failure(rows: tuple[Delivery, ...]) -> str | None:
             destination = row.destination or ""
             causes.setdefault(destination, (row.last_error or "").removeprefix(f"{destination} "))
     return "; ".join(f"{destination}: {cause}" for destination, cause in causes.items()) or None
-
-
-def _delivering_since(ledger: Ledger, item: WorkItem, now: float) -> float:
-    query = sa.select(t.work_items.c.delivering_since).where(t.work_items.c.id == item.id)
-    with ledger.read() as connection:
-        since = connection.execute(query).scalar()
-    return now if since is None else float(since)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
 
 from pydicom.errors import InvalidDicomError
 
@@ -16,35 +14,27 @@ from agent.domain.results import Delivery
 from agent.store.layout import Layout
 from agent.store.result_files import object_path
 
-_THREADS: Final = 2
-
 
 class KeptBytesError(AgentError):
     """A kept result object is missing or changed; the report must be built again, which makes the same bytes."""
 
 
 class KeptObjects:
-    """The kept files of some rows; their bytes are held against the ledger while an association is requested."""
+    """The kept files of some rows, each of which is what the ledger knows.
+
+    Raises
+    ------
+    KeptBytesError
+        One is not, or its file cannot be read: nothing may be sent.
+    """
 
     def __init__(self, layout: Layout, result_key: str, rows: Iterable[Delivery]) -> None:
-        digests = {row.sop_instance_uid: row.sha256 for row in rows}
-        paths = {uid: object_path(layout, result_key, uid) for uid in digests}
-        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="digests")  # hashing lets other threads run
-        self._checks = [pool.submit(_check, paths[uid], uid, sha256) for uid, sha256 in digests.items()]
-        pool.shutdown(wait=False)
+        paths: dict[str, Path] = {}
+        for uid, sha256 in {row.sop_instance_uid: row.sha256 for row in rows}.items():
+            paths[uid] = object_path(layout, result_key, uid)
+            _check(paths[uid], uid, sha256)  # at once: threads would take longer to begin than to hash what is small
         self.files: dict[str, PartTenFile] = {uid: _read(path, uid) for uid, path in paths.items()}
         """By SOP Instance UID."""
-
-    def check(self) -> None:
-        """Wait until every digest is known to be the ledger's: before that, nothing may be sent.
-
-        Raises
-        ------
-        KeptBytesError
-            One is not, or its file cannot be read.
-        """
-        for one in self._checks:
-            one.result()
 
 
 def _read(path: Path, uid: str) -> PartTenFile:

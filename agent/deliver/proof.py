@@ -32,7 +32,7 @@ _NOT_LISTED_AFTER_ALL: Final = "the archive committed to store the object, but d
 _NO_WAY: Final = "no report of storage commitment within {seconds:g} s, and the archive accepts no C-FIND"
 _AT_ONCE_SECONDS: Final = 0.5
 """Most archives report within this; the step waits for it, and leaves a later report to the next step."""
-_LOOK_SECONDS: Final = 0.002
+_LOOK_SECONDS: Final = 0.001
 _BESIDE_SECONDS: Final = 1.0
 
 

@@ -39,6 +39,8 @@ _WAITING: Final = frozenset({"Sta2", "Sta3", "Sta6"})
 _REQUESTED: Final = "Sta2"
 """State in which the ARTIM timer runs over a request (PS3.8 Table 9-10)."""
 _REST_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.001
+"""Between two looks where nothing tells that there is something to do; pynetdicom's own."""
 _A_ABORT: Final = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))
 _DRAIN_BYTES: Final = 1 << 16
 _OVER: Final = "Sta13"
@@ -54,6 +56,7 @@ def take_over(association: Any, make_socket: MakeSocket) -> None:
     wake_up = WakeUp()
     checkpoint = Checkpoint(lambda: not (dimse.msg_queue.empty() and dul.to_user_queue.empty()))
     association._reactor_checkpoint = checkpoint
+    dul._run_loop_delay = 0.0  # it sleeps so long after every look; `BoundedSocket.ready` waits, and for what comes
     dimse.msg_queue = RingingQueue(checkpoint.ring)
     dul.to_user_queue = RingingQueue(checkpoint.ring)
     dul.to_provider_queue = RingingQueue(wake_up.ring)
@@ -132,6 +135,7 @@ class BoundedSocket(AssociationSocket):
         """Whether there is something to read; while nothing else is to be done, waits for it a little."""
         connection = self.socket
         if connection is None or not self._is_connected:
+            time.sleep(_PAUSE_SECONDS)
             return False
         if self._is_aborted:
             self._is_aborted = False
@@ -152,8 +156,8 @@ class BoundedSocket(AssociationSocket):
         return descriptor in readable
 
     def _poll(self, descriptor: int) -> list[int]:
-        idle = self.assoc.dul.state_machine.current_state in _WAITING
-        idle = idle and self.event_queue.empty() and self.provider_queue.empty()
+        is_due = not (self.event_queue.empty() and self.provider_queue.empty())
+        idle = not is_due and self.assoc.dul.state_machine.current_state in _WAITING
         bell = self.wake_up.fileno() if idle else -1
         if self._polled != (descriptor, bell):
             self._poller = select.poll()  # no limit of 1,024 descriptors, as `select` has
@@ -161,7 +165,8 @@ class BoundedSocket(AssociationSocket):
                 self._poller.register(number, select.POLLIN)
             self._polled = (descriptor, bell)
         started = time.monotonic()
-        found = [number for number, _ in self._poller.poll(LOOK_SECONDS * 1000 if idle else 0)]
+        patience = 0.0 if is_due else LOOK_SECONDS if idle else _PAUSE_SECONDS
+        found = [number for number, _ in self._poller.poll(patience * 1000)]
         if bell in found or not idle:
             self.wake_up.answer()
         if self.is_inside_message:

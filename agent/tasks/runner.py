@@ -27,7 +27,7 @@ _LOOK_SECONDS: Final = 0.02
 
 
 class StepFunction(Protocol):
-    """Does one step of a claimed work item and moves it on in one transaction."""
+    """Does one step of a claimed work item, moves it on in one transaction and wakes the next step's queue."""
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Do the step; raises AgentError where it cannot be done."""
@@ -62,16 +62,16 @@ class Runner:
         A wake-up is an occasion, not an order: live work that is due goes before a replay or a retry, and between its
         steps, so that a new study waits for one step of theirs at most. What is not done is woken again.
         """
-        begun = False
-        while (found := self._found(work_item_id)) is not None:
+        found, begun = self._found(work_item_id), False
+        while found is not None:
             if found.cause not in LIVE_CAUSES:
                 may_begin = self._its_turn(besides=work_item_id)
             else:
                 may_begin = begun or self._live_is_done(besides=work_item_id)
-            item = self._claimed(work_item_id) if may_begin else None
+            item = self._claimed(found) if may_begin else None
             if item is None or not self._did(item):
                 return
-            begun = True
+            found, begun = self._looked_at(work_item_id), True  # the step itself has woken another queue
 
     def _its_turn(self, *, besides: int) -> bool:
         """Wait while a study closes, or one that just has is on its way through any queue: they share the processor.
@@ -93,7 +93,8 @@ class Runner:
             live = work_items.next_live(self.ledger, self.queue, self.now())
             if live is None or live == besides:
                 return True
-            item = self._claimed(live)
+            found = self._looked_at(live)
+            item = None if found is None else self._claimed(found)
             if item is not None:
                 self._did(item)
         return False
@@ -119,7 +120,7 @@ class Runner:
         return True
 
     def _found(self, work_item_id: int) -> WorkItem | None:
-        """Look at a work item; what another queue must do next is woken there."""
+        """Look at a work item that was woken; what another queue must do next is woken there."""
         found = work_items.find(self.ledger, work_item_id)
         if found is None or found.state in (State.COMPLETED, State.CANCELED):
             return None
@@ -128,12 +129,18 @@ class Runner:
             return None
         return found
 
-    def _claimed(self, work_item_id: int) -> WorkItem | None:
-        found = None if self.is_ending() else self._found(work_item_id)
-        if found is None:
+    def _looked_at(self, work_item_id: int) -> WorkItem | None:
+        """Look at a work item; None where nothing is for this queue to do."""
+        found = work_items.find(self.ledger, work_item_id)
+        if found is None or found.state in (State.COMPLETED, State.CANCELED) or QUEUES[found.step] != self.queue:
+            return None
+        return found
+
+    def _claimed(self, found: WorkItem) -> WorkItem | None:
+        if self.is_ending():
             return None
         # another thread or process may move it on at this moment: what it needs then is not for this queue
-        item = work_items.claim(self.ledger, work_item_id, self.owner, self.now(), step=found.step)
+        item = work_items.claim(self.ledger, found.id, self.owner, self.now(), step=found.step)
         if item is not None and item.step is not Step.DELIVER and item.attempts > work_items.MOST_ATTEMPTS:
             reason = f"{item.step} ended its worker {item.attempts - 1} times"
             replay.fail(self.ledger, item, self.owner, step=item.step, reason=reason, now=self.now())

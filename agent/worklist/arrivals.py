@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from agent.domain.study import StoredFile
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
-from agent.worklist.ledger import Ledger
+from agent.worklist.ledger import Driver, Ledger, Prepared
 from agent.worklist.recording import Arrival, Recorded, inserted, instance_values, record_arrivals
 
 HEARTBEAT_LEASE_SECONDS: Final = 20.0
@@ -28,26 +28,21 @@ def open_association(
     most_of_peer: int | None = None,
 ) -> int | None:
     """Record an association unless `most` are open: counted and recorded as one, over all listeners."""
-    with ledger.write() as connection:
+    with ledger.write_prepared() as connection:
         if not ledger.is_sqlite:  # which has one writer at a time
-            connection.exec_driver_sql("LOCK TABLE associations IN SHARE ROW EXCLUSIVE MODE")
-        open_now = sa.select(sa.func.count()).select_from(t.associations).where(_alive(now))
-        if connection.execute(open_now).scalar_one() >= most:
+            connection.execute("LOCK TABLE associations IN SHARE ROW EXCLUSIVE MODE")
+        if _count(connection, now) >= most:
             return None
-        of_peer = open_now.where(t.associations.c.calling_ae_title == calling, t.associations.c.peer_host == host)
-        if most_of_peer is not None and connection.execute(of_peer).scalar_one() >= most_of_peer:
+        if most_of_peer is not None and _count(connection, now, calling=calling, host=host) >= most_of_peer:
             return None
-        values = {"owner": owner, "calling_ae_title": calling, "called_ae_title": called, "peer_host": host}
-        return inserted(connection, t.associations, values | {"opened_at": now, "heartbeat_at": now})
+        values = {"owner": owner, "calling": calling, "called": called, "host": host, "now": now}
+        return int(_OPENED.run(connection, values).fetchone()[0])
 
 
 def count_associations(ledger: Ledger, now: float, *, calling: str | None = None, host: str = "") -> int:
     """Associations open over all listeners; of one peer where `calling` is given."""
-    a, query = t.associations.c, sa.select(sa.func.count()).select_from(t.associations).where(_alive(now))
-    if calling is not None:
-        query = query.where(a.calling_ae_title == calling, a.peer_host == host)
-    with ledger.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    with ledger.read_prepared() as connection:
+        return _count(connection, now, calling=calling, host=host)
 
 
 def beat(ledger: Ledger, owner: str, now: float) -> None:
@@ -116,14 +111,16 @@ def open_retrieval(ledger: Ledger, study_instance_uid: str) -> int | None:
         return connection.execute(query.order_by(t.retrievals.c.id.desc()).limit(1)).scalar_one_or_none()
 
 
-def _alive(now: float) -> sa.ColumnElement[bool]:
-    return t.associations.c.closed_at.is_(None) & _heard(now)
+def _count(connection: Driver, now: float, *, calling: str | None = None, host: str = "") -> int:
+    moments = {"since": now - HEARTBEAT_LEASE_SECONDS, "until": now + HEARTBEAT_LEASE_SECONDS}
+    if calling is None:
+        return int(_OPEN.run(connection, moments).fetchone()[0])
+    return int(_OPEN_OF_PEER.run(connection, {**moments, "calling": calling, "host": host}).fetchone()[0])
 
 
 def _heard(now: float) -> sa.ColumnElement[bool]:
     """Whether the listener was heard lately; a heartbeat of the future was written before the clock was set back."""
-    lease, heartbeat = HEARTBEAT_LEASE_SECONDS, t.associations.c.heartbeat_at
-    return heartbeat.between(now - lease, now + lease)
+    return t.associations.c.heartbeat_at.between(now - HEARTBEAT_LEASE_SECONDS, now + HEARTBEAT_LEASE_SECONDS)
 
 
 def _close(connection: sa.Connection, which: sa.ColumnElement[bool], *, outcome: str, now: float) -> int:
@@ -147,3 +144,27 @@ def _link_retrieval(connection: sa.Connection, retrieval_id: int, instance_id: i
     known = sa.select(t.retrieval_instances).filter_by(**link)
     if connection.execute(known).one_or_none() is None:
         connection.execute(sa.insert(t.retrieval_instances).values(link))
+
+
+_A: Final = t.associations.c
+_ALIVE: Final = (
+    sa.select(sa.func.count())
+    .select_from(t.associations)
+    .where(_A.closed_at.is_(None), _A.heartbeat_at.between(sa.bindparam("since"), sa.bindparam("until")))
+)
+_OPEN: Final = Prepared(_ALIVE)
+_OPEN_OF_PEER: Final = Prepared(
+    _ALIVE.where(_A.calling_ae_title == sa.bindparam("calling"), _A.peer_host == sa.bindparam("host"))
+)
+_OPENED: Final = Prepared(
+    sa.insert(t.associations)
+    .values(
+        owner=sa.bindparam("owner"),
+        calling_ae_title=sa.bindparam("calling"),
+        called_ae_title=sa.bindparam("called"),
+        peer_host=sa.bindparam("host"),
+        opened_at=sa.bindparam("now"),
+        heartbeat_at=sa.bindparam("now"),
+    )
+    .returning(_A.id)
+)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from agent.domain.results import DeliveryState
 from agent.domain.work_item import State, Step
 from agent.worklist import tables as t
-from agent.worklist.ledger import Ledger
+from agent.worklist.ledger import Ledger, Prepared
 
 _UNSAID: Final = 0x0110
 """Processing failure (PS3.3 C.14.1.1): stands for a Failure Reason that an archive leaves out."""
@@ -37,25 +37,26 @@ def record(
     bool
         False where nobody asked under this transaction.
     """
-    with ledger.write() as connection:
-        rows = connection.execute(_ASKED, {"transaction": transaction_uid}).all()
-        told = [{"row": row.id, "status": _status(row.sop_instance_uid, committed, failed)} for row in rows]
-        if said := [one for one in told if one["status"] is not None]:
-            connection.execute(_REPORTED, said)
-        _hasten(connection, {row.work_item_id for row in rows}, now)
+    with ledger.write_prepared() as connection:
+        rows = _ASKED.run(connection, {"transaction": transaction_uid}).fetchall()
+        for row, _, uid in rows:
+            if (status := _status(uid, committed, failed)) is not None:
+                _REPORTED.run(connection, {"row": row, "status": status})
+        for work_item in {work_item for _, work_item, _ in rows}:
+            _HASTEN.run(connection, {"work_item": work_item, "now": now})
     return bool(rows)
 
 
 def hasten(ledger: Ledger, work_item_id: int, now: float) -> None:
     """Have a work item that was just given back taken up again, if a report came in between."""
-    with ledger.write() as connection:
-        _hasten(connection, {work_item_id}, now)
+    with ledger.write_prepared() as connection:
+        _HASTEN.run(connection, {"work_item": work_item_id, "now": now})
 
 
 def unanswered(ledger: Ledger, transaction_uid: str) -> int:
     """Count the objects of a transaction of which nothing was reported yet."""
-    with ledger.read() as connection:
-        return int(connection.execute(_UNANSWERED, {"transaction": transaction_uid}).scalar_one())
+    with ledger.read_prepared() as connection:
+        return int(_UNANSWERED.run(connection, {"transaction": transaction_uid}).fetchone()[0])
 
 
 def _status(uid: str, committed: Collection[str], failed: Mapping[str, int]) -> int | None:
@@ -64,28 +65,34 @@ def _status(uid: str, committed: Collection[str], failed: Mapping[str, int]) -> 
     return 0 if uid in committed else None
 
 
-def _hasten(connection: sa.Connection, work_item_ids: set[int], now: float) -> None:
-    w, b = t.work_items.c, t.outbox.c
-    reported = sa.select(b.work_item_id).where(
-        b.work_item_id.in_(work_item_ids), b.state == DeliveryState.SENT, b.commitment_status.is_not(None)
-    )
-    idle = (w.state == State.IN_PROGRESS) & (w.step == Step.DELIVER) & (w.lease_until <= now) & (w.not_before > now)
-    early = sa.update(t.work_items).where(w.id.in_(reported), idle)
-    connection.execute(early.values(not_before=now, woken_at=0.0))
-
-
-_ASKED: Final = sa.select(t.outbox.c.id, t.outbox.c.work_item_id, t.outbox.c.sop_instance_uid).where(
-    t.outbox.c.transaction_uid == sa.bindparam("transaction")
+_B: Final = t.outbox.c
+_W: Final = t.work_items.c
+_ASKED: Final = Prepared(
+    sa.select(_B.id, _B.work_item_id, _B.sop_instance_uid).where(_B.transaction_uid == sa.bindparam("transaction"))
 )
-_REPORTED: Final = (
+_REPORTED: Final = Prepared(
     sa.update(t.outbox)
     .where(
-        t.outbox.c.id == sa.bindparam("row"),
-        (t.outbox.c.state == DeliveryState.PENDING) | (t.outbox.c.state == DeliveryState.SENT),
+        _B.id == sa.bindparam("row"),
+        (_B.state == str(DeliveryState.PENDING)) | (_B.state == str(DeliveryState.SENT)),
     )
     .values(commitment_status=sa.bindparam("status"), not_before=0.0)
 )
-_UNANSWERED: Final = sa.select(sa.func.count()).where(
-    t.outbox.c.transaction_uid == sa.bindparam("transaction"), t.outbox.c.commitment_status.is_(None)
+_IS_REPORTED: Final = sa.exists().where(
+    _B.work_item_id == _W.id, _B.state == str(DeliveryState.SENT), _B.commitment_status.is_not(None)
 )
-"""Built once: to build a statement takes SQLAlchemy longer than to run it."""
+_HASTEN: Final = Prepared(
+    sa.update(t.work_items)
+    .where(
+        _W.id == sa.bindparam("work_item"),
+        _W.state == str(State.IN_PROGRESS),
+        _W.step == str(Step.DELIVER),
+        _W.lease_until <= sa.bindparam("now"),
+        _W.not_before > sa.bindparam("now"),
+        _IS_REPORTED,
+    )
+    .values(not_before=sa.bindparam("now"), woken_at=0.0)
+)
+_UNANSWERED: Final = Prepared(
+    sa.select(sa.func.count()).where(_B.transaction_uid == sa.bindparam("transaction"), _B.commitment_status.is_(None))
+)

@@ -109,6 +109,25 @@ class Ledger:
             raise
         self._kept.append(kept)
 
+    @contextmanager
+    def read_prepared(self) -> Iterator[Driver]:
+        """Look by `Prepared` statements, each of which sees what is committed at its moment.
+
+        With SQLite on a connection that is kept, without a transaction around: for one small question, asked often.
+        """
+        if not self.is_sqlite:
+            with self.read() as connection:
+                yield Driver(connection.dialect, connection.connection)
+            return
+        with _named_errors():
+            kept = self._kept.pop() if self._kept else self._writer.raw_connection()
+        try:
+            yield Driver(self._writer.dialect, kept)
+        except BaseException:
+            kept.close()
+            raise
+        self._kept.append(kept)
+
     def _commit(self, driver: Driver) -> None:
         driver.execute("COMMIT")
 

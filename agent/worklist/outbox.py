@@ -14,7 +14,7 @@ from agent.domain.results import OPTIONAL_KINDS, Delivery, DeliveryState, Extras
 from agent.domain.work_item import State, Step
 from agent.worklist import blinding
 from agent.worklist import tables as t
-from agent.worklist.ledger import Ledger
+from agent.worklist.ledger import Ledger, Prepared
 
 NO_EXTRAS: Final[Extras] = MappingProxyType({})
 NOBODY: Final[frozenset[str]] = frozenset()
@@ -31,8 +31,13 @@ def deliveries(ledger: Ledger, work_item_id: int) -> tuple[Delivery, ...]:
         return tuple(_delivery(row) for row in connection.execute(_DELIVERIES, {"work_item": work_item_id}))
 
 
-def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) -> None:
+def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) -> float:
     """Say that objects are about to leave: from here on the work item can no longer be superseded.
+
+    Returns
+    -------
+    float
+        Since when that is so.
 
     Raises
     ------
@@ -40,9 +45,11 @@ def begin_delivery(ledger: Ledger, work_item_id: int, owner: str, now: float) ->
         The work item was superseded, canceled or taken over: send nothing.
     """
     mine = {"work_item": work_item_id, "owner": owner, "now": now}
-    with ledger.write() as connection:
-        if connection.execute(_BEGIN, mine).rowcount == 0:
+    with ledger.write_prepared() as connection:
+        begun = _BEGIN.run(connection, mine).fetchone()
+        if begun is None:
             raise LostLeaseError(f"work item {work_item_id} is no longer ours to deliver")
+        return float(begun[0])
 
 
 def require_ours(ledger: Ledger, work_item_id: int, owner: str) -> None:
@@ -54,22 +61,22 @@ def require_ours(ledger: Ledger, work_item_id: int, owner: str) -> None:
         The work item was taken over: send nothing.
     """
     mine = {"work_item": work_item_id, "owner": owner}
-    with ledger.read() as connection:
-        if connection.execute(_OURS, mine).first() is None:
+    with ledger.read_prepared() as connection:
+        if _OURS.run(connection, mine).fetchone() is None:
             raise LostLeaseError(f"work item {work_item_id} is no longer ours to deliver")
 
 
 def mark_sent(ledger: Ledger, delivery_id: int, now: float) -> None:
     """Record that the archive answered Success; it is not proved yet."""
-    with ledger.write() as connection:
-        connection.execute(_SENT, {"row": delivery_id, "now": now})
+    with ledger.write_prepared() as connection:
+        _SENT.run(connection, {"row": delivery_id, "now": now})
 
 
 def mark_proved(ledger: Ledger, delivery_ids: Iterable[int], proof: Proof, now: float) -> None:
     """Record that the archive is known to hold these objects."""
-    values = {"state": DeliveryState.PROVED, "proof": proof, "proved_at": now, "last_error": None}
-    with ledger.write() as connection:
-        connection.execute(sa.update(t.outbox).where(t.outbox.c.id.in_(list(delivery_ids))).values(values))
+    with ledger.write_prepared() as connection:
+        for row in delivery_ids:
+            _PROVED.run(connection, {"row": row, "proof": str(proof), "now": now})
 
 
 def mark_retry(ledger: Ledger, delivery_id: int, *, error: str, not_before: float) -> None:
@@ -86,14 +93,9 @@ def mark_retry(ledger: Ledger, delivery_id: int, *, error: str, not_before: floa
 
 def mark_asked(ledger: Ledger, delivery_ids: Iterable[int], transaction_uid: str, *, until: float) -> None:
     """Record that storage commitment is about to be requested; until then, or a report, nothing need be done."""
-    values = {
-        "state": DeliveryState.SENT,
-        "transaction_uid": transaction_uid,
-        "commitment_status": None,
-        "not_before": until,
-    }
-    with ledger.write() as connection:
-        connection.execute(sa.update(t.outbox).where(t.outbox.c.id.in_(list(delivery_ids))).values(values))
+    with ledger.write_prepared() as connection:
+        for row in delivery_ids:
+            _ASKED.run(connection, {"row": row, "transaction": transaction_uid, "until": until})
 
 
 def mark_unproved(ledger: Ledger, delivery_id: int, *, error: str, not_before: float, ask_again: bool = False) -> None:
@@ -215,27 +217,40 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
 _DELIVERIES: Final = (
     _deliveries_query().where(t.outbox.c.work_item_id == sa.bindparam("work_item")).order_by(t.outbox.c.id)
 )
+"""Built once: to build a statement takes SQLAlchemy longer than to run it."""
 _IS_OURS: Final = (
     t.work_items.c.id == sa.bindparam("work_item"),
     t.work_items.c.lease_owner == sa.bindparam("owner"),
-    t.work_items.c.state == State.IN_PROGRESS,
-    t.work_items.c.step == Step.DELIVER,
+    t.work_items.c.state == str(State.IN_PROGRESS),
+    t.work_items.c.step == str(Step.DELIVER),
 )
-_BEGIN: Final = (
+_BEGIN: Final = Prepared(
     sa.update(t.work_items)
     .where(*_IS_OURS)
     .values(delivering_since=sa.func.coalesce(t.work_items.c.delivering_since, sa.bindparam("now")))
+    .returning(t.work_items.c.delivering_since)
 )
-_OURS: Final = sa.select(t.work_items.c.id).where(*_IS_OURS, t.work_items.c.delivering_since.is_not(None))
-_SENT: Final = (
-    sa.update(t.outbox)
-    .where(t.outbox.c.id == sa.bindparam("row"))
-    .values(
-        state=DeliveryState.SENT,
+_OURS: Final = Prepared(sa.select(t.work_items.c.id).where(*_IS_OURS, t.work_items.c.delivering_since.is_not(None)))
+_ROW: Final = sa.update(t.outbox).where(t.outbox.c.id == sa.bindparam("row"))
+_SENT: Final = Prepared(
+    _ROW.values(
+        state=str(DeliveryState.SENT),
         sent_at=sa.bindparam("now"),
         last_error=None,
         attempts=t.outbox.c.attempts + 1,
         **_NOT_ASKED,
     )
 )
-"""Built once: to build a statement takes SQLAlchemy longer than to run it, and these run at every object."""
+_ASKED: Final = Prepared(
+    _ROW.values(
+        state=str(DeliveryState.SENT),
+        transaction_uid=sa.bindparam("transaction"),
+        commitment_status=None,
+        not_before=sa.bindparam("until"),
+    )
+)
+_PROVED: Final = Prepared(
+    _ROW.values(
+        state=str(DeliveryState.PROVED), proof=sa.bindparam("proof"), proved_at=sa.bindparam("now"), last_error=None
+    )
+)

@@ -43,6 +43,8 @@ class Steps:
             work_items.advance(
                 connection, item.id, ME, done=item.step, step=following, now=self.scene.now, outcome="done"
             )
+        if following is Step.DELIVER:
+            self.woken.append((item.id, following))
 
     def runner(self, **more: Any) -> Runner:
         return Runner(
@@ -81,7 +83,7 @@ def state(steps: Steps) -> tuple[State, str | None, Step]:
 def test_steps_of_one_queue_run_one_after_another(steps: Steps) -> None:
     steps.runner().run(1)
     assert steps.seen == [Step.SCORE, Step.REPORT]
-    assert steps.woken == [(1, Step.DELIVER)]
+    assert steps.woken == [(1, Step.DELIVER)], "by the step, and not once more"
     assert state(steps)[2] is Step.DELIVER
 
 
