@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -36,10 +36,8 @@ class KeptScore:
 
 def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
     """Read the instances that a work item scores, by SOP Instance UID: arrival order must not matter."""
-    links, i = t.work_item_instances, t.instances
-    query = sa.select(i).join(links, links.c.instance_id == i.c.id).where(links.c.work_item_id == work_item_id)
     with ledger.read() as connection:
-        return tuple(as_instance(row) for row in connection.execute(query.order_by(i.c.sop_instance_uid)))
+        return tuple(as_instance(row) for row in connection.execute(_INSTANCES, {"work_item": work_item_id}))
 
 
 def keep_score(
@@ -186,7 +184,7 @@ def _as_predecessor(row: sa.Row[Any]) -> Predecessor:
 
 
 def _scored(connection: sa.Connection, result_key: str) -> sa.Row[Any] | None:
-    return connection.execute(sa.select(t.scores).where(t.scores.c.result_key == result_key)).one_or_none()
+    return connection.execute(_SCORED, {"key": result_key}).one_or_none()
 
 
 def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -> EarlierResult | None:
@@ -195,29 +193,11 @@ def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -
     Without a patient id or a study date nothing is comparable: strangers must never be compared. What is withheld is
     not compared with: a report must not tell of another that nobody may see.
     """
-    s, mine = t.studies.c, t.studies.alias("mine").c
-    here = sa.select(mine.patient_id, mine.issuer_of_patient_id, mine.study_date)
-    patient = connection.execute(here.where(mine.study_instance_uid == item.study_instance_uid)).one_or_none()
+    patient = connection.execute(_PATIENT, {"study": item.study_instance_uid}).one_or_none()
     if outcome.score is None or patient is None or not patient.patient_id.strip() or not patient.study_date:
         return None
-    reported = sa.exists().where(
-        t.result_objects.c.result_key == t.scores.c.result_key, t.result_objects.c.kind == _REPORT_KIND
-    )
-    query = (
-        sa.select(s.study_instance_uid, s.study_date, t.scores.c.outcome)
-        .join(t.scores, t.scores.c.group_id == s.group_id)
-        .where(s.patient_id == patient.patient_id, s.issuer_of_patient_id == patient.issuer_of_patient_id)
-        .where(
-            s.study_date != "",
-            s.study_date < patient.study_date,
-            s.group_id != item.group_id,
-            reported,
-            ~blinding.waits_for_release(),
-        )
-        .order_by(s.study_date.desc(), t.scores.c.content_at.desc(), s.study_instance_uid)
-        .limit(_MOST_EARLIER)
-    )
-    for row in connection.execute(query):
+    before_this = {**patient._asdict(), "group": item.group_id}
+    for row in connection.execute(_BEFORE, before_this):
         before = ScoreOutcome.from_dict(json.loads(row.outcome))
         if before.score is not None and before.model.digest == outcome.model.digest:
             return EarlierResult(
@@ -230,10 +210,7 @@ def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -
 
 
 def _object_uids(connection: sa.Connection, result_key: str) -> list[str]:
-    objects = t.result_objects.c
-    return list(
-        connection.execute(sa.select(objects.sop_instance_uid).where(objects.result_key == result_key)).scalars()
-    )
+    return list(connection.execute(_OBJECT_UIDS, {"key": result_key}).scalars())
 
 
 def _object_row(result_key: str, made: ResultObject) -> dict[str, object]:
@@ -248,3 +225,42 @@ def _object_row(result_key: str, made: ResultObject) -> dict[str, object]:
         "sha256": made.sha256,
         "bytes": len(made.encoded),
     }
+
+
+def _before_query() -> sa.Select[Any]:
+    s = t.studies.c
+    reported = sa.exists().where(
+        t.result_objects.c.result_key == t.scores.c.result_key, t.result_objects.c.kind == _REPORT_KIND
+    )
+    return (
+        sa.select(s.study_instance_uid, s.study_date, t.scores.c.outcome)
+        .join(t.scores, t.scores.c.group_id == s.group_id)
+        .where(
+            s.patient_id == sa.bindparam("patient_id"),
+            s.issuer_of_patient_id == sa.bindparam("issuer_of_patient_id"),
+            s.study_date != "",
+            s.study_date < sa.bindparam("study_date"),
+            s.group_id != sa.bindparam("group"),
+            reported,
+            ~blinding.waits_for_release(),
+        )
+        .order_by(s.study_date.desc(), t.scores.c.content_at.desc(), s.study_instance_uid)
+        .limit(_MOST_EARLIER)
+    )
+
+
+_BEFORE: Final = _before_query()
+_PATIENT: Final = sa.select(t.studies.c.patient_id, t.studies.c.issuer_of_patient_id, t.studies.c.study_date).where(
+    t.studies.c.study_instance_uid == sa.bindparam("study")
+)
+_INSTANCES: Final = (
+    sa.select(t.instances)
+    .join(t.work_item_instances, t.work_item_instances.c.instance_id == t.instances.c.id)
+    .where(t.work_item_instances.c.work_item_id == sa.bindparam("work_item"))
+    .order_by(t.instances.c.sop_instance_uid)
+)
+_SCORED: Final = sa.select(t.scores).where(t.scores.c.result_key == sa.bindparam("key"))
+_OBJECT_UIDS: Final = sa.select(t.result_objects.c.sop_instance_uid).where(
+    t.result_objects.c.result_key == sa.bindparam("key")
+)
+"""Built once: to build a statement takes SQLAlchemy longer than to run it, and these run at every study."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR
@@ -22,11 +23,13 @@ from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRet
 from agent.deliver.ahead import Ahead
 from agent.deliver.away import leave_alone, left_alone
 from agent.deliver.deliver_result import DeliveryOutcome, KeptBytesError, deliver_result
+from agent.domain.errors import LostLeaseError
 from agent.domain.results import Delivery, DeliveryState, Proof
 from agent.domain.score import Refusal
 from agent.domain.work_item import State
 from agent.store.result_files import object_path
 from agent.worklist import outbox, replay, work_items
+from agent.worklist import tables as t
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, SECONDARY_CAPTURE, Desk, make_desk, secondary_capture
 from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
 
@@ -390,15 +393,20 @@ def test_killed_after_sending_it_asks_and_does_not_send_again(tmp_path: Path) ->
         desk = make_desk(tmp_path, (pacs.name,))
         assert deliver(desk).state is State.COMPLETED
         received = list(pacs.received)
-        import sqlalchemy as sa
-
-        from agent.worklist import tables as t
-
         with desk.ledger.write() as connection:
             connection.execute(sa.update(t.outbox).values(state="sent", proof=None))
             connection.execute(sa.update(t.work_items).values(state="IN PROGRESS", lease_owner=OWNER))
         assert deliver(desk).state is State.COMPLETED
     assert pacs.received == received
+
+
+def test_a_delivery_begins_once(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+    first = outbox.begin_delivery(desk.ledger, desk.item.id, OWNER, 1.0)
+    assert (first, outbox.begin_delivery(desk.ledger, desk.item.id, OWNER, 2.0)) == (1.0, 1.0)
+    with pytest.raises(LostLeaseError):
+        outbox.begin_delivery(desk.ledger, desk.item.id, "somebody else", 3.0)
 
 
 def test_bytes_that_differ_from_the_ledger_never_leave(tmp_path: Path) -> None:
@@ -412,6 +420,9 @@ def test_bytes_that_differ_from_the_ledger_never_leave(tmp_path: Path) -> None:
         with pytest.raises(KeptBytesError, match="cannot be read"):
             deliver(desk)
         assert pacs.received == []
+        with desk.ledger.read() as connection:
+            begun = connection.execute(sa.select(t.work_items.c.delivering_since)).scalar_one()
+        assert begun is None, "it can still be superseded"
 
 
 def test_a_canceled_work_item_sends_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pynetdicom.dul import DULServiceProvider
 from sqlalchemy import update
 
 from agent.worklist import arrivals
@@ -90,6 +91,23 @@ def test_any_pdu_in_any_state(reception: Reception, state: str, what: str) -> No
                 answers.append(kind)
             assert set(answers) <= {ACCEPT, DATA, RELEASED, ABORT}
     nothing_is_left(reception)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_who_waits_does_not_look(reception: Reception, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    look = DULServiceProvider._process_recv_primitive
+
+    def counted(reactor: DULServiceProvider) -> bool:
+        looks.append(time.monotonic())
+        return look(reactor)
+
+    with Hand.connect(reception.port) as hand:
+        hand.send(STATES[state])
+        time.sleep(0.3)
+        monkeypatch.setattr(DULServiceProvider, "_process_recv_primitive", counted)
+        time.sleep(1.0)
+    assert len(looks) <= 20, "pynetdicom's own looks 1,000 times a second"
 
 
 @pytest.mark.parametrize("request_", ODD_REQUESTS.values(), ids=ODD_REQUESTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -12,7 +13,8 @@ from alembic.script import ScriptDirectory
 
 from agent.domain.errors import LedgerError, SettingsError
 from agent.worklist import ledger as module
-from agent.worklist.ledger import HEAD_REVISION, Ledger
+from agent.worklist import tables as t
+from agent.worklist.ledger import HEAD_REVISION, Ledger, Prepared
 from agent.worklist.tables import metadata
 from tests.unit.worklist.conftest import Scene
 
@@ -61,6 +63,19 @@ def test_an_error_rolls_back_and_is_named(scene: Scene) -> None:
         connection.exec_driver_sql(twice)
     with scene.ledger.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM leases").scalar() == 0
+
+
+def test_a_look_by_prepared_statements_sees_each_commit_and_names_errors(scene: Scene) -> None:
+    counted = Prepared(sa.select(sa.func.count()).select_from(t.instances))
+    with scene.ledger.read_prepared() as connection:
+        assert counted.run(connection, {}).fetchone()[0] == 0
+        scene.arrive()
+        assert counted.run(connection, {}).fetchone()[0] == 1
+    broken = Prepared(sa.select(sa.column("nowhere")).select_from(sa.table("nothing")))
+    with pytest.raises(LedgerError, match="nothing"), scene.ledger.read_prepared() as connection:
+        broken.run(connection, {})
+    with scene.ledger.read_prepared() as connection:
+        assert counted.run(connection, {}).fetchone()[0] == 1
 
 
 def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
