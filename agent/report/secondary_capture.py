@@ -1,9 +1,8 @@
 """Pictures as Secondary Capture Image Storage (PS3.3 A.8.1): derived, marked, and tied to their sources.
 
-They are JPEG Baseline at a quality at which the loss is not seen, with colour at full resolution: a fourteenth of the
-bytes, which the archive would keep for years beside views that are themselves JPEG as a rule, and a third of the time
-that it takes to store them. `agent score` and the page show what is drawn; a destination that takes no JPEG gets the
-same pixels decoded.
+They are JPEG Baseline at a quality at which the loss is not seen, with colour at full resolution: a tenth of the bytes
+to hash, write, send and store, which the archive keeps for years beside views that are themselves JPEG as a rule. An
+archive that takes no JPEG gets them decoded (`deliver/storage_scu`).
 """
 
 from __future__ import annotations
