@@ -96,18 +96,10 @@ class Ledger:
             with self.write() as connection:
                 yield Driver(connection.dialect, connection.connection)
             return
-        with _named_errors():
-            kept = self._kept.pop() if self._kept else self._writer.raw_connection()
-        driver = Driver(self._writer.dialect, kept)
-        try:
-            with _named_errors(self._writer.dialect.loaded_dbapi.Error):
-                driver.execute("BEGIN IMMEDIATE")
-                yield driver
-                self._commit(driver)
-        except BaseException:
-            kept.close()  # back to the pool, which rolls back
-            raise
-        self._kept.append(kept)
+        with self._kept_driver() as driver:
+            driver.execute("BEGIN IMMEDIATE")
+            yield driver
+            self._commit(driver)
 
     @contextmanager
     def read_prepared(self) -> Iterator[Driver]:
@@ -119,12 +111,19 @@ class Ledger:
             with self.read() as connection:
                 yield Driver(connection.dialect, connection.connection)
             return
+        with self._kept_driver() as driver:
+            yield driver
+
+    @contextmanager
+    def _kept_driver(self) -> Iterator[Driver]:
+        """Lend one of the connections that are kept; after an error it is given up."""
         with _named_errors():
             kept = self._kept.pop() if self._kept else self._writer.raw_connection()
         try:
-            yield Driver(self._writer.dialect, kept)
+            with _named_errors(self._writer.dialect.loaded_dbapi.Error):
+                yield Driver(self._writer.dialect, kept)
         except BaseException:
-            kept.close()
+            kept.close()  # back to the pool, which rolls back
             raise
         self._kept.append(kept)
 
