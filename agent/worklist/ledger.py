@@ -36,6 +36,8 @@ _VANISHED: Final = {
 }
 """A PostgreSQL whose host is gone without a word is given up after 25 s, where the kernel would take up to two hours
 (libpq's parameter key words; the last in ms). The URL may say otherwise."""
+_MOST_KEPT: Final = 4
+"""Connections that do not go back to the pool: it has 15, and who finds none waits up to 30 s for one."""
 _NETWORK_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"})
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -116,16 +118,25 @@ class Ledger:
 
     @contextmanager
     def _kept_driver(self) -> Iterator[Driver]:
-        """Lend one of the connections that are kept; after an error it is given up."""
+        """Lend a connection, one that is kept where one is free; after an error it is given up."""
         with _named_errors():
-            kept = self._kept.pop() if self._kept else self._writer.raw_connection()
+            kept = self._free()
         try:
             with _named_errors(self._writer.dialect.loaded_dbapi.Error):
                 yield Driver(self._writer.dialect, kept)
         except BaseException:
             kept.close()  # back to the pool, which rolls back
             raise
-        self._kept.append(kept)
+        if len(self._kept) < _MOST_KEPT:
+            self._kept.append(kept)
+        else:
+            kept.close()
+
+    def _free(self) -> sa.PoolProxiedConnection:
+        try:
+            return self._kept.pop()
+        except IndexError:  # hundreds of threads may ask at once
+            return self._writer.raw_connection()
 
     def _commit(self, driver: Driver) -> None:
         driver.execute("COMMIT")
