@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,19 @@ def test_a_look_by_prepared_statements_sees_each_commit_and_names_errors(scene: 
         broken.run(connection, {})
     with scene.ledger.read_prepared() as connection:
         assert counted.run(connection, {}).fetchone()[0] == 1
+
+
+def test_connections_that_are_kept_leave_the_pool_to_others(scene: Scene) -> None:
+    with ExitStack() as crowd:
+        for _ in range(scene.ledger._writer.pool.size() + 10):  # with what SQLAlchemy lets it overflow: all there are
+            crowd.enter_context(scene.ledger.read_prepared())
+
+    def write() -> None:
+        with scene.ledger.write() as connection:
+            connection.execute(sa.select(1))
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(write).result(timeout=5)
 
 
 def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
