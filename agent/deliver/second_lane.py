@@ -27,7 +27,7 @@ from agent.scu.config import ScuConfig
 from agent.scu.find import FIND_CONTEXT, STUDY_ROOT_FIND
 
 LEAST_BYTES: Final = 1 << 18
-"""Of the pictures to send: with 0.5 MB it wins 15 ms of a delivery's 70; with less, nothing worth an association."""
+"""Of the pictures to send: with some 0.8 MB it wins 15 ms of a delivery's 70."""
 _PICTURE: Final = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture Image Storage
 _PATIENT_SECONDS: Final = 1.0
 """An archive that has not answered by then serves one association at a time."""
