@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -89,7 +90,8 @@ class Receiver(ABC):
         self._over.set()
         for process in self._processes:
             for child in _descendants(process.pid)[1:]:
-                child.send_signal(signal.SIGKILL)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.send_signal(signal.SIGKILL)
             process.kill()
             process.wait()
         put_aside(self.folder)
@@ -160,14 +162,20 @@ class Agent(Receiver):
 
     def listeners(self) -> list[psutil.Process]:
         """Its listener processes."""
-        return [child for child in _descendants(self.roots()[0])[1:] if child.name().startswith("listener")]
+        return [child for child, name in self._children() if name.startswith("listener")]
+
+    def _children(self) -> Iterator[tuple[psutil.Process, str]]:
+        """Give its children by name; the rebuild may end between being listed and being asked."""
+        for child in _descendants(self.roots()[0])[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                yield child, child.name()
 
     def _stands(self, listeners: int) -> bool:
         """Whether all listen and the rebuild, which comes after, is over."""
         log = (self.folder / "log").read_text()
         if log.count('"listening"') < listeners or '"child": "rebuild"' not in log:
             return False
-        return all(child.name() != "rebuild" for child in _descendants(self.roots()[0])[1:])
+        return all(name != "rebuild" for _, name in self._children())
 
 
 class StockPathAgent(Agent):
