@@ -13,14 +13,22 @@ from xml.sax.saxutils import escape
 
 from tests.load.sending import Measured
 
-AGENT, STORESCP, SYNCING, ORTHANC, PYNETDICOM = "agent", "storescp", "storescp, syncing", "Orthanc", "pynetdicom"
-NAMES: Final = (AGENT, STORESCP, SYNCING, ORTHANC, PYNETDICOM)
+AGENT, STORESCP, SYNCING, NAMING = "agent", "storescp", "storescp, syncing", "storescp, naming"
+ORTHANC, PYNETDICOM = "Orthanc", "pynetdicom"
+NAMES: Final = (AGENT, STORESCP, SYNCING, NAMING, ORTHANC, PYNETDICOM)
 _DOCS: Final = Path(__file__).parents[2] / "docs"
 _MARKS: Final = {
     False: ("<!-- receive: written by `make bench` -->", "<!-- end of receive -->"),
     True: ("<!-- receive in memory: written by `make bench` -->", "<!-- end of receive in memory -->"),
 }
-_COLOURS: Final = {AGENT: "#1b6ca8", STORESCP: "#8a8a8a", SYNCING: "#bdbdbd", ORTHANC: "#d98c3f", PYNETDICOM: "#e6c79c"}
+_COLOURS: Final = {
+    AGENT: "#1b6ca8",
+    STORESCP: "#6e6e6e",
+    SYNCING: "#9a9a9a",
+    NAMING: "#c6c6c6",
+    ORTHANC: "#d98c3f",
+    PYNETDICOM: "#e6c79c",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +128,7 @@ def _costs(cells: Sequence[Cell]) -> str:
 
 def _plot(cells: Sequence[Cell]) -> str:
     """Bars of throughput relative to storescp's."""
-    width, left, bar, gap, high = 900, 60, 14, 26, 260
+    width, left, bar, gap, high = 900, 60, 13, 26, 260
     group = bar * len(NAMES) + gap
     most = max(2.0, *(min(4.0, cell.ratio(name, STORESCP)) for cell in cells for name in NAMES))
     parts = []
@@ -141,8 +149,8 @@ def _plot(cells: Sequence[Cell]) -> str:
         parts.append(f'<text x="{middle}" y="{high + 48}" text-anchor="middle">{escape(words[0])}</text>')
         parts.append(f'<text x="{middle}" y="{high + 62}" text-anchor="middle">× {escape(words[1])}</text>')
     for k, name in enumerate(NAMES):
-        parts.append(f'<rect x="{left + k * 150}" y="8" width="10" height="10" fill="{_COLOURS[name]}"/>')
-        parts.append(f'<text x="{left + k * 150 + 14}" y="17">{escape(name)}</text>')
+        parts.append(f'<rect x="{left + k * 135}" y="8" width="10" height="10" fill="{_COLOURS[name]}"/>')
+        parts.append(f'<text x="{left + k * 135 + 14}" y="17">{escape(name)}</text>')
     body = "\n".join(parts)
     title = f"<title>Throughput relative to storescp; bars end at {most:g}</title>"
     head = f'viewBox="0 0 {width} {high + 80}" font-family="sans-serif" font-size="11"'

@@ -202,6 +202,7 @@ class SyncingStorescp(Storescp):
     """The same, made to fdatasync what it closes."""
 
     name = "storescp, syncing"
+    flags: tuple[str, ...] = ()
 
     def environment(self) -> Mapping[str, str]:
         return {"LD_PRELOAD": str(self._library())}
@@ -210,12 +211,19 @@ class SyncingStorescp(Storescp):
         compiler = shutil.which("cc")
         if compiler is None:
             pytest.skip("no C compiler for the library that makes storescp sync")
-        library = self.folder / "sync_at_close.so"
-        source = Path(__file__).with_name("sync_at_close.c")
-        command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+        library = self.folder / "keep_at_close.so"
+        source = Path(__file__).with_name("keep_at_close.c")
+        command = [compiler, "-O2", "-shared", "-fPIC", *self.flags, "-o", str(library), str(source), "-ldl"]
         if not library.exists():
             subprocess.run(command, check=True)
         return library
+
+
+class NamingStorescp(SyncingStorescp):
+    """The same, made to promise what the agent does but for a row: named by SHA-256, its folder synced, too."""
+
+    name = "storescp, naming"
+    flags = ("-DNAMED",)
 
 
 class StockPynetdicom(Receiver):

@@ -23,14 +23,29 @@ import pytest
 from tests.load import receive_page
 from tests.load.corpora import CINES, JPEGS, NAGLED, STILLS, Corpus
 from tests.load.receive_page import AGENT, ORTHANC, STORESCP, SYNCING, Cell, Figures
-from tests.load.receivers import Agent, OrthancReceiver, Receiver, StockPynetdicom, Storescp, SyncingStorescp
+from tests.load.receivers import (
+    Agent,
+    NamingStorescp,
+    OrthancReceiver,
+    Receiver,
+    StockPynetdicom,
+    Storescp,
+    SyncingStorescp,
+)
 from tests.load.sending import Measured, answer_seconds, send
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 
 REPEATS: Final = int(os.environ.get("BENCH_REPEATS", "3"))
 FOLDER: Final = os.environ.get("BENCH_FOLDER")
-RECEIVERS: Final[tuple[type[Receiver], ...]] = (Agent, Storescp, SyncingStorescp, OrthancReceiver, StockPynetdicom)
+RECEIVERS: Final[tuple[type[Receiver], ...]] = (
+    Agent,
+    Storescp,
+    SyncingStorescp,
+    NamingStorescp,
+    OrthancReceiver,
+    StockPynetdicom,
+)
 CELLS: Final = [(corpus, associations) for corpus in (STILLS, JPEGS, CINES) for associations in (1, 4)]
 KEEP: Final = os.environ.get("BENCH_KEEP")
 FOUND: Final[dict[tuple[str, int], Cell]] = {}
