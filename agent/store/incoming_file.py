@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.domain.study import InstanceHeader
+from agent.store.direct import Stages, Writing
 from agent.store.durable import EARLY, start_writing
 from agent.store.header import header_at_hand
 from agent.store.part_ten import PREAMBLE, file_meta, read_part_ten_header
@@ -21,7 +22,6 @@ _CHECK_BYTES: Final = 1 << 26
 _BEGINNING: Final = 1 << 15
 """So much of a data set stays in memory until it is kept: the header need not be read back from disk."""
 _SMALL: Final = 1 << 20
-_MOST_PARTS: Final = 1000  # IOV_MAX is 1024
 
 
 class IncomingFile:
@@ -35,6 +35,8 @@ class IncomingFile:
         For the file meta information; checked before.
     check_room
         Asked with the size so far, each 64 MiB and at the first fragment; raises OSError where no more may come.
+    stages
+        With them a large data set is written past the page cache.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class IncomingFile:
         sop_instance_uid: str,
         transfer_syntax_uid: str,
         check_room: Callable[[int], None] = lambda _size: None,
+        stages: Stages | None = None,
     ) -> None:
         self.name = path
         self.transfer_syntax_uid = transfer_syntax_uid
@@ -59,12 +62,14 @@ class IncomingFile:
         self._digest = hashlib.sha256()
         self._started_at = 0
         self._descriptor = -1
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Nobody closes the descriptor while another thread uses it: its number may be another file's at once."""
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             self._fail(error)
             return
+        self._writing = Writing(self._descriptor, stages)
         head = PREAMBLE + file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         self._unwritten.append(head)
         self.offset = len(head)
@@ -90,18 +95,23 @@ class IncomingFile:
         What an earlier call left is done before this one returns: no more than one call's fragments are in use. A small
         data set is hashed here, which takes less time than to ask another thread; so is any without an `executor`.
         """
-        self._flush()
         self._await_hashing()
-        if executor is None or self.size < _SMALL:
-            self._hash_borrowed()
-        elif self._unhashed:
+        if executor is not None:
+            self.hash_aside(executor)
+        self._flush()  # the disk is at work while another thread hashes, or before this one does
+        self._hash_borrowed()
+        return self._hashing is not None
+
+    def hash_aside(self, executor: Callable[[], Executor]) -> None:
+        """Let another thread hash what was borrowed of a large data set, while this one writes it."""
+        if self.size >= _SMALL and self._unhashed:
+            self._await_hashing()
             borrowed, self._unhashed = self._unhashed, []
             self._hashing = executor().submit(self._hash, borrowed)
-        return self._hashing is not None
 
     def start_sync(self) -> None:
         """Let the disk begin with all that came: what is left to do before the sync takes none of its time."""
-        if self._flush():
+        if self._flush(is_whole=True):
             start_writing(self._descriptor)
 
     def header(self) -> InstanceHeader:
@@ -117,7 +127,7 @@ class IncomingFile:
         at_hand = header_at_hand(self._beginning, self.transfer_syntax_uid)
         if at_hand is not None:
             return at_hand
-        if not self._flush() and self.error is not None:
+        if not self._flush(is_whole=True) and self.error is not None:
             raise self.error
         return read_part_ten_header(self.path)[0]
 
@@ -129,15 +139,13 @@ class IncomingFile:
         OSError
             Anything that went wrong since the beginning; nothing is left on disk.
         """
-        self._flush()
+        self._flush(is_whole=True)
         self._await_hashing()
         self._hash_borrowed()
         if self.error is None:
             try:
-                if self._descriptor < 0:
-                    raise OSError(errno.EBADF, "the data set was discarded before it was whole")  # noqa: TRY301
                 self._check_room(self.size)
-                os.fdatasync(self._descriptor)  # with the length, and whatever else reading it back needs
+                self._sync()
             except OSError as error:
                 self._fail(error)
         self._close()
@@ -169,21 +177,29 @@ class IncomingFile:
         self.size = size
         return True
 
-    def _flush(self) -> bool:
-        """Write what waits, in one call; says whether it went well."""
-        if self.error is not None or self._descriptor < 0:
-            return False
+    def _flush(self, *, is_whole: bool = False) -> bool:
+        """Write what waits, in one call; says whether it went well. Nothing may follow a whole data set."""
         waiting, self._unwritten = self._unwritten, []
         try:
-            if waiting:
-                _write_all(self._descriptor, waiting)
-            if self.size - self._started_at >= EARLY:
-                self._started_at = self.size
-                start_writing(self._descriptor)
+            with self._lock:
+                if self.error is not None or self._descriptor < 0:
+                    return False
+                self._writing.write(waiting)
+                if is_whole:
+                    self._writing.end()
+                if not self._writing.is_direct and self.size - self._started_at >= EARLY:
+                    self._started_at = self.size
+                    start_writing(self._descriptor)
         except OSError as error:
             self._fail(error)
             return False
         return True
+
+    def _sync(self) -> None:
+        with self._lock:
+            if self._descriptor < 0:
+                raise OSError(errno.EBADF, "the data set was discarded before it was whole")
+            os.fdatasync(self._descriptor)  # with the length, and whatever else reading it back needs
 
     def _await_hashing(self) -> None:
         hashing, self._hashing = self._hashing, None
@@ -207,16 +223,3 @@ class IncomingFile:
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def _write_all(descriptor: int, parts: list[bytes | memoryview]) -> None:
-    """Write all parts, in one call if the kernel takes them."""
-    while parts:
-        written = os.writev(descriptor, parts[:_MOST_PARTS])
-        done = 0
-        while done < len(parts) and written >= len(parts[done]):
-            written -= len(parts[done])
-            done += 1
-        parts = parts[done:]
-        if written:
-            parts[0] = memoryview(parts[0])[written:]

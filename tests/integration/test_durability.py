@@ -112,16 +112,19 @@ _FAULTS = [
 @pytest.mark.parametrize(
     ("call", "error"), _FAULTS, ids=lambda v: errno.errorcode.get(v, str(v)) if isinstance(v, int) else v
 )
-def test_the_nth_call_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: int, path: str) -> None:
+@pytest.mark.parametrize("size", [9000, 900_000], ids=["small", "large"])
+def test_the_nth_call_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: int, path: str, size: int
+) -> None:
     """Every call on the way of an object in its turn: Success means durable, anything else leaves nothing behind."""
     with Reception(tmp_path, receive_path=path) as reception, Hand.associated(reception.port) as hand:
         assert hand.store(store_command(uid_of(9999)), encoded(instance(9999))) == 0  # makes what is made once
         for nth in itertools.count(1):
             with monkeypatch.context() as patch:
                 failing = Failing(patch, reception, call, nth, error)
-                status = hand.store(store_command(uid_of(nth)), encoded(instance(nth, size=9000)))
+                status = hand.store(store_command(uid_of(nth)), encoded(instance(nth, size=size)))
             rows = {row.sha256 for row in reception.rows(t.instances)}
-            name = digest(nth, 9000)
+            name = digest(nth, size)
             assert reception.temporaries() == []
             if status == 0:
                 assert name in rows
@@ -129,7 +132,7 @@ def test_the_nth_call_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cal
             else:
                 assert status & 0xFF00 in (0xA700, 0x0100)
                 assert name not in rows
-                assert hand.store(store_command(uid_of(nth)), encoded(instance(nth, size=9000))) == 0
+                assert hand.store(store_command(uid_of(nth)), encoded(instance(nth, size=size))) == 0
                 assert reception.files.digest_of(name) == name
             if failing.calls < nth:
                 break
@@ -233,10 +236,10 @@ def test_power_goes_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with Reception(tmp_path / "first") as reception, monkeypatch.context() as patch:
         tape.record(patch, reception.layout.data_dir)
         with Hand.associated(reception.port) as hand:
-            for number in (1, 2, 1, 3):
-                data = encoded(instance(number, size=3000))
+            for number, size in ((1, 3000), (2, 3000), (1, 3000), (3, 3000), (5, 400_000)):
+                data = encoded(instance(number, size=size))
                 assert hand.store(store_command(uid_of(number)), data) == 0
-                tape.operations.append(("acknowledge", digest(number, 3000), None))
+                tape.operations.append(("acknowledge", digest(number, size), None))
             hand.send(pdu(4, value(store_command(uid_of(4)), command=True)), pdu(4, value(bytes(500), last=False)))
             wait_for(reception.temporaries)
     prefix, rng, states = str(tmp_path / "first"), random.Random(7), 0

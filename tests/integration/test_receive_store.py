@@ -330,15 +330,16 @@ def test_never_success_over_a_fault(
     assert len(reception.stored()) == len(reception.rows(t.instances)) == 1
 
 
-def test_short_writes_are_completed(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [50_000, 3_000_000], ids=["small", "large"])
+def test_short_writes_are_completed(reception: Reception, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     real = os.writev
 
     def short(descriptor: int, parts: list[bytes | memoryview]) -> int:
         return real(descriptor, [parts[0][: max(1, len(parts[0]) // 2)]])
 
     monkeypatch.setattr(os, "writev", short)
-    assert reception.send(instance(size=50_000)) == [0]
-    assert data_set_of(reception.stored()[0]) == encoded(instance(size=50_000))
+    assert reception.send(instance(size=size)) == [0]
+    assert data_set_of(reception.stored()[0]) == encoded(instance(size=size))
 
 
 def test_ledger_fails_after_the_file(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:

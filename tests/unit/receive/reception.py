@@ -30,6 +30,7 @@ from agent.worklist.ledger import Ledger
 
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 STUDY = "1.2.826.0.1.3680043.8.498.77"
+LONGEST_VALUE = 131_072 - 6
 CONFIG = ListenerConfig(
     ae_title="STEATOSIS",
     host="127.0.0.1",
@@ -226,8 +227,10 @@ class Hand:
         self.connection.sendall(b"".join(pdus))
 
     def store(self, command: bytes, data: bytes) -> int:
-        """A whole C-STORE in two PDUs; returns the status."""
-        self.send(pdu(4, value(command, command=True)), pdu(4, value(data)))
+        """A whole C-STORE, its data set in as many PDUs as our maximum asks for; returns the status."""
+        parts = [data[at : at + LONGEST_VALUE] for at in range(0, max(1, len(data)), LONGEST_VALUE)]
+        fragments = [pdu(4, value(part, last=number == len(parts))) for number, part in enumerate(parts, 1)]
+        self.send(pdu(4, value(command, command=True)), *fragments)
         return self.status()
 
     def answer(self) -> tuple[int, bytes]:
