@@ -7,6 +7,8 @@ are emptied and left, not removed: ext4 passes over recently deleted inodes when
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import mmap
 import os
 import random
 import statistics
@@ -20,6 +22,9 @@ from typing import Final
 
 _SIZE: Final = int(sys.argv[2]) if len(sys.argv) > 2 else 138_000
 _DATA: Final = os.urandom(_SIZE)
+_ALIGNED: Final = memoryview(mmap.mmap(-1, _SIZE))
+_ALIGNED[:] = _DATA
+_BLOCK, _AT_ONCE = 4096, 1 << 19
 _OBJECTS, _TURNS, _TOGETHER = 160, 5, 4
 _START, _AND_WAIT = 2, 7  # sync_file_range(2)
 _libc: Final = ctypes.CDLL(None)
@@ -92,6 +97,21 @@ class Ours(Recipe):
     def keep(self, k: int) -> None:
         descriptor = self.created(k)
         sync_range(descriptor, _START)
+        os.fdatasync(descriptor)
+        os.close(descriptor)
+        self.name(k)
+
+
+class PastTheCache(Recipe):
+    """whole blocks past the page cache (O_DIRECT), the rest through it, fdatasync, rename, fsync of the folder"""
+
+    def keep(self, k: int) -> None:
+        descriptor = os.open(self.temporary(k), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_DIRECT, 0o600)
+        whole = _SIZE - _SIZE % _BLOCK
+        for at in range(0, whole, _AT_ONCE):
+            os.write(descriptor, _ALIGNED[at : min(at + _AT_ONCE, whole)])
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
+        os.write(descriptor, _DATA[whole:])
         os.fdatasync(descriptor)
         os.close(descriptor)
         self.name(k)
@@ -186,7 +206,7 @@ def measure(kind: type[Recipe], home: Path, threads: int) -> tuple[float, float]
 
 
 def main() -> None:
-    kinds = (NoSync, FileOnly, Ours, NotEarly, Nameless, RangeOnly, Pool, FilledPool)
+    kinds = (NoSync, FileOnly, Ours, PastTheCache, NotEarly, Nameless, RangeOnly, Pool, FilledPool)
     taken: dict[tuple[int, type[Recipe]], list[tuple[float, float]]] = defaultdict(list)
     for turn in range(_TURNS):
         for threads in (1, 4):
