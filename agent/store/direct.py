@@ -21,6 +21,8 @@ LEAST_BYTES: Final = 1 << 18
 """A file that begins with so many bytes at once is large enough for it."""
 _STAGE_BYTES: Final = (1 << 19) + BLOCK
 """A buffer of the fast path and what was left over before: one write for what was read."""
+_MOST_KEPT: Final = 16
+"""Stages that are kept when nobody writes; hundreds of threads may have written at once."""
 _MOST_PARTS: Final = 1000  # IOV_MAX is 1024
 
 
@@ -28,7 +30,7 @@ class Stages:
     """Memory that lies as direct writes want it, lent while a thread writes."""
 
     def __init__(self) -> None:
-        self._free: deque[memoryview] = deque()  # its operations are atomic
+        self._free: deque[memoryview] = deque(maxlen=_MOST_KEPT)  # its operations are atomic
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[memoryview]:
