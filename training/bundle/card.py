@@ -204,6 +204,8 @@ def _gate(figures: dict[str, Any]) -> str:
     if figures.get("cut_livers"):
         cut = f"cut out of their sector {_share(figures['cut_livers_passed'])} of {figures['cut_livers']}"
         lines.append(cut)
+    if figures.get("trimmed_livers"):
+        lines.append(f"trimmed {_share(figures['trimmed_livers_passed'])} of {figures['trimmed_livers']}")
     if figures.get("phased_livers"):
         lines.append(f"through a sector probe {_share(figures['phased_livers_passed'])} of {figures['phased_livers']}")
     lines.append(f"other frames passed {_share(figures['others_passed'])} of {figures['others']}")

@@ -80,9 +80,7 @@ def gate_frames(data: Data, split: str, folder: Path | None = None, *, workers: 
     paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
     count = data.negatives if split == "train" else data.negatives // 4
     livers = {way: _real(data, way, paths) for way in KEPT}
-    livers |= {
-        f"phantoms, {way}": (partial(_phantom, data, split, way), range(PHANTOMS[split])) for way in KEPT
-    }
+    livers |= {f"phantoms, {way}": (partial(_phantom, data, split, way), range(PHANTOMS[split])) for way in KEPT}
     livers["edits"] = partial(_edit, data), paths[::3]
     others = {
         "drawn": (partial(_drawn, split, data), range(count)),
