@@ -67,7 +67,7 @@ def card(description: dict[str, Any]) -> str:
         real_train=data["real_frames"]["train"],
         real_held_out=data["real_frames"]["held_out"],
         edits=data["real_frames"]["edits_of_each"],
-        cuts=_cuts(data["real_frames"].get("cuts_of_each", 0)),
+        cuts=_cuts(data["real_frames"].get("cuts_of_each", 0), data.get("drawn_pictures", 0)),
         cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),
         cut_off_source=description["cut_offs"]["source"],
         trimmed=_trimmed(data),
@@ -188,12 +188,15 @@ def _map_row(row: Mapping[str, Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _cuts(count: int) -> str:
+def _cuts(count: int, pictures: int) -> str:
+    """Say what the gate alone saw, where it was fitted to that."""
     if not count:
         return ""
     return (
-        f" The gate alone also saw {count} parts\nof each real liver frame, cut out of its sector as published "
-        "sets hold them, with hearts and synthetic frames cut the same\nway against them."
+        f" The gate alone also saw each\nreal liver frame {count} times more, cut out of its sector as published sets hold"
+        " them, trimmed and through sector probes;\nagainst them hearts as they are met (turned, magnified, cut by any"
+        f" plane, badly set and coupled), drawn and carved into real\ntexture, {pictures} drawn pictures of things in"
+        " grey, and parts of all these. No photograph was learnt from."
     )
 
 

@@ -129,18 +129,12 @@ def gated(graph: onnx.ModelProto, gate: LiverGate) -> onnx.ModelProto:
     _left_out(graph, OUTPUT_LIVER_LOGIT)
     weights = {f"liver.{name}": value.numpy() for name, value in gate.state_dict().items()}
     tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    tensors += [
-        numpy_helper.from_array(np.array(0.5, np.float32), "liver.half"),
-        numpy_helper.from_array(np.array([-1], np.int64), "liver.last"),
-    ]
+    tensors.append(numpy_helper.from_array(np.array([-1], np.int64), "liver.last"))
     nodes = [
-        _layer("line", read, "liver_line"),
-        _layer("hidden", read, "liver_hidden"),
-        helper.make_node("Relu", ["liver_hidden"], ["liver_bent"]),
+        _layer("hidden", read, "liver_seen"),
+        helper.make_node("Relu", ["liver_seen"], ["liver_bent"]),
         _layer("judge", "liver_bent", "liver_judged"),
-        helper.make_node("Add", ["liver_line", "liver_judged"], ["liver_both"]),
-        helper.make_node("Mul", ["liver_both", "liver.half"], ["liver_mean"]),
-        helper.make_node("Squeeze", ["liver_mean", "liver.last"], [OUTPUT_LIVER_LOGIT]),
+        helper.make_node("Squeeze", ["liver_judged", "liver.last"], [OUTPUT_LIVER_LOGIT]),
     ]
     part = halved(helper.make_model(helper.make_graph(nodes, "gate", [], [], tensors)))
     graph.graph.initializer.extend(part.graph.initializer)

@@ -6,7 +6,7 @@ every frame that is not liver can count, and all of them at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from training.bundle.configuration import Fit
 from training.members.batches import Features
-from training.members.models import LiverGate, Member
+from training.members.models import BENDS, LiverGate, Member
 
 PHANTOMS: Final = 2400
 """Phantom livers that the fit of members looks at; more of them teach it nothing."""
@@ -72,37 +72,36 @@ def lesson(livers: Sequence[Tensor], others: Sequence[Tensor]) -> Lesson:
 
 
 def fitted_gate(taught: Lesson) -> LiverGate:
-    """Return the gate that tells both sides apart: a line and a small net, each fitted by itself, half of each.
+    """Return the gate that tells both sides apart.
 
-    The weighted log-loss is minimised on standardised features, and the standardisation folded into the weights. The
-    line is a convex problem; the net starts from `SEED`.
+    The weighted log-loss is minimised on standardised features, all of them at each step, and the standardisation
+    folded into the weights. It starts from `SEED`: the same again of the same features.
     """
     mean, spread = taught.features.mean(dim=0), taught.features.std(dim=0).clamp(min=1e-4)
-    standard = Lesson((taught.features - mean) / spread, taught.truth, taught.weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        gate = LiverGate(taught.features.shape[1])
-    torch.nn.init.zeros_(gate.line.weight)
-    torch.nn.init.zeros_(gate.line.bias)
-    _minimise(standard, gate.line, gate.line.parameters())
-    _minimise(standard, gate.bent, [*gate.hidden.parameters(), *gate.judge.parameters()])
-    with torch.no_grad():
-        for layer in (gate.line, gate.hidden):
-            layer.weight /= spread
-            layer.bias -= layer.weight @ mean
-    return gate
-
-
-def _minimise(taught: Lesson, tell: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]) -> None:
-    learners = list(parameters)
-    optimiser = torch.optim.LBFGS(learners, max_iter=STEPS, line_search_fn="strong_wolfe")
+    standard = (taught.features - mean) / spread
+    gate = _new_gate(taught.features.shape[1])
+    optimiser = torch.optim.LBFGS(gate.parameters(), max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        logits = tell(taught.features).squeeze(-1)
+        logits = gate(standard).squeeze(-1)
         value = functional.binary_cross_entropy_with_logits(logits, taught.truth, taught.weights, reduction="sum")
-        value = value + DECAY * sum((one**2).sum() for one in learners if one.ndim > 1)
+        value = value + DECAY * ((gate.hidden.weight**2).sum() + (gate.judge.weight**2).sum())
         value.backward()
         return value
 
     optimiser.step(loss)
+    with torch.no_grad():
+        gate.hidden.weight /= spread
+        gate.hidden.bias -= gate.hidden.weight @ mean
+    return gate
+
+
+def _new_gate(channels: int) -> LiverGate:
+    gate, rng = LiverGate(channels), torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        gate.hidden.weight.copy_((torch.randn(channels, BENDS, generator=rng) / channels**0.5).T)
+        gate.judge.weight.copy_((torch.randn(BENDS, 1, generator=rng) / BENDS**0.5).T)
+        gate.hidden.bias.zero_()
+        gate.judge.bias.zero_()
+    return gate

@@ -20,7 +20,7 @@ LEFT_OUT: Final = 0.25
 MOST_VIEWS: Final = len(VIEWS)
 """More views than members are fitted with make them no surer."""
 BENDS: Final = 16
-"""Hidden units of the liver gate's net."""
+"""Hidden units of the liver gate."""
 _CLAIMED: Final = torch.tensor([[1.0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]])
 """[told, grade], 1 where the grade is part of what is claimed: S0 alone, else the grade told or more."""
 _NEVER: Final = -1e4
@@ -108,24 +108,19 @@ def _gain(pooled: Pooled, upstream: Tensor) -> Tensor:
 
 
 class LiverGate(nn.Module):
-    """What tells liver B-mode from all else by pooled features: the mean of a line and a small net.
+    """What tells liver B-mode from all else by pooled features: a net of one small hidden layer.
 
-    The line knows what liver is in the main; the net knows hearts, which lie on both sides of any line. Far from all
-    that either has seen the line is the steadier of the two.
+    Livers lie between things that are none, hearts on one side of them and pictures of the world on another, which no
+    line can tell from them at once.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.line = nn.Linear(channels, 1)
         self.hidden = nn.Linear(channels, BENDS)
         self.judge = nn.Linear(BENDS, 1)
 
     def forward(self, seen: Tensor) -> Tensor:
         """Return the logit [..., 1] of features [..., C]."""
-        return 0.5 * (self.line(seen) + self.bent(seen))
-
-    def bent(self, seen: Tensor) -> Tensor:
-        """Return what the net says alone, [..., 1]."""
         return self.judge(functional.relu(self.hidden(seen)))
 
 
