@@ -7,9 +7,8 @@ from PIL import Image
 from inference.contract import VIEWS
 from inference.sector import find_sector
 from training.frames.data import grafts_of
-from training.frames.grafts import MET, THROUGH_SECTOR, WAYS, grafted
+from training.frames.grafts import THROUGH_SECTOR, WAYS, grafted
 from training.phantom import Scanner, draw_patient, render_view
-from training.phantom.echo import met
 from training.phantom.heart import WINDOWS, chambers
 
 
@@ -19,7 +18,7 @@ def frame():
     return render_view(draw_patient(rng), VIEWS[0], Scanner.random(rng)).pixels
 
 
-@pytest.mark.parametrize("way", [way for way in (*WAYS, *MET) if way not in THROUGH_SECTOR])
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in THROUGH_SECTOR])
 def test_only_the_sector_changes(frame, way):
     changed = grafted(frame, way, np.random.default_rng(3))
     sector = find_sector(frame)
@@ -31,14 +30,12 @@ def test_only_the_sector_changes(frame, way):
 
 @pytest.mark.parametrize("way", THROUGH_SECTOR)
 def test_a_sector_probe_shows_a_slice_of_pie(frame, way):
-    wide = []
     for seed in range(6):
         echo = grafted(frame, way, np.random.default_rng(seed))
         assert np.array_equal(echo, grafted(frame, way, np.random.default_rng(seed)))
-        wide.append([(row > 8).mean() for row in (echo[len(echo) // 10], echo[len(echo) // 2])])
-    upper, middle = np.transpose(wide)
-    assert max(upper) < 0.6
-    assert upper.mean() < middle.mean()  # single ones may be dark inside
+        wide = [(row > 8).sum() for row in (echo[len(echo) // 10], echo[len(echo) // 2])]
+        assert wide[0] < 0.6 * echo.shape[1]
+        assert wide[0] < wide[1]
 
 
 def test_hearts_have_dark_chambers(frame):
@@ -54,16 +51,6 @@ def test_every_window_shows_blood_inside_a_heart_inside_the_picture(window):
         parts = chambers(window, across / 128 - 0.5, down / 96, np.random.default_rng(seed))
         assert 0.01 < parts.blood.mean() < parts.heart.mean() < 0.9
         assert (parts.blood & parts.heart).sum() > 0.8 * parts.blood.sum()
-
-
-def test_hearts_as_they_are_met_have_blood_and_lie_otherwise_each_time():
-    down, across = np.mgrid[0:96, 0:128].astype(np.float32)
-    shown = [met(across / 128 - 0.5, down / 96, np.random.default_rng(seed)) for seed in range(24)]
-    assert all(0.05 < parts.blood.mean() < 0.85 for parts in shown)
-    upper = [parts.blood[:48].sum() / parts.blood.sum() for parts in shown]
-    assert min(upper) < 0.3
-    assert max(upper) > 0.7
-    assert np.ptp([parts.heart.mean() for parts in shown]) > 0.4
 
 
 def test_a_frame_without_a_sector_stays_as_it_is():

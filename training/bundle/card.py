@@ -67,7 +67,7 @@ def card(description: dict[str, Any]) -> str:
         real_train=data["real_frames"]["train"],
         real_held_out=data["real_frames"]["held_out"],
         edits=data["real_frames"]["edits_of_each"],
-        cuts=_cuts(data["real_frames"].get("cuts_of_each", 0), data.get("drawn_pictures", 0)),
+        cuts=_cuts(data["real_frames"].get("cuts_of_each", 0)),
         cut_offs=" / ".join(str(value) for value in description["cut_offs"]["percent"]),
         cut_off_source=description["cut_offs"]["source"],
         trimmed=_trimmed(data),
@@ -188,15 +188,12 @@ def _map_row(row: Mapping[str, Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _cuts(count: int, pictures: int) -> str:
-    """Say what the gate alone saw, where it was fitted to that."""
+def _cuts(count: int) -> str:
     if not count:
         return ""
     return (
-        f" The gate alone also saw each\nreal liver frame {count} times more, cut out of its sector as published sets hold"
-        " them, trimmed and through sector probes;\nagainst them hearts as they are met (turned, magnified, cut by any"
-        f" plane, badly set and coupled), drawn and carved into real\ntexture, {pictures} drawn pictures of things in"
-        " grey, and parts of all these. No photograph was learnt from."
+        f" The gate alone also saw {count} parts\nof each real liver frame, cut out of its sector as published "
+        "sets hold them, with hearts and synthetic frames cut the same\nway against them."
     )
 
 
@@ -207,8 +204,6 @@ def _gate(figures: dict[str, Any]) -> str:
     if figures.get("cut_livers"):
         cut = f"cut out of their sector {_share(figures['cut_livers_passed'])} of {figures['cut_livers']}"
         lines.append(cut)
-    if figures.get("trimmed_livers"):
-        lines.append(f"trimmed {_share(figures['trimmed_livers_passed'])} of {figures['trimmed_livers']}")
     if figures.get("phased_livers"):
         lines.append(f"through a sector probe {_share(figures['phased_livers_passed'])} of {figures['phased_livers']}")
     lines.append(f"other frames passed {_share(figures['others_passed'])} of {figures['others']}")

@@ -97,28 +97,16 @@ def reference(context: click.Context, **options: Any) -> None:
 @click.option("--experiment", default="reference", show_default=True, help="Whose seeds and sizes are used.")
 @click.option("--real-frames", default="", help="Folder of the AUL images.")
 @click.option("--version", required=True, help="Of the changed bundle.")
-@click.option("--threshold", type=float, help="Least liver logit that is taken.  [default: by the calibration frames]")
 @click.option(
-    "--keep",
-    type=click.Path(path_type=Path),
-    help="Folder of the frames; an interrupted run goes on there.  [default: none]",
+    "--kept", type=click.FloatRange(0.0, 1.0), default=0.0, show_default=True, help="Share that the old line keeps."
 )
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes that render.")
-def regate(
-    bundle: Path,
-    experiment: str,
-    real_frames: str,
-    version: str,
-    threshold: float | None,
-    keep: Path | None,
-    workers: int,
-) -> None:
+@click.option("--threshold", type=float, help="Least liver logit that is taken.  [default: by the calibration frames]")
+def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: float, threshold: float | None) -> None:
     """Fit the liver gate of a finished bundle anew; grades and fat fractions stay as they are."""
     from training.bundle.regate import regate as fit_again
 
     data = replace(read_experiment(experiment).data, real_frames=real_frames)
-    passed = fit_again(bundle, data, version, threshold=threshold, frames_in=keep, workers=workers)
-    click.echo(json.dumps(passed, indent=1))
+    click.echo(json.dumps(fit_again(bundle, data, version, kept=kept, threshold=threshold), indent=1))
 
 
 @click.command()

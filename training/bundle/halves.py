@@ -34,8 +34,8 @@ _SEEN: Final = (OUTPUT_VIEW_LOGITS, OUTPUT_LIVER_LOGIT)
 _FUSED: Final = (OUTPUT_GRADE_LOGITS, OUTPUT_FAT_FRACTION, OUTPUT_VIEW_WEIGHTS, OUTPUT_VIEW_GRADE_LOGITS)
 _FUSION: Final = "fusion.look.weight"
 """Its node's input is the views' embedding, where a graph is cut."""
-POOLED: Final = "view.weight"
-"""Its node's input is what the gate reads too: a view's features, pooled over space."""
+_GATE: Final = "liver.weight"
+"""Its node's input is what the gate reads."""
 _IN_PLACE_OF: Final = (OUTPUT_GRADE_LOGITS, OUTPUT_FAT_FRACTION)
 """Outputs of the contract under whose names first halves give the embedding and what the gate reads: graphs are joined
 by the contract's outputs."""
@@ -67,7 +67,7 @@ class Halves:
         firsts, self._fuses = [], []
         for content in members:
             graph = onnx.load_from_string(content)
-            embedding, read = (input_of(graph, weight) for weight in (_FUSION, POOLED))
+            embedding, read = (_input_of(graph, weight) for weight in (_FUSION, _GATE))
             first = _part(graph, (INPUT_VIEWS,), (embedding, read, *_SEEN))
             firsts.append(_as_contract(first, embedding, read).SerializeToString())
             self._fuses.append(_session(_part(graph, (embedding,), _FUSED)))
@@ -102,7 +102,7 @@ class Halves:
         return found
 
 
-def input_of(graph: onnx.ModelProto, weight: str) -> str:
+def _input_of(graph: onnx.ModelProto, weight: str) -> str:
     """Return the value that a weight, stored as it is or as half, is multiplied with."""
     return next(node.input[0] for node in graph.graph.node if weight in node.input)
 

@@ -133,8 +133,7 @@ def calibrate_bundle(experiment: Experiment, run: Path, folder: Path) -> None:
 def gate_bundle(experiment: Experiment, run: Path, folder: Path) -> dict[str, Any]:
     """Fit the liver gate of the exported graphs on more frames than members see, and choose its threshold."""
     run.mkdir(parents=True, exist_ok=True)
-    data, version = experiment.data, experiment.bundle.version
-    passed = regate(folder, data, version, frames_in=run / "gate", workers=experiment.fit.threads)
+    passed = regate(folder, experiment.data, experiment.bundle.version, frames_in=run, workers=experiment.fit.threads)
     kept = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     parts = {name: value for name, value in kept.items() if name not in (*WRITTEN, "metrics")}
     (run / "parts.json").write_text(json.dumps(parts, indent=1) + "\n")

@@ -107,15 +107,14 @@ def study_of(
     probe = Scanner.phased if others.random() < phased else Scanner.foreign if foreign else Scanner.random
     patient, scanner = draw_patient(rng), probe(rng)
     if others.random() < heavy:
-        patient = heavier(patient, others)
+        patient = _heavier(patient, others)
     shears = np.random.default_rng([seed, 30 + SPLITS.index(split), index])
     keep = _whole if shears.random() >= trimmed else partial(_stored, rng=shears)
     views = [prepared_view(patient, view, scanner, rng, size, keep) for view in VIEWS]
     return np.stack(views), patient.fat_fraction_percent
 
 
-def heavier(patient: Patient, rng: np.random.Generator) -> Patient:
-    """Return the same patient with the body mass index of a clinic for obesity."""
+def _heavier(patient: Patient, rng: np.random.Generator) -> Patient:
     index = float(np.clip(rng.normal(*HEAVY), 30.0, 62.0))
     return replace(patient, weight_kg=round(index * patient.size_m**2, 1))
 

@@ -13,14 +13,10 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from inference.sector import find_sector
 from training.frames.cuts import slice_of_pie
-from training.phantom.echo import met
-from training.phantom.heart import WINDOWS, Chambers, chambers
+from training.phantom.heart import WINDOWS, chambers
 
 WAYS: Final = ("heart", "echo", "axis", "turned", "shuffled")
-"""What members see of each real frame."""
-MET: Final = ("met", "met through a sector")
-"""What the gate sees besides."""
-THROUGH_SECTOR: Final = ("echo", "axis", "met through a sector")
+THROUGH_SECTOR: Final = ("echo", "axis")
 """Shown through a sector probe; others stay in the frame's own sector."""
 
 
@@ -33,8 +29,7 @@ def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarra
         uint8 [rows, columns], real B-mode with a sector.
     way
         One of `WAYS`: a heart in place of the organ, the same through a sector probe, a heart in any of the usual
-        windows through one, the content upside down, or its parts changed about. Or of `MET`: a heart as it is met
-        (`training.phantom.echo`).
+        windows through one, the content upside down, or its parts changed about.
     """
     sector = find_sector(pixels)
     if not sector.any():
@@ -42,7 +37,8 @@ def grafted(pixels: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarra
     rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside, content = sector[box], pixels[box].astype(np.float32)
-    changed = _CARVERS[way](content, inside, rng)
+    carve = {"heart": _heart, "echo": _heart, "axis": _axis, "turned": _turned, "shuffled": _shuffled}[way]
+    changed = carve(content, inside, rng)
     if way in THROUGH_SECTOR:
         return slice_of_pie(np.clip(np.rint(changed), 0, 255).astype(np.uint8), rng)
     result = pixels.copy()
@@ -89,23 +85,10 @@ def _heart(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
 
 
 def _axis(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Carve a heart in any of the usual windows."""
-    across, down = _places(content.shape)
-    return _carved(chambers(WINDOWS[rng.integers(len(WINDOWS))], across, down, rng), content, inside, rng)
-
-
-def _met(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return _carved(met(*_places(content.shape), rng), content, inside, rng)
-
-
-def _places(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    down, across = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
-    return across / shape[1] - 0.5, down / shape[0]
-
-
-def _carved(parts: Chambers, content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Carve a heart: blood dark, muscle in the frame's own speckle, leaflets bright."""
-    rows = len(content)
+    """Carve a heart in any of the usual windows: blood dark, muscle in the frame's own speckle, leaflets bright."""
+    rows, columns = content.shape
+    down, across = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    parts = chambers(WINDOWS[rng.integers(len(WINDOWS))], across / columns - 0.5, down / rows, rng)
     share = np.full(content.shape, rng.uniform(0.05, 0.8))
     share[parts.heart] = 1.0
     share[parts.blood] = rng.uniform(0.02, 0.3)
@@ -136,13 +119,3 @@ def _shuffled(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator)
         block = block[::-1] if rng.random() < 0.5 else block
         result[target[0] * height : (target[0] + 1) * height, target[1] * width : (target[1] + 1) * width] = block
     return result
-
-
-_CARVERS: Final = {
-    "heart": _heart,
-    "echo": _heart,
-    "axis": _axis,
-    "turned": _turned,
-    "shuffled": _shuffled,
-    **dict.fromkeys(MET, _met),
-}

@@ -19,8 +19,6 @@ LEFT_OUT: Final = 0.25
 """How often a view is learnt without its texture, and how often without its depth profile."""
 MOST_VIEWS: Final = len(VIEWS)
 """More views than members are fitted with make them no surer."""
-BENDS: Final = 16
-"""Hidden units of the liver gate."""
 _CLAIMED: Final = torch.tensor([[1.0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]])
 """[told, grade], 1 where the grade is part of what is claimed: S0 alone, else the grade told or more."""
 _NEVER: Final = -1e4
@@ -107,23 +105,6 @@ def _gain(pooled: Pooled, upstream: Tensor) -> Tensor:
     return upstream @ (pooled.items - pooled.mean.unsqueeze(-2)).transpose(-1, -2)
 
 
-class LiverGate(nn.Module):
-    """What tells liver B-mode from all else by pooled features: a net of one small hidden layer.
-
-    Livers lie between things that are none, hearts on one side of them and pictures of the world on another, which no
-    line can tell from them at once.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(channels, BENDS)
-        self.judge = nn.Linear(BENDS, 1)
-
-    def forward(self, seen: Tensor) -> Tensor:
-        """Return the logit [..., 1] of features [..., C]."""
-        return self.judge(functional.relu(self.hidden(seen)))
-
-
 class Member(nn.Module):
     """One member of the ensemble.
 
@@ -149,7 +130,7 @@ class Member(nn.Module):
         self.surer = nn.Parameter(torch.tensor(0.3))
         self.fat = nn.Linear(width, 1)
         self.view = nn.Linear(channels, len(VIEWS))
-        self.liver = LiverGate(channels)
+        self.liver = nn.Linear(channels, 1)
 
     def look(self, views: Tensor) -> tuple[Tensor, Pooled]:
         """Return features [V, C, h, w] of views [V, 3, H, W] and their pooling over space."""

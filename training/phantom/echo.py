@@ -1,7 +1,7 @@
 """Hearts as they are met, not as books show them.
 
-Turned, magnified, pushed out of the sector, grown and shrunk, cut by any plane, badly set and badly coupled. As
-`training.phantom.heart` they can be painted in drawn speckle or carved into a real frame's texture.
+Turned, magnified, pushed out of the sector, grown and shrunk, cut by any plane, badly set and badly coupled. `met` says
+where their parts lie, as `training.phantom.heart.chambers` does for the usual windows.
 """
 
 from __future__ import annotations

@@ -261,4 +261,5 @@ NEGATIVES: Final[dict[str, _Picture]] = {
 }
 """Painters of the kinds of frame that are not liver B-mode, as members learn them."""
 KINDS: Final = NEGATIVES | {"echo": render_echo, "picture": render_picture}
-"""The same and those that the gate alone learns: whatever is added to `NEGATIVES` changes what members are."""
+"""The same and those that are counted only (`training.evaluation.refusals`): whatever is added to `NEGATIVES` changes
+what members and their gate are fitted to."""

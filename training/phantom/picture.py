@@ -2,7 +2,7 @@
 
 Things of all sizes stand in front of each other ("dead leaves", Lee et al. 2001), each of a stuff of its own: smooth,
 grainy, in stripes, in stones or leaves of its own size, lit from a side. Behind them a sky or a wall, before them the
-depth of field, then a camera's curve, noise and compression.
+depth of field, then a camera's curve and noise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
-_STUFFS: Final = ("plain", "cloud", "grain", "stripes", "stones", "strokes")
 _MOST: Final = 60
 """Things in one picture."""
 
@@ -53,7 +52,7 @@ def _light(rng: np.random.Generator, across: np.ndarray, down: np.ndarray) -> np
 
 def _stuff(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     """Return a surface, float [rows, columns]: zero mean, of any contrast up to 1."""
-    field = _PAINTERS[_STUFFS[rng.integers(len(_STUFFS))]](rng, rows, columns)
+    field = _STUFFS[rng.integers(len(_STUFFS))](rng, rows, columns)
     spread = field.std()
     return (field - field.mean()) / spread * rng.uniform(0.02, 1.0) if spread > 0 else field
 
@@ -105,14 +104,7 @@ def _normal(field: np.ndarray) -> np.ndarray:
     return field / max(float(field.std()), 1e-6)
 
 
-_PAINTERS: Final = {
-    "plain": _plain,
-    "cloud": _cloud,
-    "grain": _grain,
-    "stripes": _stripes,
-    "stones": _stones,
-    "strokes": _strokes,
-}
+_STUFFS: Final = (_plain, _cloud, _grain, _stripes, _stones, _strokes)
 
 
 def _camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
