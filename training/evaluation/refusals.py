@@ -26,14 +26,14 @@ from inference.sector import find_sector
 from training.cohort.frames import frame_count, read_frame
 from training.frames.cuts import cut_out, read_grey, seeded, through_sector, trimmed
 from training.frames.data import real_frames
-from training.phantom import NEGATIVES, Scanner, draw_patient, render_cine, render_negative, render_view
+from training.phantom import KINDS, Scanner, draw_patient, render_cine, render_negative, render_view
 
 COLOURED: Final = 0.01
 LEAST_QUALITY: Final = 0.05
 """As `agent.score.candidates` has them."""
 SEED: Final = 515151
 """Of no experiment's data."""
-NO_LIVER: Final = tuple(kind for kind in NEGATIVES if kind not in ("noise", "static", "photograph", "scene", "page"))
+NO_LIVER: Final = tuple(kind for kind in KINDS if kind not in ("noise", "static", "photograph", "scene", "page"))
 ROWS: Final = 768
 CINE: Final = 8
 """Frames of a cine of phantoms."""
@@ -167,9 +167,15 @@ def counts(
     shown = [path for path in pictures if path.is_file()]
     if shown:
         yield count(predictor, "photographs and other pictures", map(read_frame, shown), liver=False)
-        cut = ((cut_out(read_frame(path)[0].mean(axis=2).astype(np.uint8), seeded(seed, path)), None) for path in shown)
+        yield count(predictor, "the same in grey", ((_grey(path), None) for path in shown), liver=False)
+        cut = ((cut_out(_grey(path), seeded(seed, path)), None) for path in shown)
         yield count(predictor, "parts of them, grey", cut, liver=False)
     yield count_cines(predictor, "liver, phantom cines", _cines(each, seed), liver=True)
+
+
+def _grey(path: Path) -> np.ndarray:
+    """Read a picture of any kind as the mean of its colours, uint8 [rows, columns]."""
+    return read_frame(path)[0].mean(axis=2).astype(np.uint8)
 
 
 def heart_counts(predictor: Predictor) -> Iterator[Count]:

@@ -5,12 +5,13 @@ on their way (`attenuation`, `artefacts`) and are developed to grey values by a 
 """
 
 from training.phantom.frame import PhantomFrame, render_view
-from training.phantom.negative import NEGATIVES, render_negative
+from training.phantom.negative import KINDS, NEGATIVES, render_negative
 from training.phantom.patient import PDFF_CUT_OFFS, Patient, draw_patient
 from training.phantom.scanner import PRESETS, Scanner
 from training.phantom.study import render_cine, render_study
 
 __all__ = [
+    "KINDS",
     "NEGATIVES",
     "PDFF_CUT_OFFS",
     "PRESETS",

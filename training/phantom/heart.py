@@ -124,12 +124,29 @@ def render_heart(rng: np.random.Generator, rows: int, columns: int) -> np.ndarra
         smoothing=float(rng.uniform(0.4, 2.6)),
         s_curve=float(rng.uniform(0.0, 0.9)),
     )
+    parts = chambers(WINDOWS[rng.integers(len(WINDOWS))], *places(scanner), rng)
+    return painted(parts, scanner, rng, rows, columns)
+
+
+def places(scanner: Scanner) -> tuple[np.ndarray, np.ndarray]:
+    """Return `across` and `down` of `chambers` for a scanner's lines, each float32 [SAMPLES, LINES]."""
     grid = grid_of(scanner)
     half = np.deg2rad(scanner.field_of_view_deg) / 2
     # Lines bend outwards: the sector's own breadth at each depth, in units of the picture's.
     across = grid.x / np.float32(2.0 * (scanner.radius_cm + scanner.depth_cm) * np.sin(half))
-    window = WINDOWS[rng.integers(len(WINDOWS))]
-    parts = chambers(window, across, grid.z / np.float32(scanner.depth_cm), rng)
+    return across, grid.z / np.float32(scanner.depth_cm)
+
+
+def painted(
+    parts: Chambers,
+    scanner: Scanner,
+    rng: np.random.Generator,
+    rows: int,
+    columns: int,
+    lost: np.ndarray | None = None,
+) -> np.ndarray:
+    """Paint a heart in drawn speckle, uint8 [rows, columns]; `lost` is what coupling takes, dB [SAMPLES, LINES]."""
+    grid = grid_of(scanner)
     uneven = rng.uniform(1.0, 4.0) * smooth_field(rng, (10, 8))
     muscle = rng.uniform(-14.0, -2.0)
     scatter = (rng.uniform(-28.0, -8.0) + uneven).astype(np.float32)  # lung and its haze, or fat
@@ -141,6 +158,9 @@ def render_heart(rng: np.random.Generator, rows: int, columns: int) -> np.ndarra
     specular = rng.uniform(0.1, 2.0) * parts.bright.astype(np.float32)
     specular *= np.clip(0.5 + smooth_field(rng, (5, 4)), 0.0, 1.5)  # seen where it is met squarely
     scatter[grid.range_cm * np.ones_like(scatter) < rng.uniform(0.6, 2.5)] = rng.uniform(-8.0, 4.0)
+    if lost is not None:
+        scatter -= lost
+        specular *= 10.0 ** (-lost / 20.0)
     return _shown(scatter, specular, scanner, rng, rows, columns)
 
 

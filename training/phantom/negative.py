@@ -8,8 +8,10 @@ from typing import Final
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from training.phantom.echo import render_echo
 from training.phantom.heart import render_heart
 from training.phantom.overlay import draw_overlay, draw_text
+from training.phantom.picture import render_picture
 from training.phantom.scanner import Scanner
 from training.phantom.speckle import echo_amplitude, smooth_field
 from training.phantom.transducer import LINES, SAMPLES, PolarGrid, conversion_of, grid_of
@@ -23,16 +25,16 @@ def render_negative(kind: str, rng: np.random.Generator, *, rows: int = 480, col
     Parameters
     ----------
     kind
-        One of `NEGATIVES`.
+        One of `KINDS`.
 
     Raises
     ------
     ValueError
         If the kind is unknown.
     """
-    if kind not in NEGATIVES:
-        raise ValueError(f"Unknown kind {kind!r}; use one of {', '.join(NEGATIVES)}.")
-    return NEGATIVES[kind](rng, rows, columns)
+    if kind not in KINDS:
+        raise ValueError(f"Unknown kind {kind!r}; use one of {', '.join(KINDS)}.")
+    return KINDS[kind](rng, rows, columns)
 
 
 def _sector(rng: np.random.Generator, rows: int, columns: int, polar: np.ndarray, scanner: Scanner) -> np.ndarray:
@@ -257,4 +259,7 @@ NEGATIVES: Final[dict[str, _Picture]] = {
     "bladder": _bladder,
     "gut": _gut,
 }
-"""Painters of the kinds of frame that are not liver B-mode."""
+"""Painters of the kinds of frame that are not liver B-mode, as members learn them."""
+KINDS: Final = NEGATIVES | {"echo": render_echo, "picture": render_picture}
+"""The same and those that are counted only (`training.evaluation.refusals`): whatever is added to `NEGATIVES` changes
+what members and their gate are fitted to."""

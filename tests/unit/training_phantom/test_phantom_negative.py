@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from training.phantom import NEGATIVES, render_negative
+from training.phantom import KINDS, render_negative
 
 
-@pytest.mark.parametrize("kind", NEGATIVES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_reproducible_and_of_the_size_asked_for(kind):
     first, again = (render_negative(kind, np.random.default_rng(1), rows=240, columns=320) for _ in range(2))
     assert first.shape == (240, 320)
