@@ -149,11 +149,12 @@ def find(ledger: Ledger, group_id: str, *, unblinded: bool = False) -> Row | Non
 
 def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, str]]:
     """List every patient, or those of one Patient ID, as (Patient ID, issuer)."""
-    s = t.studies.c
-    chosen = s.patient_id != "" if patient_id is None else s.patient_id == patient_id
-    query = sa.select(s.patient_id, s.issuer_of_patient_id).where(chosen).distinct()
+    queries = []
+    for c, of_whom in ((t.studies.c, sa.true()), (t.instances.c, t.instances.c.received_at.is_(None))):
+        chosen = c.patient_id != "" if patient_id is None else c.patient_id == patient_id
+        queries.append(sa.select(c.patient_id, c.issuer_of_patient_id).where(chosen, of_whom))
     with ledger.read() as connection:
-        return [(row.patient_id, row.issuer_of_patient_id) for row in connection.execute(query)]
+        return [(row[0], row[1]) for row in connection.execute(sa.union(*queries))]
 
 
 def trend(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) -> list[dict[str, Any]]:
@@ -232,8 +233,10 @@ def _studies(group_id: str | None = None) -> sa.Subquery:
             sa.func.coalesce(g.first_at, w.created_at).label("received_at"),
             g.quiet_since,
             w.finished_at,
-            sa.func.coalesce(s.patient_id, "").label("patient_id"),
-            sa.func.coalesce(s.issuer_of_patient_id, "").label("issuer_of_patient_id"),
+            sa.func.coalesce(s.patient_id, _of_images("patient_id", filed_in), "").label("patient_id"),
+            sa.func.coalesce(s.issuer_of_patient_id, _of_images("issuer_of_patient_id", filed_in), "").label(
+                "issuer_of_patient_id"
+            ),
             sa.func.coalesce(s.accession_number, "").label("accession_number"),
         )
         .select_from(ids)
@@ -242,6 +245,17 @@ def _studies(group_id: str | None = None) -> sa.Subquery:
         .outerjoin(t.work_items, w.id == newest.c.id)
         .outerjoin(t.studies, s.study_instance_uid == filed_in)
         .subquery()
+    )
+
+
+def _of_images(column: str, study: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:
+    """Read of whom the images of a study are, which has no row of its own where it was only ever fetched."""
+    i = t.instances.c
+    return (
+        sa.select(sa.func.max(i[column]))
+        .where(i.study_instance_uid == study)
+        .correlate_except(t.instances)
+        .scalar_subquery()
     )
 
 

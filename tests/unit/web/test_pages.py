@@ -12,14 +12,15 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from agent.domain.work_item import State
+from agent.domain.work_item import Cause, State
 from agent.store.layout import Layout
 from agent.store.result_files import ViewPicture, write_view_pictures
-from agent.worklist import browsing
+from agent.worklist import browsing, fetching, retrievals, work_items
 from agent.worklist import tables as t
+from agent.worklist.arrivals import record_instance
 from tests.unit.web.conftest import Acts, MakeClient
 from tests.unit.web.test_web import TOKEN
-from tests.unit.worklist.conftest import Scene
+from tests.unit.worklist.conftest import BUNDLE, Scene, stored_file
 
 MODEL = {"name": "m", "version": "1", "digest": "d" * 64, "backend": "onnxruntime", "precision": "fp32"}
 
@@ -134,6 +135,27 @@ def test_a_patient_is_a_hash_by_default_and_its_id_stays_in_no_address(client: M
     hidden = client(patient="none")
     assert "A7" not in hidden.get("/").text + hidden.get("/studies/1.2").text
     assert hidden.get("/?q=SECRET-7").status_code == 200
+
+
+def test_a_study_that_was_only_fetched_has_its_patient(client: MakeClient, scene: Scene) -> None:
+    scene.arrive()
+    with scene.ledger.write() as connection:
+        number = fetching.fetch(connection, "1.7", cause=Cause.REPLAY, bundle_digest=BUNDLE, now=scene.now)
+    item = work_items.claim(scene.ledger, number, "host/x/retrieve-1", scene.now)
+    assert item is not None
+    record_instance(
+        scene.ledger,
+        stored_file("1.7", "1", patient_id="P7", issuer_of_patient_id="HOSPITAL"),
+        association_id=None,
+        group_by=scene.group_by,
+        now=scene.now,
+        retrieval_id=retrievals.begin(scene.ledger, item, archive="PACS@pacs:104", now=scene.now),
+    )
+    page = client()
+    shown = re.search(r"P-[0-9a-f]{10}", page.get("/studies/1.7").text)
+    assert shown is not None
+    assert rows(page.get("/", params={"q": shown.group()}).text) == ["1.7"]
+    assert page.get("/", params={"q": "P7"}).headers["location"].endswith(f"q={shown.group()}")
 
 
 def test_the_study_page_shows_score_trend_and_why(client: MakeClient, scene: Scene) -> None:
