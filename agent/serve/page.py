@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 from functools import partial
@@ -86,7 +87,9 @@ def bound(host: str, port: int) -> list[socket.socket]:
         remedy = "choose a free port with web.port, or stop what uses it"
         if error.errno != errno.EADDRINUSE:
             remedy = "set web.host to an address of this machine, and web.port to one that this user may open"
-        raise AgentError(f"cannot serve the page on {host}:{port}: {error.strerror or error}", remedy=remedy) from error
+        # Python's own text repeats the address
+        why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or error
+        raise AgentError(f"cannot serve the page on {host}:{port}: {why}", remedy=remedy) from error
     return opened
 
 
