@@ -71,7 +71,9 @@ def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) 
         raise click.UsageError(f"--state {state!r} is none of {', '.join(reading.FILTERS)}")
     entries = reading.worklist(kept_ledger_of(settings_of(config)), state, limit=limit)
     print_entries(
-        entries, as_json, ("id", "study_instance_uid", "state", "reason", "grade", "fat_fraction_percent", "created_at")
+        entries,
+        as_json,
+        ("id", "study_instance_uid", "state", "step", "reason", "grade", "fat_fraction_percent", "created_at"),
     )
     return 0
 

@@ -106,6 +106,8 @@ class Row:
     """Deliveries to archives; 0 where results are only kept."""
     kept: bool
     """Results are made, and no archive is to get them."""
+    delivery_error: str | None
+    """Why something of it is not proved yet at some archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,19 +294,22 @@ def _order(studies: sa.CTE, query: Query) -> list[sa.ColumnElement[Any]]:
     return [towards.nulls_last(), studies.c.received_at.desc(), studies.c.study_instance_uid]
 
 
-def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool]]:
-    """Count deliveries to archives that are proved, all of them, and say whether results are kept only."""
+def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool, str | None]]:
+    """Count deliveries to archives that are proved, and all of them; say whether results are kept only, what is wrong."""
     o = t.outbox.c
     sent, proved = sa.func.count(o.destination), sa.func.count(sa.case((o.destination.is_not(None), o.proof)))
-    query = sa.select(o.work_item_id, proved, sent).where(o.work_item_id.in_(items)).group_by(o.work_item_id)
-    return {row[0]: (row[1], row[2], row[2] == 0) for row in connection.execute(query)}
+    wrong = sa.func.max(sa.case((o.proof.is_(None), o.last_error)))
+    query = sa.select(o.work_item_id, proved, sent, wrong).where(o.work_item_id.in_(items)).group_by(o.work_item_id)
+    return {row[0]: (row[1], row[2], row[2] == 0, row[3]) for row in connection.execute(query)}
 
 
-def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int, tuple[int, int, bool]]) -> Row:
-    proved, deliveries, kept = proofs.get(row.work_item_id, (0, 0, False))
+def _row(
+    row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int, tuple[int, int, bool, str | None]]
+) -> Row:
+    proved, deliveries, kept, wrong = proofs.get(row.work_item_id, (0, 0, False, None))
     outcome = outcomes.get(row.result_key)
     if outcome is not None and blinding.is_masked(outcome):
-        proved, deliveries, kept = 0, 0, False  # how many objects there are tells a refusal
+        proved, deliveries, kept, wrong = 0, 0, False, None  # how many objects there are tells a refusal
     return Row(
         study_instance_uid=row.study_instance_uid,
         status=row.status,
@@ -319,6 +324,7 @@ def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int
         proved=proved,
         deliveries=deliveries,
         kept=kept,
+        delivery_error=wrong,
     )
 
 
