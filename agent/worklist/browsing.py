@@ -295,7 +295,7 @@ def _order(studies: sa.CTE, query: Query) -> list[sa.ColumnElement[Any]]:
 
 
 def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool, str | None]]:
-    """Count deliveries to archives that are proved, and all of them; say whether results are kept only, what is wrong."""
+    """Count deliveries to archives that are proved, and all; say whether results are kept only, and what is wrong."""
     o = t.outbox.c
     sent, proved = sa.func.count(o.destination), sa.func.count(sa.case((o.destination.is_not(None), o.proof)))
     wrong = sa.func.max(sa.case((o.proof.is_(None), o.last_error)))
