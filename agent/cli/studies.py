@@ -73,7 +73,7 @@ def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) 
     print_entries(
         entries,
         as_json,
-        ("id", "study_instance_uid", "state", "step", "reason", "grade", "fat_fraction_percent", "created_at"),
+        ("id", "study_instance_uid", "state", "step", "grade", "fat_fraction_percent", "created_at", "reason"),
     )
     return 0
 

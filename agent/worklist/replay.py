@@ -226,8 +226,8 @@ def _check_may_be_refused(connection: sa.Connection, item: WorkItem, rows: Seque
     if any(row.not_scored_reason != OWN_RESULT for row in rows) and connection.execute(images).first() is None:
         return
     raise NotFoundError(
-        f"the archive holds no ultrasound image of study {item.study_instance_uid}, only what cannot be scored",
-        remedy="have its images sent to the archive, or replay --from spool",
+        "the archive holds no ultrasound image of the study, only what cannot be scored",
+        remedy="have its images sent there, or replay --from spool",
     )
 
 
