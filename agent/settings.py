@@ -6,9 +6,11 @@ Read by the composition root and the command line only; rooms get plain values.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +35,10 @@ _Path = Annotated[Path, AfterValidator(lambda value: value.expanduser().resolve(
 
 
 def _with_possible_port(url: str) -> str:
-    urlsplit(url).port  # noqa: B018 - raises ValueError where it is none
+    try:
+        urlsplit(url).port  # noqa: B018 - raises ValueError where it is none
+    except ValueError:  # which may quote half a password
+        raise ValueError("its port is no number up to 65535 (in a password, / is written %2F and @ %40)") from None
     return url
 
 
@@ -235,13 +240,23 @@ class Watch(_Section):
 class Broker(_Section):
     """What carries wake-ups."""
 
-    url: str | None = Field(None, description="Redis or Valkey URL; unset: an embedded Valkey")
+    url: _Url | None = Field(
+        None,
+        pattern=r"^(rediss?://[^/\s]+|redis\+socket:///)\S*$",
+        description="Redis or Valkey URL, `redis://:password@host:6379/0` or, over TLS, `rediss://…`; unset: an "
+        "embedded Valkey",
+    )
 
 
 class Database(_Section):
     """What holds the ledger."""
 
-    url: str | None = Field(None, description="SQLAlchemy URL of PostgreSQL; unset: SQLite in the data folder")
+    url: _Url | None = Field(
+        None,
+        pattern=r"^postgresql\+psycopg://\S+$",
+        description="SQLAlchemy URL of PostgreSQL, `postgresql+psycopg://user:password@host:5432/name`; unset: SQLite "
+        "in the data folder",
+    )
 
 
 class Web(_Section):
@@ -428,8 +443,11 @@ def _from_file(config: Path) -> dict[str, Any]:
         return tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"the settings file {config} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the settings file {config} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        cause = f"the settings file {config} is not TOML: byte {error.start + 1} is not UTF-8"
+        raise SettingsError(cause, remedy="save it as UTF-8") from error
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -453,20 +471,44 @@ def _json_or_text(name: str, text: str) -> Any:
 
 def _told(error: Any) -> str:
     """One fault as key, value and remedy."""
-    key = ".".join(str(part) for part in error["loc"])
+    location = error["loc"]
+    key = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
-        return f"unknown setting {key}: {_known_like(error['loc'])}"
+        return f"unknown setting {key}: {_known_like(location)}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "tuple_type":
+        message = f'is no list; write ["…"], in the environment as JSON: {_environment_name(location)}=\'["…"]\''
+    elif error["type"] == "string_pattern_mismatch":
+        message = f"is not what it should be: {_described(location)}"
     if not key:
         return message
-    return f"{key}: {message}" if key in _SECRETS else f"{key} = {error['input']!r}: {message}"
+    return f"{key}: {message}" if key in _SECRETS else f"{key} = {_without_password(error['input'])!r}: {message}"
+
+
+def _without_password(value: Any) -> Any:
+    """Take user and password out of an address."""
+    return re.sub(r"//\S*@", "//…@", value) if isinstance(value, str) else value
+
+
+def _environment_name(location: tuple[str | int, ...]) -> str:
+    return PREFIX + "__".join(str(part).upper() for part in location[:2])
+
+
+def _described(location: tuple[str | int, ...]) -> str:
+    """Say what a key is for, as `docs/settings.md` does."""
+    return str(_keys_of(location[0])[str(location[1])].description)
 
 
 def _known_like(location: tuple[str | int, ...]) -> str:
-    section = Settings.model_fields.get(str(location[0]))
-    if section is None or len(location) == 1:
-        return "known sections are " + ", ".join(Settings.model_fields)
-    kind = section.annotation
-    return f"known keys of {location[0]} are " + ", ".join(
-        kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else ()
-    )
+    """List what is known in the place of a key that is not, what is like it first."""
+    keys = _keys_of(location[0]) if len(location) > 1 else Settings.model_fields
+    like = difflib.get_close_matches(str(location[-1]), keys, n=1)
+    meant = f"is {like[0]} meant? " if like else ""
+    where = f"known keys of {location[0]}" if len(location) > 1 else "known sections"
+    return f"{meant}{where} are {', '.join(keys)}"
+
+
+def _keys_of(section: str | int) -> Mapping[str, Any]:
+    field = Settings.model_fields.get(str(section))
+    kind = None if field is None else field.annotation
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from inference.description import BundleError
 from training.bundle.commands import (
     calibrate,
     calibration,
@@ -23,7 +26,26 @@ from training.explain.commands import cues, explain, refusals, report, robustnes
 from training.systems.commands import system, systems_command, table_command
 
 
-@click.group(help=__doc__)
+class _Group(click.Group):
+    """Commands whose foreseeable faults end in a sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one."""
+        try:
+            return super().invoke(ctx)
+        except BundleError as error:
+            raise click.ClickException(f"{error.cause} ({error.remedy})") from error
+        except FileNotFoundError as error:
+            if error.filename is None:
+                raise
+            what = error.strerror if error.strerror and error.strerror.startswith("no ") else "there is no such file"
+            raise click.ClickException(
+                f"{error.filename}: {what}. Is the path right, and has the step before it been run? "
+                "`python -m training COMMAND --help` says what is taken from where."
+            ) from error
+
+
+@click.group(cls=_Group, help=__doc__)
 def main() -> None:
     """Gather the commands of the rooms."""
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from agent.cli.options import config_option, json_option, settings_of
+from agent.cli.options import Group, config_option, json_option, settings_of
 from agent.cli.printing import print_entries
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Look into the audit trail: who sent and received what."""
 

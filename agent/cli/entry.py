@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from agent import __version__
-from agent.cli.options import NOTICE
+from agent.cli.options import NOTICE, Group
 from agent.domain.errors import AgentError
 
 _WRONG_USE: Final = 2
@@ -24,7 +24,7 @@ _COMMANDS: Final = {
 """Commands by the module of this package that holds each under its own name, which is loaded when one is asked for."""
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """A group whose commands are loaded when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

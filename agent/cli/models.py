@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from agent.cli.options import config_option, json_option, settings_of
+from agent.cli.options import Group, config_option, json_option, settings_of
 from agent.cli.printing import print_entries, progress
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
     """Look after model bundles."""
 

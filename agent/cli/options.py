@@ -14,6 +14,8 @@ from agent.domain.identifiers import Archive, is_uid
 if TYPE_CHECKING:
     from agent.settings import Settings
 
+_SENTENCE: Final = 400
+"""Characters of a command's first sentence that are listed: all of it."""
 NOTICE: Final = "For research use only; not for use in diagnostic procedures."
 
 config_option = click.option(
@@ -23,6 +25,32 @@ config_option = click.option(
     help="Settings file (TOML); environment variables AGENT_<SECTION>__<KEY> win over it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Group(click.Group):
+    """A group that lists its commands with their whole first sentence, over several lines where one is too short."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them."""
+        named = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, command.get_short_help_str(limit=_SENTENCE)) for name, command in named if command is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Date(click.DateTime):
+    """A day; anything else is wrong use."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%d"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it."""
+        try:
+            day: datetime = super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!a} is no day, which is written like 2026-11-30", param, ctx)
+        return day
 
 
 class StudyUid(click.ParamType[str]):

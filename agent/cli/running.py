@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.options import Entity, config_option, json_option, quiet_logs, settings_of
+from agent.cli.options import Date, Entity, config_option, json_option, quiet_logs, settings_of
 from agent.cli.printing import print_entries, progress
 from agent.domain.identifiers import Archive
 
@@ -102,7 +102,7 @@ def migrate(config: Path | None) -> int:
 @click.option(
     "--since",
     metavar="YYYY-MM-DD",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=Date(),
     help="Studies of this date and later; default: yesterday.",
 )
 @click.option("--all", "every", is_flag=True, help="Print every study, not only those that were missed.")

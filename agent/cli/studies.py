@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.options import Entity, StudyUid, config_option, json_option, quiet_logs, seconds, settings_of
+from agent.cli.options import Date, Entity, StudyUid, config_option, json_option, quiet_logs, seconds, settings_of
 from agent.cli.printing import print_entries, progress, told
 from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import Archive
@@ -21,7 +21,7 @@ from agent.domain.identifiers import Archive
 @click.option(
     "--since",
     metavar="YYYY-MM-DD",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=Date(),
     help="Every study received since this date (UTC).",
 )
 @click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Score with another bundle.")
@@ -71,7 +71,9 @@ def worklist(state: str | None, limit: int, as_json: bool, config: Path | None) 
         raise click.UsageError(f"--state {state!r} is none of {', '.join(reading.FILTERS)}")
     entries = reading.worklist(kept_ledger_of(settings_of(config)), state, limit=limit)
     print_entries(
-        entries, as_json, ("id", "study_instance_uid", "state", "reason", "grade", "fat_fraction_percent", "created_at")
+        entries,
+        as_json,
+        ("id", "study_instance_uid", "state", "step", "grade", "fat_fraction_percent", "created_at", "reason"),
     )
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.options import config_option, json_option, quiet_logs, settings_of
+from agent.cli.options import Group, config_option, json_option, quiet_logs, settings_of
 from agent.cli.printing import print_entries, progress
 
 
@@ -33,7 +33,7 @@ def drift(every: bool, as_json: bool, config: Path | None) -> int:
     return 1 if report.drifted else 0
 
 
-@click.group("shadow")
+@click.group("shadow", cls=Group)
 def shadow() -> None:
     """Look at the bundle that scores beside the live one (`model.shadow_bundle`)."""
 

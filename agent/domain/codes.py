@@ -45,6 +45,7 @@ INTERVAL_LOW: Final = private("FF-LOW", "Lower limit of the fat fraction interva
 INTERVAL_HIGH: Final = private("FF-HIGH", "Upper limit of the fat fraction interval")
 METHOD_FAT_FRACTION: Final = private("M-BMODE-FF", "AI estimate from B-mode ultrasound, not MRI")
 METHOD_PROBABILITY: Final = private("M-GRADE-P", "Calibrated ensemble probability, steatosis is S1 or higher")
+METHOD_GRADE_PROBABILITY: Final = private("M-EACH-GRADE-P", "Calibrated ensemble probability of the grade")
 NO_SCORE_NAME: Final = private("NO-SCORE", "No AI score, not a negative result")
 REFUSAL: Final = {
     Refusal.NO_ULTRASOUND_IMAGE: private("R-NO-US", "No ultrasound image in the study"),

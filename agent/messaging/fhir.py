@@ -154,14 +154,16 @@ def _grade(score: StudyScore) -> Resource:
     components = [
         _component(codes.GRADE_PROBABILITY[grade], p, codes.UNITY) for grade, p in score.probabilities.items()
     ]
+    steatosis = _component(codes.PROBABILITY, score.steatosis_probability, codes.UNITY)
+    steatosis["code"]["text"] = codes.METHOD_PROBABILITY.meaning  # a component has no method of its own
     return {
         "code": _concept(codes.GRADE_NAME),
         "valueCodeableConcept": {
             "coding": [_coding(codes.GRADE[score.grade]), _coding(codes.SEVERITY[score.grade])],
             "text": codes.GRADE[score.grade].meaning,
         },
-        "method": _concept(codes.METHOD_PROBABILITY),
-        "component": [*components, _component(codes.PROBABILITY, score.steatosis_probability, codes.UNITY)],
+        "method": _concept(codes.METHOD_GRADE_PROBABILITY),
+        "component": [*components, steatosis],
     }
 
 

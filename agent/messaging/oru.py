@@ -100,16 +100,16 @@ def _observations(message: ResultMessage) -> list[str]:
 
 def _scored(score: StudyScore, when: str) -> list[str]:
     low, high = score.fat_fraction_interval
-    fat, probability = codes.METHOD_FAT_FRACTION, codes.METHOD_PROBABILITY
+    fat, of_grade = codes.METHOD_FAT_FRACTION, codes.METHOD_GRADE_PROBABILITY
     numbers = [
         (codes.FAT_FRACTION, f"{score.fat_fraction_percent:.1f}", codes.PERCENT, fat),
         (codes.INTERVAL_LOW, f"{low:.1f}", codes.PERCENT, fat),
         (codes.INTERVAL_HIGH, f"{high:.1f}", codes.PERCENT, fat),
-        (codes.PROBABILITY, f"{score.steatosis_probability:.3f}", codes.UNITY, probability),
-        *((codes.GRADE_PROBABILITY[g], f"{p:.3f}", codes.UNITY, probability) for g, p in score.probabilities.items()),
+        (codes.PROBABILITY, f"{score.steatosis_probability:.3f}", codes.UNITY, codes.METHOD_PROBABILITY),
+        *((codes.GRADE_PROBABILITY[g], f"{p:.3f}", codes.UNITY, of_grade) for g, p in score.probabilities.items()),
     ]
     return [
-        _obx("CE", _code(codes.GRADE_NAME), _code(codes.GRADE[score.grade]), method=probability, when=when),
+        _obx("CE", _code(codes.GRADE_NAME), _code(codes.GRADE[score.grade]), method=of_grade, when=when),
         *(_obx("NM", _code(name), value, unit=unit, method=how, when=when) for name, value, unit, how in numbers),
     ]
 

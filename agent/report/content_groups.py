@@ -133,9 +133,9 @@ def _uncertainties(*, upper: float, lower: float) -> sr.MeasurementProperties:
 
 
 def _probabilities(score: StudyScore) -> list[sr.Measurement]:
-    method = codes.METHOD_PROBABILITY
+    method = codes.METHOD_GRADE_PROBABILITY
     return [
-        _percent(codes.PROBABILITY, 100 * score.steatosis_probability, method),
+        _percent(codes.PROBABILITY, 100 * score.steatosis_probability, codes.METHOD_PROBABILITY),
         *(_percent(codes.GRADE_PROBABILITY[grade], 100 * p, method) for grade, p in score.probabilities.items()),
         _percent(codes.CERTAINTY, 100 * score.certainty, method),
         _percent(codes.PROBABILITY_SPREAD, 100 * score.member_spread),
@@ -204,10 +204,14 @@ def _unused_group(study: ReportedStudy, index: int, unused: _Unused) -> Group:
     group = _group(
         study,
         index=index,
-        name=f"Not used {index}: {view_name(unused.view)}",
+        name=f"Not used {index}" if unused.view is None else f"Not used {index}: {view_name(unused.view)}",
         finding=None,
         images=[_image(unused.header, part)] if unused.header.is_image else [],
-        evaluations=[*_view_evaluations(unused.view), evaluation(codes.VIEW_USED, codes.NO)],
+        # which view it is nobody asked where none is told: that is not "not recognised"
+        evaluations=[
+            *(_view_evaluations(unused.view) if unused.view is not None else ()),
+            evaluation(codes.VIEW_USED, codes.NO),
+        ],
     )
     return _with_comments(group, (f"Reason: {unused.reason}",))
 

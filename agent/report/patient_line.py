@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
@@ -9,17 +11,20 @@ from agent.report.canvas import is_drawable
 from agent.report.evidence import SourceHeader
 from agent.report.quiet import quiet_pydicom
 
+GAP: Final = "   "
+"""Between the parts of the line."""
+ID_LABEL: Final = "ID"
 UNDRAWABLE: str = "Patient: see the viewer's own header"
 
 
 def patient_line(header: SourceHeader) -> str:
     """Say name, ID, date and accession number; what has no glyphs is left out, the ID stands alone if need be."""
     name = ", ".join(part for part in decoded(header, "PatientName").split("=")[0].split("^")[:2] if part)
-    identity = [name if is_drawable(name) else "", _labelled("ID", header, "PatientID")]
+    identity = [name if is_drawable(name) else "", _labelled(ID_LABEL, header, "PatientID")]
     if not any(identity):
         identity = [UNDRAWABLE]
     exam = [_day(header.identity.get("StudyDate", b"")), _labelled("Acc.", header, "AccessionNumber")]
-    return "   ".join(part for part in (*identity, *exam) if part)
+    return GAP.join(part for part in (*identity, *exam) if part)
 
 
 def decoded(header: SourceHeader, name: str) -> str:

@@ -28,6 +28,7 @@ from agent.report.canvas import (
     resized,
 )
 from agent.report.judgement import change_since_earlier, reasons_not_used, used_views
+from agent.report.patient_line import GAP, ID_LABEL
 from agent.report.words import GRADE_WORDS, REFUSAL_WORDS, view_name
 from agent.store.result_files import ViewPicture
 
@@ -46,6 +47,8 @@ _SCALE_TOP: Final = 40.0
 """Percent at the right end of the scale unless the estimate needs more."""
 _FOOTER_TOP: Final = UNITS - 88
 _GAP: Final = 12
+_LEAST_NAME: Final = 120
+"""Units; less of a name says nothing."""
 
 
 def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient: str) -> NDArray[np.uint8]:
@@ -60,7 +63,7 @@ def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient
     """
     canvas = Canvas(SIDE, UNITS)
     canvas.banner()
-    canvas.text(MARGIN, 96, canvas.fitted(patient, SMALL, _WIDTH), size=SMALL, colour=MUTED, anchor="lm")
+    canvas.text(MARGIN, 96, identity_fitted(canvas, patient), size=SMALL, colour=MUTED, anchor="lm")
     if outcome.score is not None:
         y = _headline(canvas, outcome.score)
         y = _scale(canvas, outcome.score, y)
@@ -70,6 +73,15 @@ def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient
         _refusal(canvas, outcome, outcome.refusal)
     _footer(canvas, outcome)
     return canvas.pixels
+
+
+def identity_fitted(canvas: Canvas, line: str) -> str:
+    """Make a patient line fit by shortening the name: of an ID, a date or a number the rest would be another's."""
+    name, gap, rest = line.partition(GAP)
+    room = _WIDTH - canvas.width_of(gap + rest, SMALL)
+    if canvas.width_of(line, SMALL) > _WIDTH and not name.startswith(ID_LABEL) and room > _LEAST_NAME:
+        line = canvas.fitted(name, SMALL, room) + gap + rest
+    return canvas.fitted(line, SMALL, _WIDTH)
 
 
 def _headline(canvas: Canvas, score: StudyScore) -> float:

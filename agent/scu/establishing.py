@@ -11,7 +11,7 @@ from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive
 from agent.scu.config import ScuConfig
 from agent.scu.outcomes import CONTEXT_RESULTS, Verdict, rejection
-from agent.scu.transport import NoConnectionError, Witness
+from agent.scu.transport import REQUEST, NoConnectionError, Witness
 
 
 def not_established(archive: Archive, scu: ScuConfig, raw: Association, witness: Witness) -> AgentError:
@@ -28,10 +28,10 @@ def not_established(archive: Archive, scu: ScuConfig, raw: Association, witness:
         kind: type[AgentError] = ArchiveError if may_pass else ArchiveRefusedError
         words = ", ".join(words for _, words in results)
         return kind(f"{archive} accepts none of what we offer: {words}", remedy="allow our SOP classes at the archive")
-    return witness.cause_of(str(archive), "A-ASSOCIATE-RQ", scu.timeouts.negotiate)
+    return witness.cause_of(str(archive), REQUEST, scu.timeouts.negotiate)
 
 
-_RUNNING: Final = "is the archive running, and host and port right?"
+_RUNNING: Final = "is it running, and are host and port right?"
 _CONNECT_FAULTS: Final[tuple[tuple[type[OSError], str, str], ...]] = (
     (ConnectionRefusedError, "connection refused by {archive}", _RUNNING),
     (

@@ -19,6 +19,7 @@ PAUSE_SECONDS: Final = 0.0005
 """Of pynetdicom's reactors; its default of 1 ms doubles the time of small objects."""
 IDLE_PAUSE_SECONDS: Final = 0.01
 _ABORT_SOURCES: Final = {0: "its application", 2: "its protocol layer"}  # PS3.8 Table 9-26
+REQUEST: Final = "A-ASSOCIATE-RQ"
 _ABORTED_REMEDY: Final = "see its log; it may not know our AE title (Orthanc: an entry of DicomModalities)"
 _QUICK_ACKNOWLEDGE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
@@ -87,7 +88,10 @@ class Witness:
             waited = seconds or self.answer_seconds
             cause = f"{archive} gave no valid answer to {request} within {waited:g} s"
             return AssociationGoneError(cause, remedy="is it a DICOM archive, and not overloaded?")
-        return AbortedError(f"{archive} closed the connection on {request}", remedy="see its log")
+        remedy = (
+            "see its log; does one of the two expect TLS, and the other not?" if request == REQUEST else "see its log"
+        )
+        return AbortedError(f"{archive} closed the connection on {request}", remedy=remedy)
 
 
 class Entity(ApplicationEntity):

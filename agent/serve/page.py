@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import threading
 from functools import partial
 
@@ -9,6 +12,7 @@ import structlog
 import uvicorn
 
 from agent import __version__
+from agent.domain.errors import AgentError
 from agent.serve.commands.acting import act
 from agent.serve.commands.pushing import own_listener, push_file
 from agent.serve.commands.releasing import SEEN, note
@@ -22,7 +26,14 @@ from agent.web.uploads import Inlet
 
 
 def run_page(settings: Settings, stop: threading.Event) -> None:
-    """Serve the page and the API until `stop` is set."""
+    """Serve the page and the API until `stop` is set.
+
+    Raises
+    ------
+    AgentError
+        The address cannot be listened on. Images are received without the page, so this ends the page alone.
+    """
+    sockets = bound(settings.web.host, settings.web.port)
     ledger = ledger_of(settings)
     context = WebContext(
         ledger=ledger,
@@ -43,21 +54,43 @@ def run_page(settings: Settings, stop: threading.Event) -> None:
     )
     config = uvicorn.Config(
         make_app(context),
-        host=settings.web.host,
-        port=settings.web.port,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2,
         server_header=False,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, daemon=True)
     thread.start()
     while thread.is_alive() and not stop.wait(0.2):
         pass
     server.should_exit = True
     thread.join(3.0)
     structlog.get_logger("web").info("page ended")
+
+
+def bound(host: str, port: int) -> list[socket.socket]:
+    """Open what the page listens on: one socket for each address of the host.
+
+    Raises
+    ------
+    AgentError
+        One of them cannot be opened.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for family, *_, address in dict.fromkeys(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)):
+            opened.append(socket.create_server(address[:2], family=family))
+    except OSError as error:
+        for one in opened:
+            one.close()
+        remedy = "choose a free port with web.port, or stop what uses it"
+        if error.errno != errno.EADDRINUSE:
+            remedy = "set web.host to an address of this machine, and web.port to one that this user may open"
+        # Python's own text repeats the address
+        why = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or error
+        raise AgentError(f"cannot serve the page on {host}:{port}: {why}", remedy=remedy) from error
+    return opened
 
 
 def _inlet_of(settings: Settings) -> Inlet | None:

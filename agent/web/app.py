@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
@@ -139,8 +140,16 @@ def make_app(context: WebContext) -> Starlette:
             Route("/metrics", api.metrics),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
+        exception_handlers={404: partial(_nothing, templates)},
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
     )
+
+
+def _nothing(templates: Jinja2Templates, request: Request, _fault: Exception) -> Response:
+    """Answer an address that there is not: people get a page with the way back."""
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": "no such address"}, 404)
+    return templates.TemplateResponse(request, "nothing.html", {"what": "page"}, status_code=404)
 
 
 def _templates(context: WebContext, session: Session) -> Jinja2Templates:

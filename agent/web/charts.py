@@ -42,7 +42,7 @@ def line(points: Sequence[tuple[float, float]], band: tuple[float, float] | None
         "path": " ".join(f"{x(day)},{y(value)}" for day, value in points),
         "band": None if band is None else {"y": y(band[1]), "height": round(y(band[0]) - y(band[1]), 1)},
         "start": x(start) if first < start < last else None,
-        "ticks": [{"y": y(value), "text": f"{value:.3g}"} for value in (band or (min(values), max(values)))],
+        "ticks": [{"y": y(value), "text": _short(value)} for value in (band or (min(values), max(values)))],
         "from": _day(first),
         "to": _day(points[-1][0]),
     }
@@ -125,6 +125,12 @@ def months(parts: Sequence[tuple[str, Agreement]]) -> dict[str, Any] | None:
 
 def _mean(pair: Pair) -> float:
     return ((pair.first.fat_fraction_percent or 0.0) + (pair.second.fat_fraction_percent or 0.0)) / 2
+
+
+def _short(value: float) -> str:
+    """Write a number in seven characters, which the margin has room for: a first digit cut off is another number."""
+    text = f"{value:.3g}"
+    return text if len(text) <= 7 else f"{value:.1g}"
 
 
 def _day(seconds: float) -> str:

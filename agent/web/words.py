@@ -92,10 +92,12 @@ def day(date: str) -> str:
 
 
 def status_detail(row: Row, now: float, quiet_seconds: float) -> str:
-    """Say more of a status: a countdown while images may still come, else the reason."""
+    """Say more of a status: a countdown while images may still come, what keeps results from an archive, the reason."""
     if row.status == "waiting" and row.quiet_since is not None:
         left = row.quiet_since + quiet_seconds - now
         return f"closes in {span(left)}" if left >= 1 else "closing"
+    if row.status == "sending" and row.delivery_error:
+        return f"{row.delivery_error}; tried again by itself"
     return reason_words(row.reason)
 
 

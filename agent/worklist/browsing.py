@@ -106,6 +106,8 @@ class Row:
     """Deliveries to archives; 0 where results are only kept."""
     kept: bool
     """Results are made, and no archive is to get them."""
+    delivery_error: str | None
+    """Why something of it is not proved yet at some archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +151,12 @@ def find(ledger: Ledger, group_id: str, *, unblinded: bool = False) -> Row | Non
 
 def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, str]]:
     """List every patient, or those of one Patient ID, as (Patient ID, issuer)."""
-    s = t.studies.c
-    chosen = s.patient_id != "" if patient_id is None else s.patient_id == patient_id
-    query = sa.select(s.patient_id, s.issuer_of_patient_id).where(chosen).distinct()
+    queries = []
+    for c, of_whom in ((t.studies.c, sa.true()), (t.instances.c, t.instances.c.received_at.is_(None))):
+        chosen = c.patient_id != "" if patient_id is None else c.patient_id == patient_id
+        queries.append(sa.select(c.patient_id, c.issuer_of_patient_id).where(chosen, of_whom))
     with ledger.read() as connection:
-        return [(row.patient_id, row.issuer_of_patient_id) for row in connection.execute(query)]
+        return [(row[0], row[1]) for row in connection.execute(sa.union(*queries))]
 
 
 def trend(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) -> list[dict[str, Any]]:
@@ -232,8 +235,10 @@ def _studies(group_id: str | None = None) -> sa.Subquery:
             sa.func.coalesce(g.first_at, w.created_at).label("received_at"),
             g.quiet_since,
             w.finished_at,
-            sa.func.coalesce(s.patient_id, "").label("patient_id"),
-            sa.func.coalesce(s.issuer_of_patient_id, "").label("issuer_of_patient_id"),
+            sa.func.coalesce(s.patient_id, _of_images("patient_id", filed_in), "").label("patient_id"),
+            sa.func.coalesce(s.issuer_of_patient_id, _of_images("issuer_of_patient_id", filed_in), "").label(
+                "issuer_of_patient_id"
+            ),
             sa.func.coalesce(s.accession_number, "").label("accession_number"),
         )
         .select_from(ids)
@@ -242,6 +247,17 @@ def _studies(group_id: str | None = None) -> sa.Subquery:
         .outerjoin(t.work_items, w.id == newest.c.id)
         .outerjoin(t.studies, s.study_instance_uid == filed_in)
         .subquery()
+    )
+
+
+def _of_images(column: str, study: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:
+    """Read of whom the images of a study are, which has no row of its own where it was only ever fetched."""
+    i = t.instances.c
+    return (
+        sa.select(sa.func.max(i[column]))
+        .where(i.study_instance_uid == study)
+        .correlate_except(t.instances)
+        .scalar_subquery()
     )
 
 
@@ -278,19 +294,22 @@ def _order(studies: sa.CTE, query: Query) -> list[sa.ColumnElement[Any]]:
     return [towards.nulls_last(), studies.c.received_at.desc(), studies.c.study_instance_uid]
 
 
-def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool]]:
-    """Count deliveries to archives that are proved, all of them, and say whether results are kept only."""
+def _proofs(connection: sa.Connection, items: list[int]) -> dict[int, tuple[int, int, bool, str | None]]:
+    """Count deliveries to archives that are proved, and all; say whether results are kept only, and what is wrong."""
     o = t.outbox.c
     sent, proved = sa.func.count(o.destination), sa.func.count(sa.case((o.destination.is_not(None), o.proof)))
-    query = sa.select(o.work_item_id, proved, sent).where(o.work_item_id.in_(items)).group_by(o.work_item_id)
-    return {row[0]: (row[1], row[2], row[2] == 0) for row in connection.execute(query)}
+    wrong = sa.func.max(sa.case((o.proof.is_(None), o.last_error)))
+    query = sa.select(o.work_item_id, proved, sent, wrong).where(o.work_item_id.in_(items)).group_by(o.work_item_id)
+    return {row[0]: (row[1], row[2], row[2] == 0, row[3]) for row in connection.execute(query)}
 
 
-def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int, tuple[int, int, bool]]) -> Row:
-    proved, deliveries, kept = proofs.get(row.work_item_id, (0, 0, False))
+def _row(
+    row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int, tuple[int, int, bool, str | None]]
+) -> Row:
+    proved, deliveries, kept, wrong = proofs.get(row.work_item_id, (0, 0, False, None))
     outcome = outcomes.get(row.result_key)
     if outcome is not None and blinding.is_masked(outcome):
-        proved, deliveries, kept = 0, 0, False  # how many objects there are tells a refusal
+        proved, deliveries, kept, wrong = 0, 0, False, None  # how many objects there are tells a refusal
     return Row(
         study_instance_uid=row.study_instance_uid,
         status=row.status,
@@ -305,6 +324,7 @@ def _row(row: sa.Row[Any], outcomes: dict[str, dict[str, Any]], proofs: dict[int
         proved=proved,
         deliveries=deliveries,
         kept=kept,
+        delivery_error=wrong,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from agent.domain.eligibility import OWN_RESULT
 from agent.domain.errors import NotFoundError
 from agent.domain.result_uids import result_key
 from agent.domain.results import Extras
@@ -153,6 +154,8 @@ def settle_retrieval(ledger: Ledger, item: WorkItem, owner: str, *, retrieval_id
                 f"the archive sent nothing of study {item.study_instance_uid} that could be scored",
                 remedy="see the archive's own log",
             )
+        if not any(row.may_be_scored for row in rows):
+            _check_may_be_refused(connection, item, rows)
         key = result_key(item.group_id, content.digests, item.bundle_digest)
         work_items.set_instances(connection, item.id, content.instance_ids)
         values = {"result_key": key, "replaces_key": _replaced(connection, item.group_id, key)}
@@ -210,6 +213,22 @@ def fail(ledger: Ledger, item: WorkItem, owner: str, *, step: Step, reason: str,
     with ledger.write() as connection:
         text = f"{kind}: {reason}"[:256]
         work_items.finish(connection, item.id, owner, done=step, state=State.CANCELED, reason=text, now=now)
+
+
+def _check_may_be_refused(connection: sa.Connection, item: WorkItem, rows: Sequence[Any]) -> None:
+    """Refuse to score what an archive holds without an image, where that would replace a result by "no image".
+
+    A refusal is about a study. That an archive has only our own results, or not the images that came here, says
+    nothing of the study.
+    """
+    i = t.instances.c
+    images = sa.select(i.id).where(i.study_instance_uid == item.study_instance_uid, i.may_be_scored).limit(1)
+    if any(row.not_scored_reason != OWN_RESULT for row in rows) and connection.execute(images).first() is None:
+        return
+    raise NotFoundError(
+        "the archive holds no ultrasound image of the study, only what cannot be scored",
+        remedy="have its images sent there, or replay --from spool",
+    )
 
 
 def _retrieved_content(rows: Sequence[Any]) -> GroupContent:

@@ -182,6 +182,15 @@ def test_the_socket_unit_opens_the_port_of_the_settings() -> None:
     assert unit["Socket"]["ListenStream"] == f"{dicom.host}:{dicom.port}"
 
 
+def test_every_unit_reads_secrets_that_are_roots_alone() -> None:
+    """A user that is made at the start can own no file before: what it may read in /etc everybody may."""
+    said = (ROOT / "docs" / "install.md").read_text()
+    for unit in (DEPLOY / "systemd").glob("*.service"):
+        (line,) = (one for one in unit.read_text().splitlines() if one.startswith("EnvironmentFile="))
+        assert line.removeprefix("EnvironmentFile=-") in said
+    assert "\ntoken =" not in said
+
+
 @pytest.mark.peers
 def test_systemd_takes_the_units(peer_tool: Callable[[str], Path], tmp_path: Path) -> None:
     analyze = str(peer_tool("systemd-analyze"))

@@ -81,6 +81,20 @@ def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -
     shot(narrow, tmp_path, "worklist-narrow")
 
 
+def test_a_long_reason_moves_no_column_off_the_page(browser: Browser) -> None:
+    page = browser.page("/", width=1400)
+    fits = page.evaluate(
+        """() => {
+            const said = 'connection refused by ORTHANC@archive.hospital.example:104; ' + 'x'.repeat(60)
+            const cell = document.querySelector('tbody td')
+            cell.insertAdjacentHTML('beforeend', `<span class="quiet detail">${said.repeat(3)}</span>`)
+            const table = document.querySelector('.scroll')
+            return table.scrollWidth <= table.clientWidth
+        }"""
+    )
+    assert fits
+
+
 def test_who_logs_out_is_asked_for_the_token(browser: Browser) -> None:
     page = browser.stranger()
     page.goto(browser.address("/"))

@@ -49,6 +49,32 @@ def test_a_row_is_read_with_blanks_as_unknown(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "it holds no row"),
+        (HEADER.replace(",", ";") + "\np1;s1;a.png;;S2;;biopsy;;;;;\n", "separated by semicolons"),
+        (HEADER + "\n,s1,a.png,,S2,,biopsy,,,,,\n", "row 2: patient is blank"),
+        (HEADER + "\np1,s1,manifest.csv,,S2,,biopsy,,,,,\n", "manifest.csv is neither DICOM nor a picture"),
+    ],
+)
+def test_check_says_what_is_wrong_in_a_sentence(tmp_path, text, words):
+    path = manifest(tmp_path)
+    path.write_text(text)
+    told = CliRunner().invoke(cohort, ["check", str(path)])
+    assert told.exit_code == 1
+    assert words in told.output
+    assert "biopsy" not in told.output, "no row is repeated"
+    assert "it is a folder" in CliRunner().invoke(cohort, ["check", str(tmp_path)]).output
+
+
+def test_a_refused_file_leaves_no_folder(tmp_path):
+    savemat(tmp_path / "w.mat", {"data": np.zeros((2, 2))})
+    with pytest.raises(ImportRefusedError):
+        import_byra(tmp_path / "w.mat", tmp_path / "out", expected_md5=None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("source", "percent", "grade"),
     [("mri-pdff", 6.3, 0), ("mri-pdff", 6.4, 1), ("mri-pdff", 22.1, 3), ("biopsy", 6.3, 1), ("biopsy", 40, 2)],
 )

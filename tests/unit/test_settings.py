@@ -66,6 +66,17 @@ def test_lists_in_the_environment_are_json() -> None:
         ({"AGENT_WORKLIST__PERFORM": "UPS@host:104"}, ("worklist.perform", "archive.query")),
         ({"AGENT_WEB__UNBLINDED_TOKEN": "0123456789abcdef"}, ("web.unblinded_token", "web.token")),
         ({"AGENT_MODEL__BACKEND": "magic"}, ("model.backend", "onnxruntime")),
+        ({"AGENT_RESULTS__DESTINATION": "[]"}, ("results.destination:", "is destinations meant?")),
+        ({"AGENT_DICOMS__PORT": "1"}, ("dicoms", "is dicom meant?")),
+        ({"AGENT_RESULTS__DESTINATIONS": "PACS@host:104"}, ("no list", """AGENT_RESULTS__DESTINATIONS='["…"]'""")),
+        ({"AGENT_MESSAGES__HL7": "host:2575"}, ("messages.hl7 = 'host:2575'", "`mllp://host:2575`")),
+        ({"AGENT_AUDIT__SYSLOG": "host:514"}, ("audit.syslog", "`udp://host:514`")),
+        ({"AGENT_BROKER__URL": "http://host:6379"}, ("broker.url", "`redis://")),
+        ({"AGENT_BROKER__URL": "host:6379"}, ("broker.url", "`redis://")),
+        ({"AGENT_BROKER__URL": "redis://host:port/0"}, ("broker.url", "ort")),
+        ({"AGENT_DATABASE__URL": "mysql://host/agent"}, ("database.url", "`postgresql+psycopg://")),
+        ({"AGENT_DATABASE__URL": "postgresql://host/agent"}, ("database.url", "`postgresql+psycopg://")),
+        ({"AGENT_DATABASE__URL": "nonsense"}, ("database.url", "`postgresql+psycopg://")),
     ],
 )
 def test_bad_settings_are_refused_by_name(environment: dict[str, str], words: tuple[str, ...]) -> None:
@@ -73,6 +84,31 @@ def test_bad_settings_are_refused_by_name(environment: dict[str, str], words: tu
         load_settings(None, environment)
     for word in words:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["BROKER__URL", "DATABASE__URL", "MESSAGES__FHIR"])
+@pytest.mark.parametrize("scheme", ["gopher", "redis", "https"])
+def test_a_password_in_a_refused_address_is_not_shown(key: str, scheme: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(None, {f"AGENT_{key}": f"{scheme}://user:hun/t@er2@host/x"})
+    assert f"'{scheme}://…@host/x'" in str(refused.value)
+    assert "hun" not in str(refused.value)
+    assert "er2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        ("BROKER__URL", "redis://:pass word@host:6379/0".replace(" ", "%20")),
+        ("BROKER__URL", "rediss://host:6380/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem"),
+        ("BROKER__URL", "redis+socket:///run/valkey/valkey.sock"),
+        ("DATABASE__URL", "postgresql+psycopg://agent:secret@postgres:5432/agent"),
+        ("DATABASE__URL", "postgresql+psycopg:///agent?host=/run/postgresql"),
+    ],
+)
+def test_addresses_of_broker_and_ledger(key: str, url: str) -> None:
+    section, name = key.lower().split("__")
+    assert getattr(getattr(load_settings(None, {f"AGENT_{key}": url}), section), name) == url
 
 
 def test_a_short_token_is_refused_without_being_shown() -> None:
@@ -97,6 +133,13 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "agent.toml"
     file.write_text(text)
     with pytest.raises(SettingsError, match="is not TOML"):
+        load_settings(file, {})
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_bytes('[audit]\nsite = "München"\n'.encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"byte 18 is not UTF-8 \(save it as UTF-8\)"):
         load_settings(file, {})
 
 

@@ -57,10 +57,11 @@ def import_byra(path: Path, folder: Path, *, expected_md5: str | None = MD5) -> 
         raise ImportRefusedError(
             f"{path} has MD5 {found}; the published file has {expected_md5}. Download it again from Zenodo 1009146."
         )
+    entries = _entries(path)  # before a folder is made for what may be refused
     pictures = folder / "images"
     pictures.mkdir(parents=True, exist_ok=True)
     frames = []
-    for entry in _entries(path):
+    for entry in entries:
         patient = f"byra-{int(_scalar(entry, 'id')):02d}"
         fat, positive = float(_scalar(entry, "fat")), int(_scalar(entry, "class")) == 1
         for index, image in enumerate(_images(entry)):

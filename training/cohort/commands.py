@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -17,10 +18,12 @@ def cohort() -> None:
 @click.argument("manifest", type=click.Path(path_type=Path))
 def check(manifest: Path) -> None:
     """Say what a manifest holds, or all that is wrong with it."""
-    from training.cohort.manifest import by_study, read_manifest
+    from training.cohort.manifest import ManifestError, by_study, read_manifest
 
     try:
         frames = read_manifest(manifest)
+        if reasons := _other_files(frame.file for frame in frames):
+            raise ManifestError(manifest, reasons)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     studies = by_study(frames)
@@ -30,6 +33,19 @@ def check(manifest: Path) -> None:
     for name in ("label_source", "view", "site", "scanner"):
         counted = Counter(getattr(frame, name) or "unknown" for frame in frames)
         click.echo(f"{name}: " + ", ".join(f"{value} {count}" for value, count in counted.most_common()))
+
+
+def _other_files(files: Iterable[Path]) -> list[str]:
+    """Say which files are neither DICOM nor pictures, without reading them whole."""
+    from training.cohort.frames import check_kind
+
+    reasons = []
+    for file in dict.fromkeys(files):
+        try:
+            check_kind(file)
+        except (OSError, ValueError) as error:
+            reasons.append(str(error))
+    return reasons
 
 
 @cohort.command()

@@ -17,6 +17,26 @@ _TWO_DIMENSIONAL: Final = 1
 """RegionSpatialFormat (PS3.3 C.8.5.5.1.1)."""
 
 
+def check_kind(path: Path) -> None:
+    """Look at the beginning of a file: raises ValueError where it is neither DICOM nor a picture."""
+    if _is_dicom(path):
+        return
+    try:
+        with Image.open(path):
+            return
+    except OSError as error:
+        raise _neither(path, error) from error
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == DICOM_PREFIX
+
+
+def _neither(path: Path, error: OSError) -> ValueError:
+    return ValueError(f"{path} is neither DICOM nor a picture: {error}")
+
+
 def read_frame(path: Path, frame: int | None = None) -> tuple[np.ndarray, Box | None]:
     """Return the pixels, uint8 [rows, columns] or [rows, columns, 3], and the region of tissue where a header says it.
 
@@ -30,15 +50,13 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[np.ndarray, Box | 
     ValueError
         The file is neither DICOM nor a picture, has no such frame, or its pixels are not 8 bits deep.
     """
-    with path.open("rb") as file:
-        dicom = file.read(132)[128:] == DICOM_PREFIX
-    if dicom:
+    if _is_dicom(path):
         return _read_dicom(path, frame)
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB")), None
     except OSError as error:
-        raise ValueError(f"{path} is neither DICOM nor a picture: {error}") from error
+        raise _neither(path, error) from error
 
 
 def frame_count(path: Path) -> int:

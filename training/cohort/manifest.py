@@ -182,7 +182,7 @@ def by_study(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise ManifestError(path, ["there is no such file"])
+        raise ManifestError(path, ["it is a folder" if path.is_dir() else "there is no such file"])
     if path.suffix == ".parquet":
         return list(_parquet().read_table(path).to_pylist())
     try:
@@ -194,6 +194,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _columns(row: Mapping[str, Any]) -> Iterable[str]:
+    if len(row) == 1 and ";" in next(iter(row)):
+        yield "its columns are separated by semicolons; save it with commas"
+        return
     for name in ("patient", "study", "file", "label_source"):
         if name not in row:
             yield f"the column {name!r} is missing"
@@ -208,6 +211,8 @@ def _columns(row: Mapping[str, Any]) -> Iterable[str]:
 
 def _said(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{where} is blank"
     return f"{where + ': ' if where else ''}{problem['msg']}" + (f", not {problem['input']!r}" if where else "")
 
 

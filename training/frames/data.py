@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Callable, Iterable
@@ -168,8 +169,16 @@ def negative_of(split: str, seed: int, size: int, index: int) -> np.ndarray | No
 
 
 def real_frames(folder: Path, split: str) -> list[Path]:
-    """Return the AUL frames of a split, in a fixed order."""
+    """Return the AUL frames of a split, in a fixed order.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds none: figures that quietly lack them would say something else.
+    """
     paths = sorted(folder.glob("*/image/*.jpg"))
+    if not paths:
+        raise FileNotFoundError(errno.ENOENT, "no AUL frame */image/*.jpg", str(folder))
     if split == "train":
         return [path for index, path in enumerate(paths) if index % AUL_HELD_OUT > 1]
     return paths[("test", "calibration").index(split) :: AUL_HELD_OUT]

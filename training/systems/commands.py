@@ -50,7 +50,9 @@ def _own(path: Path, size: int) -> Examples:
 @click.option("--manifest", type=click.Path(path_type=Path, exists=True), help="A cohort of your own, not phantoms.")
 @click.option("--external", type=click.Path(path_type=Path, exists=True), help="Manifest of another site.")
 @click.option(
-    "--folds", type=int, help="Number of folds; 0 leaves one patient out at a time. Default: the benchmark's."
+    "--folds",
+    type=click.IntRange(0),
+    help="Number of folds; 0 leaves one patient out at a time. Default: the benchmark's.",
 )
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs.  [default: runs/systems/SETTING]")
 @click.option("--epochs", type=int, help="Fewer or more epochs, for a try.")
@@ -73,6 +75,8 @@ def system(
     from training.systems.runtime import runtime
     from training.systems.table import rows, write_figures
 
+    if folds == 1:
+        raise click.UsageError("--folds 1 would leave nobody to learn from; give 2 or more, or 0")
     try:
         experiment = shortened(read_system(name, setting), epochs=epochs, members=members)
         benchmark = read_benchmark(setting)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import redis
 import sqlalchemy as sa
 
 from agent.deliver.probe import probe_archive
-from agent.domain.errors import AgentError
+from agent.domain.errors import AgentError, LedgerError
 from agent.domain.identifiers import Archive
 from agent.procedure.step_scu import PULL_CONTEXT, waiting_steps
 from agent.scu.association import Context, OpenAssociation, associate
@@ -20,7 +20,7 @@ from agent.serve.commands.comparison import compared
 from agent.serve.commands.models import verify_bundle
 from agent.serve.composition.auditing import verify_trail
 from agent.serve.composition.bundles import bundle_of, shadow_of
-from agent.serve.composition.context import GIGABYTE, broker_of, layout_of, ledger_of
+from agent.serve.composition.context import GIGABYTE, broker_of, check_tls, layout_of, ledger_of
 from agent.serve.composition.dicom import files_of, scu_of
 from agent.serve.composition.messaging import receivers_of
 from agent.serve.composition.tracing import tracer_of
@@ -30,12 +30,14 @@ from agent.worklist import tables as t
 from inference.reference import read_reference
 
 Finding = dict[str, Any]
+_POSTGRESQL: Final = "check database.url, and that PostgreSQL runs and lets us in"
 
 
 def examine(settings: Settings, *, deep: bool) -> list[Finding]:
     """Run every check; one that fails never hides another."""
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
         _disk,
+        _certificates,
         _ledger,
         _broker,
         _model,
@@ -54,6 +56,9 @@ def examine(settings: Settings, *, deep: bool) -> list[Finding]:
 def _safely(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> list[Finding]:
     try:
         return list(check(settings))
+    except LedgerError as error:  # whose remedy elsewhere is to ask us
+        remedy = "see the disk below storage.data_dir" if settings.database.url is None else _POSTGRESQL
+        return [_finding(check.__name__.strip("_"), False, " ".join(error.cause.split()), remedy)]
     except AgentError as error:
         return [_finding(check.__name__.strip("_"), False, error.cause, error.remedy)]
 
@@ -73,6 +78,14 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield _finding(
             "disk watermark", free >= settings.storage.warn_free_gb, low, "make room, or set storage.keep_gb"
         )
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    if settings.dicom.tls_cert is None:
+        return
+    check_tls(settings)
+    asked = f"peers must be signed by {settings.dicom.tls_ca}" if settings.dicom.tls_ca else "peers need no certificate"
+    yield _finding("TLS", True, f"{settings.dicom.tls_cert} and its key go together; {asked}")
 
 
 def _ledger(settings: Settings) -> Iterator[Finding]:

@@ -58,7 +58,14 @@ def shadow_of(settings: Settings) -> tuple[str, str] | None:
     folder = settings.model.shadow_bundle
     if folder is None:
         return None
-    digest = bundle_digest_of(folder)
+    try:
+        digest = read_digest(folder)
+    except BundleError as error:
+        raise SettingsError(
+            f"the shadow bundle {folder} cannot be used: {error.cause}",
+            remedy="set model.shadow_bundle to a bundle's folder, or leave it out; `agent model list` shows those "
+            "installed",
+        ) from error
     if digest == bundle_digest_of(settings.model.bundle):
         raise SettingsError(
             f"model.shadow_bundle = {folder} is the live bundle itself", remedy="set another bundle, or none"

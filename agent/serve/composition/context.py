@@ -53,7 +53,12 @@ def prepared_ledger_of(settings: Settings) -> Ledger:
     from agent.worklist.ledger import Ledger
 
     if settings.database.url is not None:
-        return Ledger(settings.database.url)
+        try:
+            return Ledger(settings.database.url)
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"database.url needs the Python package {error.name}", remedy="pip install '.[postgresql]'"
+            ) from error
     return Ledger.in_folder(layout_of(settings).ledger)
 
 
@@ -64,13 +69,23 @@ def kept_ledger_of(settings: Settings) -> Ledger:
     ------
     NotFoundError
         The data folder has none. Making an empty one would answer "no work" to whoever stands in the wrong folder.
+    SettingsError
+        The data folder is another user's.
     """
-    ledger = Layout(settings.storage.data_dir).ledger
-    if settings.database.url is None and not ledger.exists():
+    folder = settings.storage.data_dir
+    ledger = Layout(folder).ledger
+    try:
+        there = settings.database.url is not None or ledger.exists()
+    except PermissionError as error:
+        raise SettingsError(
+            f"the data folder {folder} cannot be read: {error.strerror}",
+            remedy="run the command as the user that `agent serve` runs as",
+        ) from error
+    if not there:
         raise NotFoundError(
-            f"no agent has served from the data folder {settings.storage.data_dir} yet",
-            remedy="storage.data_dir is taken from the folder that the command runs in: run it where `agent serve` "
-            "runs, or make the setting an absolute path",
+            f"no agent has served from the data folder {folder} yet",
+            remedy="is storage.data_dir that of `agent serve`? One that is no absolute path is taken from the folder "
+            "that the command runs in: then run it where `agent serve` runs",
         )
     return ledger_of(settings)
 

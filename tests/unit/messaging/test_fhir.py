@@ -49,6 +49,8 @@ def test_what_the_score_says() -> None:
     assert [one["code"] for one in grade["valueCodeableConcept"]["coding"]] == ["S2", "6736007"]
     assert fat["valueQuantity"] == {"value": 19.6, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"}
     assert sum(part["valueQuantity"]["value"] for part in grade["component"][:4]) == pytest.approx(1.0)
+    assert grade["method"]["text"] == "Calibrated ensemble probability of the grade"
+    assert grade["component"][4]["code"]["text"] == "Calibrated ensemble probability, steatosis is S1 or higher"
     assert report["imagingStudy"][0]["identifier"] == {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3"}
     assert report["basedOn"][0]["identifier"]["value"] == "A-1"
     assert report["subject"]["identifier"] == {"value": "P|1", "assigner": {"display": "HOSP"}}

@@ -54,6 +54,8 @@ def test_what_the_score_says() -> None:
     assert told["GRADE"][5].startswith(("S2^", "Hepatic"))
     assert (told["129100"][2], told["129100"][5], told["129100"][6]) == ("NM", "19.6", "%^Percent^UCUM")
     assert told["113014"][5] == "1.2.3"
+    assert told["GRADE"][17].startswith("M-EACH-GRADE-P^")
+    assert told["122157"][17].startswith("M-GRADE-P^"), "probability of S1 or higher"
     obr = next(line for line in segments(message()) if line[0] == "OBR")
     assert obr[4] == "24558-9^US Abdomen^LN"
     assert (obr[18], obr[24], obr[25]) == ("A-1", "RUS", "P")

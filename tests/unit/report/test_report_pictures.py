@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from agent.report.canvas import (
 from agent.report.colour_map import colour_table
 from agent.report.heatmap import CONTOUR, FLOOR, OPACITY, HeatmapPage, draw_heatmap, overlaid
 from agent.report.report_study import build_report
-from agent.report.summary import SIDE, draw_summary
+from agent.report.summary import SIDE, draw_summary, identity_fitted
 from agent.report.words import REFUSAL_WORDS
 from agent.store.result_files import ViewPicture
 from tests.unit.report.report_sources import outcome, picture, refused, request, score, source
@@ -257,3 +258,22 @@ def test_a_heatmap_says_for_which_grade_it_shows_evidence(tmp_path: Path, grade:
         unit = drawn.shape[1] / canvas.UNITS
         strips[other] = drawn[round(-136 * unit) : round(-96 * unit), drawn.shape[1] // 2 :]  # beside the caption
     assert len({strip.tobytes() for strip in strips.values()}) == len(strips)
+
+
+@pytest.mark.parametrize(
+    ("line", "drawn"),
+    [
+        ("Demo, Pat   ID 7   2026-11-30   Acc. A7", r"Demo, Pat   ID 7   2026-11-30   Acc\. A7"),
+        (
+            "Mueller-Luedenscheidt-Hohenzollern, Anne-Margarethe   ID 0123456789   2026-11-30   Acc. A7",
+            r"Mueller-L.+…   ID 0123456789   2026-11-30   Acc\. A7",
+        ),
+        ("Demo, Pat   ID " + "7" * 64 + "   2026-11-30", r"Demo, Pat   ID 7+…"),
+        ("ID " + "7" * 64 + "   2026-11-30", r"ID 7+…"),
+    ],
+)
+def test_a_long_name_pushes_nothing_else_off_the_page(line: str, drawn: str) -> None:
+    page = Canvas(LEAST_WIDTH, UNITS)
+    fitted = identity_fitted(page, line)
+    assert re.fullmatch(drawn, fitted)
+    assert page.width_of(fitted, SMALL) <= UNITS - 2 * canvas.MARGIN

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from agent.domain.result_uids import derived_uid
 from agent.domain.results import OPTIONAL_KINDS, Predecessor, ResultKind, ResultObject
-from agent.domain.score import EarlierResult, Refusal
+from agent.domain.score import EarlierResult, Refusal, ViewUse
 from agent.report.errors import EvidenceError, ReportRequestError
 from agent.report.report_study import build_report
 from agent.report.words import NO_SCORE, RESEARCH_STATEMENT
@@ -150,6 +151,20 @@ def test_the_score_stands_in_the_report(tmp_path: Path) -> None:
     assert {f"bundle sha256 {MODEL.digest}", "backend onnxruntime", "precision fp32"} <= parameters
 
 
+def test_each_probability_says_of_what_it_is(tmp_path: Path) -> None:
+    report = read(build_report(request(tmp_path))[0])
+    methods = {}
+    for item in items(report):
+        for inner in item.get("ContentSequence", ()):
+            if inner.ConceptNameCodeSequence[0].CodeValue == "370129005":  # Measurement Method
+                method = inner.ConceptCodeSequence[0].CodeMeaning
+                methods.setdefault(item.ConceptNameCodeSequence[0].CodeMeaning, method)
+    whole = "Calibrated ensemble probability, steatosis is S1 or higher"
+    assert [name for name, method in methods.items() if method == whole] == ["Probability"]
+    for name in ("Certainty of Finding", "Probability of hepatic steatosis grade S0"):
+        assert methods[name] == "Calibrated ensemble probability of the grade"
+
+
 def test_an_estimate_outside_its_interval_has_no_negative_uncertainty(tmp_path: Path) -> None:
     asked = request(tmp_path)
     odd = replace(asked, outcome=replace(asked.outcome, score=score(fat_fraction_interval=(20.0, 25.0))))
@@ -239,6 +254,20 @@ def test_frames_not_used_are_gathered_with_their_reason(tmp_path: Path) -> None:
     assert {"Reason: colour flow", "Not used: 3 x colour flow", "Not used: 1 x not an ultrasound image"} <= set(
         comments(report)
     )
+
+
+def test_a_frame_that_nobody_looked_at_is_of_no_view(tmp_path: Path) -> None:
+    """Not "View not recognised": it was not asked, as of copies of our own results and frames left aside."""
+    aside = ViewUse(
+        sop_instance_uid=f"{STUDY}.1.3", frame=6, view=None, used=False, reason="better frames of this cine were chosen"
+    )
+    made = request(tmp_path)
+    report = read(build_report(replace(made, outcome=replace(made.outcome, views=(*made.outcome.views, aside))))[0])
+    (reason,) = (item for item in named(report, "121106") if item.TextValue == f"Reason: {aside.reason}")
+    (group,) = (item for item in items(report) if reason in item.get("ContentSequence", ()))
+    said = {inner.ConceptNameCodeSequence[0].CodeValue: inner for inner in group.ContentSequence}
+    assert re.fullmatch(r"Not used \d+", said["112039"].TextValue)
+    assert "111031" not in said  # Image View
 
 
 def test_a_long_cine_stays_readable(tmp_path: Path) -> None:

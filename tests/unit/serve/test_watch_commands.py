@@ -82,6 +82,12 @@ def test_readers_and_shadow_say_that_there_is_nothing(scene: Scene, tmp_path: Pa
     assert told["name"] == "reference next"
 
 
+def test_a_shadow_that_is_not_there_is_named_by_its_own_key(tmp_path: Path) -> None:
+    settings = load_settings(None, environment(tmp_path, AGENT_MODEL__SHADOW_BUNDLE=str(tmp_path / "none")))
+    with pytest.raises(SettingsError, match=r"shadow bundle .*none.* cannot be used.*model\.shadow_bundle"):
+        shadow_of(settings)
+
+
 def test_the_shadow_has_a_process_only_where_it_is_set(tmp_path: Path) -> None:
     plain = load_settings(None, environment(tmp_path))
     assert "shadow" not in [spec.name for spec in children_of(plain, "all", None)]

@@ -12,14 +12,15 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from agent.domain.work_item import State
+from agent.domain.work_item import Cause, State, Step
 from agent.store.layout import Layout
 from agent.store.result_files import ViewPicture, write_view_pictures
-from agent.worklist import browsing
+from agent.worklist import browsing, fetching, retrievals, work_items
 from agent.worklist import tables as t
+from agent.worklist.arrivals import record_instance
 from tests.unit.web.conftest import Acts, MakeClient
 from tests.unit.web.test_web import TOKEN
-from tests.unit.worklist.conftest import Scene
+from tests.unit.worklist.conftest import BUNDLE, Scene, stored_file
 
 MODEL = {"name": "m", "version": "1", "digest": "d" * 64, "backend": "onnxruntime", "precision": "fp32"}
 
@@ -134,6 +135,44 @@ def test_a_patient_is_a_hash_by_default_and_its_id_stays_in_no_address(client: M
     hidden = client(patient="none")
     assert "A7" not in hidden.get("/").text + hidden.get("/studies/1.2").text
     assert hidden.get("/?q=SECRET-7").status_code == 200
+
+
+def test_a_study_that_was_only_fetched_has_its_patient(client: MakeClient, scene: Scene) -> None:
+    scene.arrive()
+    with scene.ledger.write() as connection:
+        number = fetching.fetch(connection, "1.7", cause=Cause.REPLAY, bundle_digest=BUNDLE, now=scene.now)
+    item = work_items.claim(scene.ledger, number, "host/x/retrieve-1", scene.now)
+    assert item is not None
+    record_instance(
+        scene.ledger,
+        stored_file("1.7", "1", patient_id="P7", issuer_of_patient_id="HOSPITAL"),
+        association_id=None,
+        group_by=scene.group_by,
+        now=scene.now,
+        retrieval_id=retrievals.begin(scene.ledger, item, archive="PACS@pacs:104", now=scene.now),
+    )
+    page = client()
+    shown = re.search(r"P-[0-9a-f]{10}", page.get("/studies/1.7").text)
+    assert shown is not None
+    assert rows(page.get("/", params={"q": shown.group()}).text) == ["1.7"]
+    assert page.get("/", params={"q": "P7"}).headers["location"].endswith(f"q={shown.group()}")
+
+
+def test_what_keeps_a_result_from_the_archive_is_said(client: MakeClient, scene: Scene) -> None:
+    key = scored(scene, "1.2", 12, "S1")
+    with scene.ledger.write() as connection:
+        going = {"state": State.IN_PROGRESS, "step": Step.DELIVER, "finished_at": None}
+        connection.execute(sa.update(t.work_items).values(going))
+        made = {"sop_class_uid": "1.2", "series_instance_uid": "1.2.8", "study_instance_uid": "1.2", "sha256": "0" * 64}
+        for number, error in enumerate((None, "connection refused by PACS@pacs:104")):
+            uid = f"2.25.{number}"
+            of_result = {"sop_instance_uid": uid, "result_key": key, "kind": "heatmap", "position": number, "bytes": 1}
+            connection.execute(sa.insert(t.result_objects).values(made | of_result))
+            row = {"work_item_id": 1, "sop_instance_uid": uid, "destination": "PACS@pacs:104", "state": "pending"}
+            row |= {"attempts": 1, "not_before": 0.0, "look_first": False, "last_error": error}
+            connection.execute(sa.insert(t.outbox).values(row))
+    for path in ("/", "/studies/1.2"):
+        assert "connection refused by PACS@pacs:104; tried again by itself" in client().get(path).text
 
 
 def test_the_study_page_shows_score_trend_and_why(client: MakeClient, scene: Scene) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from agent.watch import reader_grades, readers
 from agent.watch.reader_grades import ReaderGrade
+from agent.web.charts import line
 from agent.worklist import tables as t
 from tests.unit.watch.conftest import DAY, Observe, observe  # noqa: F401 - a fixture
 from tests.unit.web.conftest import Acts, MakeClient
@@ -50,6 +52,14 @@ def test_drift_is_drawn_for_the_unit_that_was_asked_for(client: MakeClient, scen
     other = client().get("/watch", params={"kind": "scanner", "unit": "CX50"}).text
     assert '<h2 id="unit">CX50' in other
     assert client().get("/watch?kind=odd&unit=odd").status_code == 200
+
+
+@pytest.mark.parametrize("least", [0.000138, -0.000138, 0.0, 0.07997, 135.2, 1.4e-7])
+def test_no_label_is_longer_than_its_margin(least: float) -> None:
+    """ "0.000138" was cut off at its left, and read as 000138."""
+    drawn = line([(0.0, least), (DAY, 207.7)], (least, 207.7), 0.0)
+    assert all(len(tick["text"]) <= 7 for tick in drawn["ticks"]), drawn["ticks"]
+    assert float(drawn["ticks"][0]["text"]) == pytest.approx(least, rel=0.3)
 
 
 def test_shadow_and_readers_are_shown(client: MakeClient, scene: Scene) -> None:

@@ -36,6 +36,14 @@ def test_what_is_not_there(client: MakeClient, path: str, status: int) -> None:
     assert client().get(path).status_code == status
 
 
+def test_an_odd_address_leads_back(client: MakeClient) -> None:
+    page = client().get("/nowhere").text
+    assert "No such page" in page
+    assert "NOT FOR DIAGNOSTIC USE" in page
+    assert '<a href="/">Back to the worklist</a>' in page
+    assert client().get("/api/nowhere").json() == {"error": "no such address"}
+
+
 def test_health_and_readiness(client: MakeClient) -> None:
     assert client().get("/healthz").status_code == 200
     assert client().get("/readyz").status_code == 200

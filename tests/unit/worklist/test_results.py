@@ -16,7 +16,7 @@ from agent.worklist import tables as t
 from agent.worklist.arrivals import record_instance
 from tests.unit.report.report_sources import outcome as reported_outcome
 from tests.unit.report.report_sources import score
-from tests.unit.worklist.conftest import BUNDLE, Scene, stored_file
+from tests.unit.worklist.conftest import BUNDLE, SR, Scene, stored_file
 
 PACS = "PACS@pacs:104"
 ME = "host/x/score-1"
@@ -255,6 +255,36 @@ def test_nothing_retrieved_is_said(reported: Scene) -> None:
     assert item is not None
     fetched = retrievals.begin(reported.ledger, item, archive=PACS, now=reported.now)
     with pytest.raises(NotFoundError, match="sent nothing"):
+        replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+
+
+OURS, REPORT_OF_OTHERS = {"manufacturer_model_name": "steatosis-agent"}, {"sop_class_uid": SR}
+
+
+@pytest.mark.parametrize("study", ["1.2", "1.99"])
+@pytest.mark.parametrize("header", [OURS, REPORT_OF_OTHERS])
+def test_an_archive_without_the_images_replaces_no_result(reported: Scene, study: str, header: dict[str, str]) -> None:
+    number = replay.schedule(
+        reported.ledger,
+        plan(reported, wanted=replay.Source.ARCHIVE, study=study),
+        bundle_digest=BUNDLE,
+        now=reported.now,
+    )
+    item = work_items.claim(reported.ledger, number, ME, reported.now)
+    assert item is not None
+    fetched = retrievals.begin(reported.ledger, item, archive=PACS, now=reported.now)
+    record_instance(
+        reported.ledger,
+        stored_file(study, "7", **header),
+        association_id=None,
+        group_by=reported.group_by,
+        now=reported.now,
+        retrieval_id=fetched,
+    )
+    if study == "1.99" and header is REPORT_OF_OTHERS:  # nothing else is known of it: that is worth a report
+        replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+        return
+    with pytest.raises(NotFoundError, match="holds no ultrasound image"):
         replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
 
 
