@@ -1,10 +1,10 @@
-"""Whose examination a picture shows, drawn only in letters that the font has: never in boxes."""
+"""Whose examination a picture shows, drawn only in letters that a font has: never in boxes."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from agent.report.canvas import is_drawable
@@ -28,12 +28,16 @@ def patient_line(header: SourceHeader) -> str:
 
 
 def decoded(header: SourceHeader, name: str) -> str:
-    """Decode an identity attribute by the source's character set, for drawing only."""
+    """Decode an identity attribute by the source's character set, for drawing only: never by a guess.
+
+    pydicom reads as Latin 1 what no character set, or an unknown one, was declared for; the letters may be others.
+    """
     delimiters = PN_DELIMS if name == "PatientName" else TEXT_VR_DELIMS
     terms = [term.strip() for term in header.character_set.decode("ascii", "replace").split("\\")]
     with quiet_pydicom():
         try:
-            return decode_bytes(header.identity.get(name, b""), convert_encodings(terms), delimiters)
+            declared = ["ascii" if found == default_encoding else found for found in convert_encodings(terms)]
+            return decode_bytes(header.identity.get(name, b""), declared, delimiters)
         except LookupError:
             return ""
 

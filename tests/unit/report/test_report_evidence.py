@@ -93,10 +93,10 @@ def test_other_encodings_are_read_alike(tmp_path: Path, syntax: str) -> None:
 
 
 NAMES = {
-    "latin": (b"ISO_IR 100", "Müller^Jörg".encode("latin-1"), None),
+    "latin": (b"ISO_IR 100", "Müller^Jörg".encode("latin-1"), "Müller, Jörg"),
     "utf-8": (b"ISO_IR 192", "Mueller^Joerg=山田^太郎".encode(), "Mueller, Joerg"),
     "utf-8 cjk": (b"ISO_IR 192", "山田^太郎".encode(), None),
-    "cyrillic": (b"ISO_IR 144", "Люкceмбypг".encode("iso8859-5"), None),
+    "cyrillic": (b"ISO_IR 144", "Люкceмбypг".encode("iso8859-5"), "Люкceмбypг"),
     "japanese": (
         rb"\ISO 2022 IR 87",
         b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
@@ -109,12 +109,12 @@ NAMES = {
     ),
     "korean": (rb"\ISO 2022 IR 149", b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7", "Hong, Gildong"),
     "gb18030": (b"GB18030", b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab=", "Wang, XiaoDong"),
-    "misspelt": (b"ISO-IR 100", "Müller".encode("latin-1"), None),
+    "misspelt": (b"ISO-IR 100", "Müller".encode("latin-1"), "Müller"),
     "none": (b"", b"Sample^Pat", "Sample, Pat"),
     "undeclared": (b"", "Müller".encode("latin-1"), None),
     "unknown": (b"ISO_IR 999", b"M\xfcller", None),
 }
-"""Character set, name as bytes, and what is drawn of it: our font has ASCII letters only."""
+"""Character set, name as bytes, and what is drawn of it: the letters of Europe, and nothing by a guess."""
 
 
 @pytest.mark.parametrize("case", NAMES)

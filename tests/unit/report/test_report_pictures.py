@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,7 +161,30 @@ def test_nothing_without_a_glyph_is_drawn() -> None:
     assert not is_drawable("山田")
     assert not is_drawable("")
     assert is_drawable("O'Neil-Smith, A.")
-    assert drawable("≥ 2 × ü 山") == ">= 2 x u ?"
+    assert drawable("≥ 2 × ü 山") == ">= 2 x ü ?"
+
+
+@pytest.mark.parametrize(
+    "name", ["Müller, Jürgen", "Łuczak, Żaneta", "Παπαδόπουλος, Νίκος", "Щукина, Юлия", "Nguyễn, Đức"]
+)
+def test_names_in_letters_of_europe_are_drawn(name: str) -> None:
+    """With their letters, not without their accents, also where these are written apart, and as tall as all else."""
+    apart = unicodedata.normalize("NFD", name)
+    assert is_drawable(name)
+    assert drawable(name) == drawable(apart) == name
+    sheet, same = Canvas(1024, 60), Canvas(1024, 60)
+    sheet.text(0, 0, name, size=SMALL)
+    same.text(0, 0, apart, size=SMALL)
+    assert (sheet.pixels == same.pixels).all()
+    assert (sheet.pixels != Canvas(1024, 60).pixels).any()
+    assert sheet.width_of(name, SMALL) > 100
+    heights = [font(SMALL, wide=wide).getbbox("H") for wide in (False, True)]
+    assert abs((heights[0][3] - heights[0][1]) - (heights[1][3] - heights[1][1])) <= 1
+
+
+def test_ascii_keeps_its_font() -> None:
+    assert not canvas.needs_wide("O'Neil-Smith, A. >= 3")
+    assert not canvas.needs_wide("≥ 2 × …")
 
 
 def test_long_text_is_cut_to_its_width() -> None:
