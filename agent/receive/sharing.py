@@ -102,10 +102,8 @@ class SharedPort:
                 return cls(_listening(host, port), seats)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
-                    raise SettingsError(
-                        f"cannot listen on {host}:{port}: {error.strerror or error}",
-                        remedy="choose a free port with dicom.port, or stop what uses it",
-                    ) from error
+                    cause = f"cannot listen on {host}:{port}: {error.strerror or error}"
+                    raise SettingsError(cause, remedy=_remedy(error)) from error
             time.sleep(_LOOK_SECONDS)
 
     @classmethod
@@ -140,6 +138,14 @@ class SharedPort:
     def close(self) -> None:
         """Let go of the port; it stays open for as long as any listener accepts from it."""
         self._listening.close()
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "set dicom.host to an address of this machine, or to 0.0.0.0 for all of them"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "choose a port above 1023 with dicom.port, or let the unit bind lower ones (CAP_NET_BIND_SERVICE)"
+    return "choose a free port with dicom.port, or stop what uses it"
 
 
 def _is_listening(opened: socket.socket) -> bool:

@@ -222,6 +222,13 @@ def test_a_port_in_use_is_named_and_waited_for() -> None:
         closing.join()
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"], ids=["unknown name", "another machine's address"])
+def test_an_address_that_is_not_ours_is_told_from_a_taken_port(host: str) -> None:
+    with pytest.raises(SettingsError, match=host) as raised:
+        SharedPort.open(host, 11112)
+    assert "dicom.host" in raised.value.remedy
+
+
 def test_a_long_data_folder_gets_a_short_socket(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     assert len(os.fsencode(socket_path(deep))) <= 100
