@@ -184,8 +184,8 @@ def _every(seconds: float, action: Callable[[], object], stop: threading.Event, 
             except AgentError as error:
                 log.warning("periodic step failed", cause=error.cause)
                 stop.wait(_AFTER_FAULT_SECONDS)
-            except Exception as error:  # noqa: BLE001 - the boundary that must survive, as the runner's
-                log.error("periodic step failed", cause=type(error).__name__, exc_info=error)
+            except Exception as error:  # the boundary that must survive
+                log.exception("periodic step failed", cause=type(error).__name__)
                 stop.wait(_AFTER_FAULT_SECONDS)
 
     threading.Thread(target=loop, daemon=True).start()

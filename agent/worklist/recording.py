@@ -86,7 +86,13 @@ _NEW_STUDY: Final = Prepared(
         }
     )
 )
-_ADOPT: Final = Prepared(sa.update(t.groups).where(t.groups.c.id == _P("group")).values(study_instance_uid=_P("study")))
+_ADOPT: Final = Prepared(
+    sa.update(t.groups)
+    .where(t.groups.c.id == _P("group"))
+    .values(
+        study_instance_uid=sa.case((_P("adopts", type_=sa.Boolean), _P("study")), else_=t.groups.c.study_instance_uid)
+    )
+)
 _NEW_GROUP: Final = Prepared(
     sa.insert(t.groups).values(
         id=_P("group"),
@@ -213,7 +219,7 @@ def _group_of(
 
 def _new_study(connection: Driver, header: InstanceHeader, group_by: GroupBy, now: float) -> None:
     group_id, study = group_id_of(header, group_by), header.study_instance_uid
-    _touch_new_group(connection, group_id, study, now)
+    _touch_new_group(connection, group_id, header, now)
     values = {
         "study_instance_uid": study,
         "group_id": group_id,
@@ -226,10 +232,11 @@ def _new_study(connection: Driver, header: InstanceHeader, group_by: GroupBy, no
     _NEW_STUDY.run(connection, values)
 
 
-def _touch_new_group(connection: Driver, group_id: str, study: str, now: float) -> None:
-    """Open the group, or make the newer study the one in which a later report is filed."""
-    if _ADOPT.run(connection, {"group": group_id, "study": study}).rowcount == 0:
-        _NEW_GROUP.run(connection, {"group": group_id, "study": study, "now": now})
+def _touch_new_group(connection: Driver, group_id: str, header: InstanceHeader, now: float) -> None:
+    """Open the group, or make the newer study the one in which a later report is filed: not one of another modality."""
+    values = {"group": group_id, "study": header.study_instance_uid, "adopts": reason_not_scored(header) is None}
+    if _ADOPT.run(connection, values).rowcount == 0:
+        _NEW_GROUP.run(connection, values | {"now": now})
 
 
 def _touch_group(connection: Driver, group_id: str, reopens: bool, now: float) -> None:

@@ -32,7 +32,7 @@ def begin(ledger: Ledger, item: WorkItem, *, archive: str, now: float) -> int:
 def is_under_way() -> sa.ColumnElement[bool]:
     """Condition on `retrievals`: its work item still fetches.
 
-    One that failed or was canceled leaves its retrieval open. What comes later belongs to the study, and to nothing else.
+    One that failed or was canceled leaves its retrieval open. What comes later is the study's.
     """
     r, w = t.retrievals.c, t.work_items.c
     fetches = sa.exists().where(

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from agent.domain.errors import LostLeaseError, NotFoundError
 from agent.domain.results import DeliveryState, Proof, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, Refusal, ScoreOutcome, ViewUse
-from agent.domain.work_item import Cause, State, Step, WorkItem
+from agent.domain.work_item import Cause, State, Step
 from agent.worklist import outbox, reading, replay, results, retrievals, work_items
 from agent.worklist import tables as t
-from agent.worklist.arrivals import open_retrieval, record_instance
+from agent.worklist.arrivals import record_instance
 from tests.unit.report.report_sources import outcome as reported_outcome
 from tests.unit.report.report_sources import score
 from tests.unit.worklist.conftest import BUNDLE, Scene, stored_file
@@ -209,15 +209,6 @@ def test_another_model_makes_new_objects_that_replace(reported: Scene) -> None:
     assert again.replaces_key is None, "the old model's result is known"
 
 
-def retrieving(scene: Scene) -> tuple[WorkItem, int]:
-    """Begin a retrieval of the study."""
-    planned = plan(scene, wanted=replay.Source.ARCHIVE)
-    number = replay.schedule(scene.ledger, planned, bundle_digest=BUNDLE, now=scene.now)
-    item = work_items.claim(scene.ledger, number, ME, scene.now)
-    assert item is not None
-    return item, retrievals.begin(scene.ledger, item, archive=PACS, now=scene.now)
-
-
 def test_where_a_replay_looks(reported: Scene) -> None:
     assert plan(reported, file=False).source is replay.Source.ARCHIVE
     assert plan(reported, wanted=replay.Source.ARCHIVE).source is replay.Source.ARCHIVE
@@ -254,17 +245,6 @@ def test_a_retrieval_never_regroups_and_settles_the_key(reported: Scene) -> None
     assert len(results.instances_of(reported.ledger, number)) == 2
     reported.now += 100
     assert reported.close() == [], "the group is as it was"
-
-
-@pytest.mark.parametrize("end", ["failed", "canceled"])
-def test_what_comes_after_a_retrieval_that_came_to_nothing_is_the_studys(scene: Scene, end: str) -> None:
-    item, fetched = retrieving(scene)
-    assert open_retrieval(scene.ledger, "1.2") == fetched
-    if end == "failed":
-        replay.fail(scene.ledger, item, ME, step=Step.RETRIEVE, reason="unreachable", now=scene.now)
-    else:
-        replay.cancel(scene.ledger, item.id, reason="canceled-by-operator", now=scene.now)
-    assert open_retrieval(scene.ledger, "1.2") is None, "else a push would be kept with it, and never be scored"
 
 
 def test_nothing_retrieved_is_said(reported: Scene) -> None:
