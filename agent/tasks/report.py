@@ -100,7 +100,9 @@ class ReportStep:
             _ = made.sha256  # while the next is drawn; the ledger asks for it under its lock
 
         try:
-            return build_report(request, keep, self.compose)
+            objects = build_report(request, keep, self.compose)
         except GateError as error:
             quarantine(self.layout, error.made.sop_instance_uid, error.made.encoded, str(error))
             raise
+        results.require_unchanged(self.ledger, request.result_key, objects)
+        return objects

@@ -221,6 +221,14 @@ def fail(ledger: Ledger, item: WorkItem, owner: str, *, step: Step, reason: str,
         work_items.finish(connection, item.id, owner, done=step, state=State.CANCELED, reason=text, now=now)
 
 
+def ended_so(ledger: Ledger, work_item_id: int, outcome: str) -> int:
+    """Count the steps of a work item that ended with this outcome."""
+    s = t.steps.c
+    query = sa.select(sa.func.count()).where(s.work_item_id == work_item_id, s.outcome == outcome)
+    with ledger.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def _retrieved_content(connection: sa.Connection, item: WorkItem, rows: Sequence[sa.Row[Any]]) -> GroupContent:
     """Say what is scored of what was fetched, newest first: the same image once, however often it was sent.
 
