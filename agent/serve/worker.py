@@ -131,6 +131,8 @@ def _duties(settings: Settings, runner: Runner, at_hand: StepsAtHand, log: Any) 
         tick = reconcile(
             ledger, owner=owner, patience=patience, bundle_digest=digest, wake=runner.wake, now=time.time()
         )
+        if tick.mended:
+            log.warning("the clock was set back: what waited for later is due again", times=tick.mended)
         for closed in tick.closed:
             log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
 
