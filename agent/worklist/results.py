@@ -46,12 +46,21 @@ def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
 
 
 def keep_score(
-    ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome, now: float, *, withheld: bool = False
+    ledger: Ledger,
+    item: WorkItem,
+    owner: str,
+    outcome: ScoreOutcome,
+    now: float,
+    *,
+    withheld: bool = False,
+    content_at: float | None = None,
 ) -> None:
     """Record the outcome of a score step and move on to the report. A key scored before keeps its date.
 
     Parameters
     ----------
+    content_at
+        The date, where it is known from a kept report; None: now.
     withheld
         The study is blinded: nobody may see the outcome before it is released.
     """
@@ -65,7 +74,7 @@ def keep_score(
             values = {
                 "result_key": item.result_key,
                 "group_id": item.group_id,
-                "content_at": now,
+                "content_at": now if content_at is None else content_at,
                 "replaces_key": item.replaces_key,
                 "outcome": text,
                 "withheld": withheld,
@@ -92,8 +101,15 @@ def keep_objects(
     now: float,
     extras: Extras = outbox.NO_EXTRAS,
     blinded: frozenset[str] = outbox.NOBODY,
+    *,
+    look_first: bool = False,
 ) -> None:
     """Record result objects whose bytes already lie in the store, fill the outbox and move on to delivery.
+
+    Parameters
+    ----------
+    look_first
+        They may have left before, though the ledger does not know: it was lost, or restored from a backup.
 
     Raises
     ------
@@ -110,7 +126,7 @@ def keep_objects(
         new = [row for uid, row in rows.items() if uid not in known]
         if new:
             connection.execute(sa.insert(t.result_objects), new)
-        look, key = bool(known), item.result_key
+        look, key = bool(known) or look_first, item.result_key
         outbox.fill(connection, item.id, key, destinations, look_first=look, extras=extras, blinded=blinded)
 
 
