@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from agent.domain.completeness import Patience, is_complete
 from agent.domain.eligibility import OWN_RESULT
 from agent.domain.result_uids import result_key
+from agent.domain.score import Refusal
 from agent.domain.study import Instance
 from agent.domain.work_item import CANCELED_BY_OPERATOR, HELD_PATIENT_ID, RELEASED, SUPERSEDED, Cause, State, Step
 from agent.worklist import tables as t
@@ -159,7 +160,8 @@ def is_to_be_held(connection: sa.Connection, group_id: str, content: GroupConten
 def latest_key(connection: sa.Connection, group_id: str) -> str | None:
     """Find the result key of the newest report of a group that was sent, is being sent, or is kept."""
     w = t.work_items.c
-    sent = (w.state == State.COMPLETED) | w.delivering_since.is_not(None)
+    refused = (w.state == State.CANCELED) & w.reason.in_([str(refusal) for refusal in Refusal])
+    sent = (w.state == State.COMPLETED) | refused | w.delivering_since.is_not(None)
     built = sa.select(t.result_objects.c.result_key)
     query = sa.select(w.result_key).where(w.group_id == group_id, sent, w.result_key.in_(built))
     return connection.execute(query.order_by(w.id.desc()).limit(1)).scalar_one_or_none()
