@@ -113,7 +113,8 @@ class ObjectFiles:
     def add(self, sop_instance_uid: str, encoded: bytes) -> None:
         """Write one object's bytes; raises OSError where the disk is full or broken."""
         final = object_path(self._layout, self._result_key, sop_instance_uid)
-        self.were_there = self.were_there or final.exists()
+        if final.exists():
+            self.were_there = True
         self._staged.append((stage(final, encoded, sync=False), final))
 
     def __enter__(self) -> ObjectFiles:
