@@ -56,6 +56,8 @@ DEAD_LETTERS: Final = (DELIVERY_FAILED, FAULT, NOT_RETRIEVED)
 HELD: Final = "held"
 HELD_PATIENT_ID: Final = "held:patient-id-differs-within-study"
 HELD_ORDER: Final = "held:order-is-another-patients"
+RELEASED: Final = "released"
+"""Reason of a held work item that a person let go on: another one stands for it."""
 WITHHELD: Final = "withheld"
 """Reason of a SCHEDULED work item whose results are made and wait, blinded, for `agent release`."""
 

@@ -126,7 +126,8 @@ def _issue_codes(content: bytes) -> list[str]:
 def _report_id(answer: dict[str, Any]) -> str | None:
     """Find where the report is: the first entry of a transaction's response answers the first of the request."""
     for entry in _items(answer, "entry"):
-        location = entry.get("response", {}).get("location", "") if isinstance(entry, dict) else ""
+        response = entry.get("response") if isinstance(entry, dict) else None
+        location = response.get("location", "") if isinstance(response, dict) else ""
         if found := _LOCATION.search(str(location)):
             return found.group(1)
     return None

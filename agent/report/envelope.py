@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Final
 
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from agent.domain.eligibility import MANUFACTURER, MANUFACTURER_MODEL_NAME, SERIES_DESCRIPTIONS
+from agent.domain.errors import UNREADABLE
 from agent.domain.result_uids import derived_uid
 from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, ScoreOutcome
 from agent.report import codes
 from agent.report.data_set import DataSet, part_ten
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3, Evidence
+from agent.report.quiet import quiet_pydicom
 from agent.report.words import plain
 
 IMPLEMENTATION_CLASS_UID: Final = derived_uid(MANUFACTURER_MODEL_NAME, "implementation-class")
@@ -111,6 +116,17 @@ def finished(
         study_instance_uid=str(made.StudyInstanceUID),
         encoded=_encoded(made, syntax),
     )
+
+
+def content_moment(path: Path) -> float | None:
+    """Read from a kept object of ours when its content was made (s since 1970); None where it cannot be read."""
+    try:
+        with quiet_pydicom():
+            read = dcmread(path, specific_tags=["ContributingEquipmentSequence"])
+            said = str(read.ContributingEquipmentSequence[0].ContributionDateTime)
+        return datetime.strptime(said, "%Y%m%d%H%M%S%z").timestamp()
+    except (OSError, InvalidDicomError, *UNREADABLE):
+        return None
 
 
 def _add_times(made: DataSet, study: ReportedStudy) -> None:

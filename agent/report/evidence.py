@@ -20,13 +20,15 @@ from typing import BinaryIO, Final
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 
+from agent.domain.errors import UNREADABLE, RequestorError
 from agent.report.errors import EvidenceError
 from agent.report.lossy import LossyCompression, lossy_compression
 from agent.report.quiet import quiet_pydicom
+from agent.store.header import read_header as read_arrived
 
 IDENTITY_TYPE_2: Final = (
     "PatientName",
@@ -70,7 +72,7 @@ _LONGEST_VALUE: Final = 1024
 """Bytes; PS3.5 section 6.2 allows 64 characters in each of three groups of a PN, at most 4 bytes each."""
 
 _TIME: Final = re.compile(rb"([01]\d|2[0-3])([0-5]\d([0-5]\d|60)?(\.\d{1,6})?)?")
-_BROKEN: Final = (InvalidDicomError, EOFError, ValueError, struct.error, KeyError, NotImplementedError, RecursionError)
+_BROKEN: Final = (InvalidDicomError, BytesLengthException, struct.error, RecursionError, *UNREADABLE)
 """What pydicom raises on a header that is no header."""
 
 
@@ -98,6 +100,8 @@ class SourceHeader:
     lossy: LossyCompression | None = None
     character_set: bytes = field(default=b"", repr=False)
     identity: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    is_whole: bool = True
+    """False where it is known by its UIDs alone: it may be named, but says nothing of patient and study."""
 
     def frame_number(self, frame: int | None) -> int | None:
         """Say how a frame is referenced: by its number where there are several, else as the whole instance.
@@ -132,11 +136,11 @@ def read_evidence(paths: Iterable[Path], study_instance_uid: str) -> Evidence:
     Raises
     ------
     EvidenceError
-        If none belongs to the study, or one lacks its UIDs.
+        If none whose header can be read belongs to the study, or one lacks its UIDs.
     """
     read = {header.sop_instance_uid: header for header in map(read_header, sorted(paths))}
     headers = sorted(read.values(), key=_position)
-    candidates = [header for header in headers if header.study_instance_uid == study_instance_uid]
+    candidates = [one for one in headers if one.is_whole and one.study_instance_uid == study_instance_uid]
     if not candidates:
         raise EvidenceError(
             "no instance of the study to report in is among the evidence", remedy="replay the study with --from archive"
@@ -158,6 +162,35 @@ def read_header(path: Path) -> SourceHeader:
 
 @lru_cache(maxsize=_MOST_KEPT)
 def _read_header(path: Path, _as_it_stands: tuple[int, int, int]) -> SourceHeader:
+    try:
+        return _whole(path)
+    except _BROKEN:
+        return _named(path)
+    except OSError as error:
+        if error.errno is not None:  # the disk's, not pydicom's
+            raise
+        return _named(path)
+
+
+def _named(path: Path) -> SourceHeader:
+    """Read the UIDs as they were read on arrival: one image's odd header must not cost its study the report."""
+    try:
+        with path.open("rb") as file:
+            header, _, _ = read_arrived(file)
+    except RequestorError as error:
+        raise EvidenceError(
+            f"instance file {path.name} cannot be read as DICOM", remedy="run agent doctor --deep"
+        ) from error
+    return SourceHeader(
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        study_instance_uid=header.study_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        is_whole=False,
+    )
+
+
+def _whole(path: Path) -> SourceHeader:
     elements, syntax, encoded_bytes = _elements(path)
     values = {name: _value(elements, name) for name in (*_UIDS, *_STATED, *IDENTITY_TYPE_2, *IDENTITY_TYPE_3)}
     uids = {name: values[name].decode("ascii", "replace") for name in _UIDS}
@@ -202,20 +235,15 @@ def _elements(path: Path) -> tuple[Dataset, str, int]:
             read = dcmread(file, stop_before_pixels=True, specific_tags=list(_WANTED))
         except _BROKEN:
             file.seek(0)
-            read = _until_series(file, path)
+            read = _until_series(file)
         syntax = str(read.file_meta.get("TransferSyntaxUID", ""))
         return read, syntax, max(0, path.stat().st_size - file.tell())
 
 
-def _until_series(file: BinaryIO, path: Path) -> FileDataset:
+def _until_series(file: BinaryIO) -> FileDataset:
     """Read only what every instance has: a header may break further on and its instance still be named."""
     tags: list[BaseTag | int] = [BaseTag(tag) for name in _WANTED if (tag := tag_for_keyword(name)) is not None]
-    try:
-        return read_partial(file, stop_when=lambda tag, _vr, _length: tag > _LAST_NEEDED, specific_tags=tags)
-    except _BROKEN as error:
-        raise EvidenceError(
-            f"instance file {path.name} cannot be read as DICOM", remedy="run agent doctor --deep"
-        ) from error
+    return read_partial(file, stop_when=lambda tag, _vr, _length: tag > _LAST_NEEDED, specific_tags=tags)
 
 
 def _raw(elements: Dataset, name: str) -> RawDataElement | None:

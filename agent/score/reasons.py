@@ -7,7 +7,7 @@ import zlib
 from typing import Final
 
 import av
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 _LONGEST: Final = 160
 
@@ -15,6 +15,7 @@ DECODING_ERRORS: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import UNREADABLE, AgentError, ArchiveError, ArchiveRefusedError
 from agent.scu.association import Context, OpenAssociation
 from agent.scu.outcomes import FIND_RULES, Verdict, judge
 
@@ -81,7 +82,7 @@ def text_of(match: Dataset, keyword: str) -> str:
         warnings.simplefilter("ignore")  # pydicom warns of each odd value that archives return
         try:
             value = match.get(keyword)
-        except (ValueError, TypeError, LookupError):
+        except (BytesLengthException, *UNREADABLE):
             return ""
     if value is None:
         return ""

@@ -49,6 +49,7 @@ from agent.worklist.work_items import RENEW_SECONDS, renew
 Duty = tuple[float, Callable[[], object]]
 """Seconds between two times, and what is done."""
 QUEUES: Final = ("score", "deliver", "retrieve")
+_AFTER_FAULT_SECONDS: Final = 1.0
 _SWITCH_SECONDS: Final = 0.0005
 """For so long a thread waits that wants the interpreter; Python's own is 5 ms. Drawing comes back for it at every line
 and would wait each time for a report that is composed meanwhile."""
@@ -130,6 +131,8 @@ def _duties(settings: Settings, runner: Runner, at_hand: StepsAtHand, log: Any) 
         tick = reconcile(
             ledger, owner=owner, patience=patience, bundle_digest=digest, wake=runner.wake, now=time.time()
         )
+        if tick.mended:
+            log.warning("the clock was set back: what waited for later is due again", times=tick.mended)
         for closed in tick.closed:
             log.info("study closed", study=closed.study_instance_uid, work_item=closed.work_item_id)
 
@@ -171,7 +174,10 @@ class Waker:
 
 
 def _every(seconds: float, action: Callable[[], object], stop: threading.Event, log: Any) -> None:
-    """Do something again and again in a thread; a ledger that is away is waited for."""
+    """Do something again and again in a thread; a ledger that is away is waited for.
+
+    Nothing ends it: a worker that no longer renewed its leases, or closed no study, would look alive.
+    """
 
     def loop() -> None:
         while not stop.wait(seconds):
@@ -179,7 +185,10 @@ def _every(seconds: float, action: Callable[[], object], stop: threading.Event, 
                 action()
             except AgentError as error:
                 log.warning("periodic step failed", cause=error.cause)
-                stop.wait(1.0)
+                stop.wait(_AFTER_FAULT_SECONDS)
+            except Exception as error:  # the boundary that must survive
+                log.exception("periodic step failed", cause=type(error).__name__)
+                stop.wait(_AFTER_FAULT_SECONDS)
 
     threading.Thread(target=loop, daemon=True).start()
 

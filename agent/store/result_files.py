@@ -107,10 +107,14 @@ class ObjectFiles:
         self._layout = layout
         self._result_key = result_key
         self._staged: list[tuple[Path, Path]] = []
+        self.were_there = False
+        """Whether one of them was kept before: it may have left, whatever the ledger knows of it."""
 
     def add(self, sop_instance_uid: str, encoded: bytes) -> None:
         """Write one object's bytes; raises OSError where the disk is full or broken."""
         final = object_path(self._layout, self._result_key, sop_instance_uid)
+        if final.exists():
+            self.were_there = True
         self._staged.append((stage(final, encoded, sync=False), final))
 
     def __enter__(self) -> ObjectFiles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from agent.deliver.ahead import Ahead
 from agent.deliver.away import left_alone
@@ -19,8 +19,10 @@ from agent.domain.work_item import Step, WorkItem
 from agent.orders.check_order import OrderChecker
 from agent.scu.config import ScuConfig
 from agent.store.layout import Layout
-from agent.worklist import work_items
+from agent.worklist import replay, work_items
 from agent.worklist.ledger import Ledger
+
+_NOT_WHOLE: Final = "objects not whole"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class DeliverStep:
             )
         except KeptBytesError as error:
             log.warning("kept objects are not whole: built again", cause=error.cause)
-            self._build_again(item)
+            self._build_again(item, error)
             return
         log.info("delivered" if outcome.state else "delivery waits", state=outcome.state, reason=outcome.reason)
 
@@ -78,8 +80,12 @@ class DeliverStep:
             if str(archive) not in away and not self.parking.holds(archive):
                 self.ahead.request(archive, self.lanes.count(archive))
 
-    def _build_again(self, item: WorkItem) -> None:
-        """Go back to the score step; the same key yields the same bytes."""
+    def _build_again(self, item: WorkItem, error: KeptBytesError) -> None:
+        """Go back to the score step; the same key yields the same bytes. Where that does not help, it is told."""
+        if replay.ended_so(self.ledger, item.id, _NOT_WHOLE) >= work_items.MOST_ATTEMPTS:
+            reason = f"built {work_items.MOST_ATTEMPTS} times: {error.cause}"
+            replay.fail(self.ledger, item, self.owner, step=Step.DELIVER, reason=reason, now=self.now())
+            return
         with self.ledger.write() as connection:
             work_items.advance(
                 connection,
@@ -88,6 +94,6 @@ class DeliverStep:
                 done=Step.DELIVER,
                 step=Step.SCORE,
                 now=self.now(),
-                outcome="objects not whole",
+                outcome=_NOT_WHOLE,
             )
         self.wake(item.id, Step.SCORE)

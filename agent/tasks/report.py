@@ -55,10 +55,12 @@ class ReportStep:
             return
         if not kept.withheld:
             self.announce()
-        objects = self._built(item, kept, pictures)
+        objects, were_there = self._built(item, kept, pictures)
         destinations = tuple(map(str, self.destinations))
         now, extras, blinded = self.now(), self.extras, self.blinded
-        results.keep_objects(self.ledger, item, self.owner, objects, destinations, now, extras, blinded)
+        results.keep_objects(
+            self.ledger, item, self.owner, objects, destinations, now, extras, blinded, look_first=were_there
+        )
         if kept.withheld:
             log.info("reported", withheld=True)  # how many objects there are tells a refusal
         else:
@@ -76,7 +78,8 @@ class ReportStep:
 
     def _built(
         self, item: WorkItem, kept: results.KeptScore, pictures: tuple[ViewPicture, ...]
-    ) -> tuple[ResultObject, ...]:
+    ) -> tuple[tuple[ResultObject, ...], bool]:
+        """Build and keep the objects; says of them whether some were kept before."""
         request = ReportRequest(
             result_key=item.result_key,
             outcome=kept.outcome,
@@ -90,7 +93,7 @@ class ReportStep:
             station_name=self.station_name,
         )
         with ObjectFiles(self.layout, item.result_key) as files:
-            return self._passed(request, files)
+            return self._passed(request, files), files.were_there
 
     def _passed(self, request: ReportRequest, files: ObjectFiles) -> tuple[ResultObject, ...]:
         """Build the objects; one that breaks a rule goes to the quarantine, and none of them is sent."""
@@ -100,7 +103,9 @@ class ReportStep:
             _ = made.sha256  # while the next is drawn; the ledger asks for it under its lock
 
         try:
-            return build_report(request, keep, self.compose)
+            objects = build_report(request, keep, self.compose)
         except GateError as error:
             quarantine(self.layout, error.made.sop_instance_uid, error.made.encoded, str(error))
             raise
+        results.require_unchanged(self.ledger, request.result_key, objects)
+        return objects

@@ -11,6 +11,7 @@ import structlog
 
 from agent.domain.errors import AgentError, LostLeaseError
 from agent.domain.work_item import LIVE_CAUSES, QUEUES, State, Step, WorkItem
+from agent.tasks.solitude import SUSPECT_ATTEMPTS, Solitude
 from agent.worklist import replay, work_items
 from agent.worklist.ledger import Ledger
 
@@ -55,6 +56,7 @@ class Runner:
     """No step is to begin any more."""
     at_hand: set[int] = field(default_factory=set)
     """Work items whose step runs now: their leases are to be renewed."""
+    solitude: Solitude = field(default_factory=Solitude)
 
     def run(self, work_item_id: int) -> None:
         """Do every step of a work item that belongs to this queue, then wake the queue of the next one.
@@ -68,8 +70,7 @@ class Runner:
                 may_begin = self._its_turn(besides=work_item_id)
             else:
                 may_begin = begun or self._live_is_done(besides=work_item_id)
-            item = self._claimed(found) if may_begin else None
-            if item is None or not self._did(item):
+            if not may_begin or not self._does(found):
                 return
             found, begun = self._looked_at(work_item_id), True  # the step itself has woken another queue
 
@@ -94,10 +95,15 @@ class Runner:
             if live is None or live == besides:
                 return True
             found = self._looked_at(live)
-            item = None if found is None else self._claimed(found)
-            if item is not None:
-                self._did(item)
+            if found is not None:
+                self._does(found)
         return False
+
+    def _does(self, found: WorkItem) -> bool:
+        """Claim a work item and do its step; False where it is not ours or did not come to its end."""
+        with self.solitude.room(alone=found.attempts >= SUSPECT_ATTEMPTS and found.step is not Step.DELIVER):
+            item = self._claimed(found)
+            return item is not None and self._did(item)
 
     def _did(self, item: WorkItem) -> bool:
         """Do one step; False where it did not come to its end."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.domain.identifiers import Archive
-from agent.domain.results import Extras
+from agent.domain.result_uids import derived_uid
+from agent.domain.results import Extras, ResultKind
 from agent.domain.work_item import Step, WorkItem
+from agent.report.envelope import content_moment
 from agent.score.score_study import ScoreLimits, score_study
 from agent.store.layout import Layout
 from agent.store.result_files import object_path
@@ -61,13 +63,20 @@ class ScoreStep:
             written = disk.submit(self.pictures.keep, item.result_key, pictures)
             self.observer.keep(item, outcome, sources, self.now())
         written.result()
-        results.keep_score(self.ledger, item, self.owner, outcome, self.now(), withheld=self.withheld)
+        dated, now = self._dated(item), self.now()
+        results.keep_score(self.ledger, item, self.owner, outcome, now, withheld=self.withheld, content_at=dated)
         if predictor.fault is not None:
             log.warning("an engine failed, another stands in", cause=predictor.fault, engine=outcome.model.backend)
         if self.withheld:
             log.info("scored", withheld=True)
             return
         log.info("scored", refusal=outcome.refusal, grade=outcome.score and outcome.score.grade, views=len(pictures))
+
+    def _dated(self, item: WorkItem) -> float | None:
+        """Say when a report was made that is kept, though the ledger was lost since: the same bytes are made again."""
+        report = derived_uid(item.result_key, ResultKind.STRUCTURED_REPORT)
+        path = object_path(self.layout, item.result_key, report)
+        return content_moment(path) if path.exists() else None
 
     def _known(self, item: WorkItem) -> bool:
         def intact(digests: dict[str, str]) -> bool:

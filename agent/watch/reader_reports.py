@@ -9,6 +9,7 @@ ours come back in a workstation's copy.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO, Final
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from agent.domain.eligibility import is_own_result
@@ -67,6 +68,10 @@ _FAULTS: Final = (
     TypeError,
     RecursionError,
     NotImplementedError,
+    EOFError,
+    MemoryError,
+    BytesLengthException,
+    struct.error,
     zlib.error,
 )
 

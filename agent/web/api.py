@@ -20,6 +20,7 @@ from agent.worklist import reading
 from agent.worklist.ledger import Ledger
 
 _MOST_ENTRIES = 10_000
+_LONGEST_NUMBER = 9
 
 
 class Api:
@@ -44,7 +45,7 @@ class Api:
         state, limit = request.query_params.get("state"), request.query_params.get("limit", "1000")
         if state is not None and state not in reading.FILTERS:
             return JSONResponse({"error": f"state is none of {', '.join(reading.FILTERS)}"}, 400)
-        if not limit.isdecimal() or not 0 < int(limit) <= _MOST_ENTRIES:
+        if not limit.isdecimal() or len(limit) > _LONGEST_NUMBER or not 0 < int(limit) <= _MOST_ENTRIES:
             return JSONResponse({"error": f"limit is not a number from 1 to {_MOST_ENTRIES}"}, 400)
         return JSONResponse(reading.worklist(self._ledger, state, limit=int(limit)))
 

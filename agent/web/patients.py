@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import struct
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from agent.domain.errors import UNREADABLE
 from agent.store.layout import Layout
 from agent.worklist import browsing
 from agent.worklist.ledger import Ledger
@@ -85,6 +87,6 @@ def _initials_in(path: Path) -> str:
             ds = dcmread(path, stop_before_pixels=True, specific_tags=["PatientName"])
             name = ds.get("PatientName")
             parts = [] if name is None else [name.given_name, name.family_name]
-    except (OSError, InvalidDicomError, ValueError, AttributeError, LookupError):
+    except (OSError, InvalidDicomError, BytesLengthException, struct.error, *UNREADABLE):
         return ""
     return "".join(f"{part.strip()[0].upper()}." for part in parts if part and part.strip())

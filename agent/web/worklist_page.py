@@ -118,8 +118,13 @@ def _asked(request: Request) -> dict[str, Any]:
         "q": given.get("q", "").strip()[:64],
         "sort": sort,
         "order": "up" if order == "up" else "down",
-        "page": int(number) if number.isascii() and number.isdecimal() and 0 < int(number[:9]) <= _MOST_PAGES else 1,
+        "page": int(number) if _is_page(number) else 1,
     }
+
+
+def _is_page(number: str) -> bool:
+    """Whether it is the number of a page; Python refuses to read one of thousands of digits."""
+    return number.isascii() and number.isdecimal() and len(number) < 10 and 0 < int(number) <= _MOST_PAGES
 
 
 def _address(asked: dict[str, Any]) -> str:

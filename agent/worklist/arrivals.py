@@ -11,6 +11,7 @@ from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Driver, Ledger, Prepared
 from agent.worklist.recording import Arrival, Recorded, inserted, instance_values, record_arrivals
+from agent.worklist.retrievals import is_under_way
 
 HEARTBEAT_LEASE_SECONDS: Final = 20.0
 """An open association whose listener has not been heard for this long is lost."""
@@ -104,11 +105,10 @@ def known_digests(ledger: Ledger) -> frozenset[str]:
 
 def open_retrieval(ledger: Ledger, study_instance_uid: str) -> int | None:
     """Find the retrieval under way for a study, to which sub-operations of a C-MOVE belong."""
-    query = sa.select(t.retrievals.c.id).where(
-        t.retrievals.c.study_instance_uid == study_instance_uid, t.retrievals.c.ended_at.is_(None)
-    )
+    r = t.retrievals.c
+    query = sa.select(r.id).where(r.study_instance_uid == study_instance_uid, is_under_way())
     with ledger.read() as connection:
-        return connection.execute(query.order_by(t.retrievals.c.id.desc()).limit(1)).scalar_one_or_none()
+        return connection.execute(query.order_by(r.id.desc()).limit(1)).scalar_one_or_none()
 
 
 def _count(connection: Driver, now: float, *, calling: str | None = None, host: str = "") -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -10,8 +11,9 @@ import sqlalchemy as sa
 from agent.domain.completeness import Patience, is_complete
 from agent.domain.eligibility import OWN_RESULT
 from agent.domain.result_uids import result_key
+from agent.domain.score import Refusal
 from agent.domain.study import Instance
-from agent.domain.work_item import CANCELED_BY_OPERATOR, HELD_PATIENT_ID, SUPERSEDED, Cause, State, Step
+from agent.domain.work_item import CANCELED_BY_OPERATOR, HELD_PATIENT_ID, RELEASED, SUPERSEDED, Cause, State, Step
 from agent.worklist import tables as t
 from agent.worklist import work_items
 from agent.worklist.arrivals import HEARTBEAT_LEASE_SECONDS
@@ -35,6 +37,9 @@ class GroupContent:
     instance_ids: tuple[int, ...]
     digests: tuple[str, ...]
     patients: frozenset[tuple[str, str]]
+    sop_instance_uids: frozenset[str]
+    filed_in: str | None = None
+    """The newest study of which something counts; None where nothing does, or for what was retrieved."""
 
 
 def close_complete_groups(ledger: Ledger, *, patience: Patience, bundle_digest: str, now: float) -> list[Closed]:
@@ -114,23 +119,49 @@ def group_content(connection: sa.Connection, group_id: str) -> GroupContent:
     Copies of our own results and later versions under a UID already taken never count.
     """
     i, s = t.instances.c, t.studies.c
-    of_group = sa.select(s.study_instance_uid).where(s.group_id == group_id)
-    query = sa.select(i.id, i.sha256, i.may_be_scored, i.not_scored_reason, i.patient_id, i.issuer_of_patient_id).where(
-        i.study_instance_uid.in_(of_group), i.received_at.is_not(None), ~i.conflict
+    query = (
+        sa.select(t.instances, s.first_at)
+        .join(t.studies, s.study_instance_uid == i.study_instance_uid)
+        .where(s.group_id == group_id, i.received_at.is_not(None), ~i.conflict)
     )
-    rows = [row for row in connection.execute(query.order_by(i.id)) if row.not_scored_reason != OWN_RESULT]
-    counted = [row for row in rows if row.may_be_scored] or rows
+    content = content_of(rows := connection.execute(query.order_by(i.id)).all())
+    counted = set(content.instance_ids)
+    newest = max(
+        (row for row in rows if row.id in counted),
+        key=lambda row: (row.first_at, row.study_instance_uid),
+        default=None,
+    )
+    return content if newest is None else replace(content, filed_in=newest.study_instance_uid)
+
+
+def content_of(rows: Sequence[sa.Row[Any]]) -> GroupContent:
+    """Say what counts of some rows of `instances`, as `group_content` does."""
+    foreign = [row for row in rows if row.not_scored_reason != OWN_RESULT]
+    counted = [row for row in foreign if row.may_be_scored] or foreign
     return GroupContent(
         instance_ids=tuple(row.id for row in counted),
         digests=tuple(row.sha256 for row in counted),
-        patients=frozenset((row.patient_id.strip(), row.issuer_of_patient_id.strip()) for row in rows),
+        patients=frozenset((row.patient_id.strip(), row.issuer_of_patient_id.strip()) for row in foreign),
+        sop_instance_uids=frozenset(row.sop_instance_uid for row in counted),
     )
+
+
+def is_to_be_held(connection: sa.Connection, group_id: str, content: GroupContent) -> bool:
+    """Whether a person must say first that these are the same patient's; said once, it holds for later replays."""
+    if len(content.patients) <= 1:
+        return False
+    w = t.work_items.c
+    of_group = sa.select(w.id).where(w.group_id == group_id)
+    waits = of_group.where(w.state == State.SCHEDULED, w.reason == HELD_PATIENT_ID)
+    said = of_group.where(w.state == State.CANCELED, w.reason == RELEASED)
+    return connection.execute(waits).first() is not None or connection.execute(said).first() is None
 
 
 def latest_key(connection: sa.Connection, group_id: str) -> str | None:
     """Find the result key of the newest report of a group that was sent, is being sent, or is kept."""
     w = t.work_items.c
-    sent = (w.state == State.COMPLETED) | w.delivering_since.is_not(None)
+    refused = (w.state == State.CANCELED) & w.reason.in_([str(refusal) for refusal in Refusal])
+    sent = (w.state == State.COMPLETED) | refused | w.delivering_since.is_not(None)
     built = sa.select(t.result_objects.c.result_key)
     query = sa.select(w.result_key).where(w.group_id == group_id, sent, w.result_key.in_(built))
     return connection.execute(query.order_by(w.id.desc()).limit(1)).scalar_one_or_none()
@@ -177,11 +208,13 @@ def _work_item_for(connection: sa.Connection, group: sa.Row[Any], bundle_digest:
     if connection.execute(same.limit(1)).first() is not None:
         return None
     _supersede(connection, group.id, now)
-    earlier = latest_key(connection, group.id)
+    earlier, filed_in = latest_key(connection, group.id), content.filed_in or group.study_instance_uid
+    of_group = sa.update(t.groups).where(t.groups.c.id == group.id)
+    connection.execute(of_group.values(study_instance_uid=filed_in))
     return work_items.create(
         connection,
         group_id=group.id,
-        study_instance_uid=group.study_instance_uid,
+        study_instance_uid=filed_in,
         result_key=key,
         bundle_digest=bundle_digest,
         cause=Cause.NEW if earlier is None else Cause.ADDENDUM,
@@ -194,9 +227,12 @@ def _work_item_for(connection: sa.Connection, group: sa.Row[Any], bundle_digest:
 
 
 def _supersede(connection: sa.Connection, group_id: str, now: float) -> None:
-    """End what was being made of the smaller set, unless its objects may already have left."""
+    """End what was being made of the smaller set, unless its objects may already have left.
+
+    What is yet to be fetched is no smaller set: somebody named more than what came by itself.
+    """
     w = t.work_items.c
-    unsent = (w.group_id == group_id) & w.delivering_since.is_(None)
+    unsent = (w.group_id == group_id) & w.delivering_since.is_(None) & (w.step != Step.RETRIEVE)
     live = unsent & w.state.in_((State.SCHEDULED, State.IN_PROGRESS)) & w.cause.in_((Cause.NEW, Cause.ADDENDUM))
     ended = {
         "state": State.CANCELED,

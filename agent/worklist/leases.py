@@ -8,18 +8,22 @@ import sqlalchemy as sa
 
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
+from agent.worklist.setback import SKEW_SECONDS
 
 
 def hold(ledger: Ledger, name: str, owner: str, *, now: float, seconds: float) -> bool:
     """Take or renew a lease; False while another owner's has not expired.
 
-    Most calls only read: a fresh lease of ours needs no renewal, a fresh one of another's cannot be taken.
+    One that lies further ahead than it is taken for was written before the clock was set back. Most calls only read: a
+    fresh lease of ours needs no renewal, a fresh one of another's cannot be taken.
     """
     with ledger.read() as connection:
         row = connection.execute(sa.select(t.leases).where(t.leases.c.name == name)).one_or_none()
-    if row is not None and row.until > now + (seconds / 2 if row.owner == owner else 0):
+    latest = now + seconds + SKEW_SECONDS
+    if row is not None and now + (seconds / 2 if row.owner == owner else 0) < row.until <= latest:
         return bool(row.owner == owner)
-    free = (t.leases.c.name == name) & ((t.leases.c.owner == owner) | (t.leases.c.until <= now))
+    ended = (t.leases.c.until <= now) | (t.leases.c.until > latest)
+    free = (t.leases.c.name == name) & ((t.leases.c.owner == owner) | ended)
     values = {"owner": owner, "until": now + seconds}
     with ledger.write() as connection:
         if connection.execute(sa.update(t.leases).where(free).values(values)).rowcount:

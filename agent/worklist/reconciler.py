@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.domain.completeness import Patience
 from agent.domain.work_item import Step
-from agent.worklist import arrivals, leases, work_items
+from agent.worklist import arrivals, leases, setback, work_items
 from agent.worklist.closing import Closed, close_complete_groups
 from agent.worklist.ledger import Ledger
 
@@ -27,6 +27,8 @@ class Tick:
     closed: tuple[Closed, ...] = ()
     woken: int = 0
     lost_associations: int = 0
+    mended: int = 0
+    """Times that lay ahead since the clock was set back."""
 
 
 def reconcile(
@@ -41,9 +43,10 @@ def reconcile(
     """Look once. Every worker calls it each `TICK_SECONDS`; only the holder of the lease does anything."""
     if not leases.hold(ledger, LEASE, owner, now=now, seconds=LEASE_SECONDS):
         return Tick(leading=False)
+    mended = setback.mend(ledger, now)
     lost = arrivals.close_lost_associations(ledger, now)
     closed = close_complete_groups(ledger, patience=patience, bundle_digest=bundle_digest, now=now)
     due = work_items.due(ledger, now, patience=WAKE_AGAIN_SECONDS)
     for work_item_id, step in due:
         wake(work_item_id, step)
-    return Tick(leading=True, closed=tuple(closed), woken=len(due), lost_associations=lost)
+    return Tick(leading=True, closed=tuple(closed), woken=len(due), lost_associations=lost, mended=mended)

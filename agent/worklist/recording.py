@@ -70,31 +70,20 @@ _REOPEN: Final = Prepared(
     .where(t.groups.c.id == _P("group"), ~t.groups.c.receiving)
     .values(receiving=True, first_at=_P("now"), quiet_since=_P("now"), closed_at=None)
 )
-_NEW_STUDY: Final = Prepared(
-    sa.insert(t.studies).values(
-        {
-            name: _P(name)
-            for name in (
-                "study_instance_uid",
-                "group_id",
-                "study_date",
-                "patient_id",
-                "issuer_of_patient_id",
-                "accession_number",
-                "first_at",
-            )
-        }
-    )
+_OF_STUDY: Final = (
+    "study_instance_uid",
+    "group_id",
+    "study_date",
+    "patient_id",
+    "issuer_of_patient_id",
+    "accession_number",
+    "first_at",
 )
-_ADOPT: Final = Prepared(sa.update(t.groups).where(t.groups.c.id == _P("group")).values(study_instance_uid=_P("study")))
-_NEW_GROUP: Final = Prepared(
-    sa.insert(t.groups).values(
-        id=_P("group"),
-        study_instance_uid=_P("study"),
-        first_at=_P("now"),
-        quiet_since=_P("now"),
-        receiving=True,
-        interruptions=0,
+_ADOPT: Final = Prepared(
+    sa.update(t.groups)
+    .where(t.groups.c.id == _P("group"))
+    .values(
+        study_instance_uid=sa.case((_P("adopts", type_=sa.Boolean), _P("study")), else_=t.groups.c.study_instance_uid)
     )
 )
 
@@ -116,6 +105,23 @@ def _sending_of(insert: Any) -> Prepared:
         index_elements=["association_id", "group_id"], set_={"last_at": upsert.excluded.last_at}
     )
     return Prepared(again.returning(t.sending.c.group_id))
+
+
+def _new_of(insert: Any, table: sa.Table, values: dict[str, Any]) -> Prepared:
+    """Insert a row unless another listener was first: two associations may begin with one study at the same moment."""
+    return Prepared(insert(table).values(values).on_conflict_do_nothing())
+
+
+@functools.cache
+def _new_study_row(dialect: str) -> Prepared:
+    return _new_of(_insert_function(dialect), t.studies, {name: _P(name) for name in _OF_STUDY})
+
+
+@functools.cache
+def _new_group(dialect: str) -> Prepared:
+    at_first: dict[str, Any] = {"first_at": _P("now"), "quiet_since": _P("now"), "receiving": True, "interruptions": 0}
+    named: dict[str, Any] = {"id": _P("group"), "study_instance_uid": _P("study")}
+    return _new_of(_insert_function(dialect), t.groups, named | at_first)
 
 
 @functools.cache
@@ -213,7 +219,7 @@ def _group_of(
 
 def _new_study(connection: Driver, header: InstanceHeader, group_by: GroupBy, now: float) -> None:
     group_id, study = group_id_of(header, group_by), header.study_instance_uid
-    _touch_new_group(connection, group_id, study, now)
+    _touch_new_group(connection, group_id, header, now)
     values = {
         "study_instance_uid": study,
         "group_id": group_id,
@@ -223,13 +229,14 @@ def _new_study(connection: Driver, header: InstanceHeader, group_by: GroupBy, no
         "accession_number": header.accession_number,
         "first_at": now,
     }
-    _NEW_STUDY.run(connection, values)
+    _new_study_row(connection.dialect.name).run(connection, values)
 
 
-def _touch_new_group(connection: Driver, group_id: str, study: str, now: float) -> None:
-    """Open the group, or make the newer study the one in which a later report is filed."""
-    if _ADOPT.run(connection, {"group": group_id, "study": study}).rowcount == 0:
-        _NEW_GROUP.run(connection, {"group": group_id, "study": study, "now": now})
+def _touch_new_group(connection: Driver, group_id: str, header: InstanceHeader, now: float) -> None:
+    """Open the group, or make the newer study the one in which a later report is filed: not one of another modality."""
+    values = {"group": group_id, "study": header.study_instance_uid, "adopts": reason_not_scored(header) is None}
+    if _ADOPT.run(connection, values).rowcount == 0:
+        _new_group(connection.dialect.name).run(connection, values | {"now": now})
 
 
 def _touch_group(connection: Driver, group_id: str, reopens: bool, now: float) -> None:

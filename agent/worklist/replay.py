@@ -13,10 +13,20 @@ from agent.domain.eligibility import OWN_RESULT
 from agent.domain.errors import NotFoundError
 from agent.domain.result_uids import result_key
 from agent.domain.results import Extras
-from agent.domain.work_item import FAULT, LIVE_CAUSES, NOT_RETRIEVED, Cause, State, Step, WorkItem
+from agent.domain.work_item import (
+    FAULT,
+    HELD_PATIENT_ID,
+    LIVE_CAUSES,
+    NOT_RETRIEVED,
+    RELEASED,
+    Cause,
+    State,
+    Step,
+    WorkItem,
+)
 from agent.worklist import outbox, results, work_items
 from agent.worklist import tables as t
-from agent.worklist.closing import GroupContent, group_content, latest_key
+from agent.worklist.closing import GroupContent, content_of, group_content, is_to_be_held, latest_key
 from agent.worklist.ledger import Ledger
 
 
@@ -97,8 +107,8 @@ def schedule(
     with ledger.write() as connection:
         group = _group_of(connection, planned.study_instance_uid)
         group_id = planned.study_instance_uid if group is None else group.id
-        filed_in = planned.study_instance_uid if group is None else group.study_instance_uid
         from_spool = planned.source is Source.SPOOL
+        filed_in = group.study_instance_uid if group is not None and from_spool else planned.study_instance_uid
         content = group_content(connection, group_id) if from_spool else None
         key = result_key(group_id, content.digests if content else (), bundle_digest)
         under_way = _under_way(connection, group_id, key)
@@ -107,7 +117,7 @@ def schedule(
         return work_items.create(
             connection,
             group_id=group_id,
-            study_instance_uid=filed_in if from_spool else planned.study_instance_uid,
+            study_instance_uid=(content.filed_in if content else None) or filed_in,
             result_key=key,
             bundle_digest=bundle_digest,
             cause=cause,
@@ -115,6 +125,7 @@ def schedule(
             now=now,
             instance_ids=content.instance_ids if content else (),
             replaces_key=_replaced(connection, group_id, key),
+            reason=HELD_PATIENT_ID if content and is_to_be_held(connection, group_id, content) else None,
             bundle_path=bundle_path,
         )
 
@@ -141,27 +152,25 @@ def rekey(ledger: Ledger, item: WorkItem, owner: str, *, bundle_digest: str) -> 
 def settle_retrieval(ledger: Ledger, item: WorkItem, owner: str, *, retrieval_id: int, now: float) -> None:
     """Give a work item the instances that its retrieval fetched, and move it on to be scored."""
     links, i = t.retrieval_instances, t.instances
-    query = sa.select(
-        i.c.id, i.c.sha256, i.c.may_be_scored, i.c.not_scored_reason, i.c.patient_id, i.c.issuer_of_patient_id
-    )
+    query = sa.select(i).join(links, links.c.instance_id == i.c.id).where(links.c.retrieval_id == retrieval_id)
     with ledger.write() as connection:
-        rows = connection.execute(
-            query.join(links, links.c.instance_id == i.c.id).where(links.c.retrieval_id == retrieval_id)
-        ).all()
-        content = _retrieved_content(rows)
+        rows = connection.execute(query.order_by(i.c.id.desc())).all()
+        if rows and not any(row.may_be_scored for row in rows):
+            _check_may_be_refused(connection, item, rows)
+        content = _retrieved_content(connection, item, rows)
         if not content.instance_ids:
             raise NotFoundError(
                 f"the archive sent nothing of study {item.study_instance_uid} that could be scored",
                 remedy="see the archive's own log",
             )
-        if not any(row.may_be_scored for row in rows):
-            _check_may_be_refused(connection, item, rows)
         key = result_key(item.group_id, content.digests, item.bundle_digest)
         work_items.set_instances(connection, item.id, content.instance_ids)
         values = {"result_key": key, "replaces_key": _replaced(connection, item.group_id, key)}
         connection.execute(sa.update(t.work_items).where(t.work_items.c.id == item.id).values(values))
         fetched = f"{len(rows)} instances"
         work_items.advance(connection, item.id, owner, done=Step.RETRIEVE, step=Step.SCORE, now=now, outcome=fetched)
+        if is_to_be_held(connection, item.group_id, content):
+            work_items.lay_aside(connection, item.id, reason=HELD_PATIENT_ID, now=now)
 
 
 def skip_to_delivery(
@@ -231,13 +240,28 @@ def _check_may_be_refused(connection: sa.Connection, item: WorkItem, rows: Seque
     )
 
 
-def _retrieved_content(rows: Sequence[Any]) -> GroupContent:
-    counted = [row for row in rows if row.may_be_scored] or rows
-    return GroupContent(
-        instance_ids=tuple(row.id for row in counted),
-        digests=tuple(row.sha256 for row in counted),
-        patients=frozenset((row.patient_id, row.issuer_of_patient_id) for row in rows),
-    )
+def ended_so(ledger: Ledger, work_item_id: int, outcome: str) -> int:
+    """Count the steps of a work item that ended with this outcome."""
+    s = t.steps.c
+    query = sa.select(sa.func.count()).where(s.work_item_id == work_item_id, s.outcome == outcome)
+    with ledger.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def _retrieved_content(connection: sa.Connection, item: WorkItem, rows: Sequence[sa.Row[Any]]) -> GroupContent:
+    """Say what is scored of what was fetched, newest first: the same image once, however often it was sent.
+
+    What somebody named and what came by itself meanwhile are the same images, though an archive may have changed their
+    headers: those that came are scored then, so that it is one result.
+    """
+    fetched = content_of(list({row.sop_instance_uid: row for row in rows}.values()))
+    if item.cause not in LIVE_CAUSES or not fetched.sop_instance_uids:
+        return fetched
+    came, i, s = group_content(connection, item.group_id), t.instances.c, t.studies.c
+    of_group = sa.select(s.study_instance_uid).where(s.group_id == item.group_id)
+    removed = sa.select(i.id).where(i.study_instance_uid.in_(of_group), i.removed_at.is_not(None)).limit(1)
+    is_here = fetched.sop_instance_uids <= came.sop_instance_uids and connection.execute(removed).first() is None
+    return came if is_here else fetched
 
 
 def _replaced(connection: sa.Connection, group_id: str, key: str) -> str | None:
@@ -265,7 +289,7 @@ def retry(ledger: Ledger, item: WorkItem, *, cause: Cause, now: float) -> int:
         chosen = sa.select(links.instance_id).where(links.work_item_id == item.id)
         ids = tuple(connection.execute(chosen).scalars())
         if item.state is State.SCHEDULED:
-            ended = {"state": State.CANCELED, "reason": "released", "finished_at": now}
+            ended = {"state": State.CANCELED, "reason": RELEASED, "finished_at": now}
             connection.execute(sa.update(t.work_items).where(t.work_items.c.id == item.id).values(ended))
         return work_items.create(
             connection,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from agent.domain.errors import AgentError
 from agent.domain.results import Extras, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, ScoreOutcome
 from agent.domain.study import Instance
@@ -20,6 +21,10 @@ _REPORT_KIND = "structured-report"
 _PICTURES = (ResultKind.SUMMARY, ResultKind.HEATMAP)
 _MOST_EARLIER = 32
 """Earlier scores looked at; a patient's older ones by this bundle are behind more than anybody compares with."""
+
+
+class OtherBytesError(AgentError):
+    """Objects would be built with other bytes than those that left under their UIDs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +46,21 @@ def instances_of(ledger: Ledger, work_item_id: int) -> tuple[Instance, ...]:
 
 
 def keep_score(
-    ledger: Ledger, item: WorkItem, owner: str, outcome: ScoreOutcome, now: float, *, withheld: bool = False
+    ledger: Ledger,
+    item: WorkItem,
+    owner: str,
+    outcome: ScoreOutcome,
+    now: float,
+    *,
+    withheld: bool = False,
+    content_at: float | None = None,
 ) -> None:
     """Record the outcome of a score step and move on to the report. A key scored before keeps its date.
 
     Parameters
     ----------
+    content_at
+        The date, where it is known from a kept report; None: now.
     withheld
         The study is blinded: nobody may see the outcome before it is released.
     """
@@ -60,7 +74,7 @@ def keep_score(
             values = {
                 "result_key": item.result_key,
                 "group_id": item.group_id,
-                "content_at": now,
+                "content_at": now if content_at is None else content_at,
                 "replaces_key": item.replaces_key,
                 "outcome": text,
                 "withheld": withheld,
@@ -87,31 +101,58 @@ def keep_objects(
     now: float,
     extras: Extras = outbox.NO_EXTRAS,
     blinded: frozenset[str] = outbox.NOBODY,
+    *,
+    look_first: bool = False,
 ) -> None:
-    """Record result objects whose bytes already lie in the store, fill the outbox and move on to delivery."""
+    """Record result objects whose bytes already lie in the store, fill the outbox and move on to delivery.
+
+    Parameters
+    ----------
+    look_first
+        They may have left before, though the ledger does not know: it was lost, or restored from a backup.
+
+    Raises
+    ------
+    OtherBytesError
+        As `require_unchanged` does.
+    """
     rows = {made.sop_instance_uid: _object_row(item.result_key, made) for made in objects}
     with ledger.write() as connection:
         done = f"{len(objects)} objects"
         work_items.advance(connection, item.id, owner, done=Step.REPORT, step=Step.DELIVER, now=now, outcome=done)
-        known = set(_object_uids(connection, item.result_key))
+        known = _digests(connection, item.result_key)
+        if known:
+            _replace_digests(connection, item.result_key, objects)
         new = [row for uid, row in rows.items() if uid not in known]
         if new:
             connection.execute(sa.insert(t.result_objects), new)
-        look, key = bool(known), item.result_key
+        look, key = bool(known) or look_first, item.result_key
         outbox.fill(connection, item.id, key, destinations, look_first=look, extras=extras, blinded=blinded)
+
+
+def require_unchanged(ledger: Ledger, result_key: str, objects: tuple[ResultObject, ...]) -> None:
+    """Hold objects that were built again against what is known of them, before their files replace the kept ones.
+
+    Another release, engine or setting may draw or word them otherwise. What has not begun to leave may change.
+
+    Raises
+    ------
+    OtherBytesError
+        Under one of these UIDs an archive may have other bytes.
+    """
+    with ledger.read() as connection:
+        _require_unchanged(connection, result_key, objects)
 
 
 def has_objects(connection: sa.Connection, result_key: str) -> bool:
     """Whether the objects of a key were built before."""
-    return bool(_object_uids(connection, result_key))
+    return bool(_digests(connection, result_key))
 
 
 def object_digests(ledger: Ledger, result_key: str) -> dict[str, str]:
     """Read the sha256 of each kept object of a key, by SOP Instance UID."""
-    objects = t.result_objects.c
-    query = sa.select(objects.sop_instance_uid, objects.sha256).where(objects.result_key == result_key)
     with ledger.read() as connection:
-        return {row.sop_instance_uid: row.sha256 for row in connection.execute(query)}
+        return _digests(connection, result_key)
 
 
 def replaced_objects(ledger: Ledger, replaces_key: str | None) -> tuple[Predecessor, ...]:
@@ -209,8 +250,30 @@ def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -
     return None
 
 
-def _object_uids(connection: sa.Connection, result_key: str) -> list[str]:
-    return list(connection.execute(_OBJECT_UIDS, {"key": result_key}).scalars())
+def _digests(connection: sa.Connection, result_key: str) -> dict[str, str]:
+    return {row.sop_instance_uid: row.sha256 for row in connection.execute(_OBJECTS, {"key": result_key})}
+
+
+def _require_unchanged(
+    connection: sa.Connection, result_key: str, objects: tuple[ResultObject, ...]
+) -> list[ResultObject]:
+    """Return those that have other bytes now, and may."""
+    known, w = _digests(connection, result_key), t.work_items.c
+    changed = [made for made in objects if known.get(made.sop_instance_uid, made.sha256) != made.sha256]
+    left = sa.select(w.id).where(w.result_key == result_key, w.delivering_since.is_not(None)).limit(1)
+    if changed and connection.execute(left).first() is not None:
+        raise OtherBytesError(
+            f"{len(changed)} kept result objects are lost, and would be built with other bytes than were sent",
+            remedy="restore results/ of the data folder from a backup, then `agent retry`; archives keep theirs",
+        )
+    return changed
+
+
+def _replace_digests(connection: sa.Connection, result_key: str, objects: tuple[ResultObject, ...]) -> None:
+    o = t.result_objects.c
+    for made in _require_unchanged(connection, result_key, objects):
+        row = sa.update(t.result_objects).where(o.sop_instance_uid == made.sop_instance_uid)
+        connection.execute(row.values(sha256=made.sha256, bytes=len(made.encoded)))
 
 
 def _object_row(result_key: str, made: ResultObject) -> dict[str, object]:
@@ -260,7 +323,7 @@ _INSTANCES: Final = (
     .order_by(t.instances.c.sop_instance_uid)
 )
 _SCORED: Final = sa.select(t.scores).where(t.scores.c.result_key == sa.bindparam("key"))
-_OBJECT_UIDS: Final = sa.select(t.result_objects.c.sop_instance_uid).where(
+_OBJECTS: Final = sa.select(t.result_objects.c.sop_instance_uid, t.result_objects.c.sha256).where(
     t.result_objects.c.result_key == sa.bindparam("key")
 )
 """Built once: to build a statement takes SQLAlchemy longer than to run it, and these run at every study."""

@@ -16,6 +16,7 @@ from agent.domain.results import DeliveryState
 from agent.domain.work_item import State
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
+from agent.worklist.retrievals import is_under_way
 
 _FINAL = (State.COMPLETED, State.CANCELED)
 
@@ -109,9 +110,7 @@ def _is_finished(connection: sa.Connection, study: str) -> bool:
     ).all()
     if not items or any(item.state not in _FINAL for item in items):
         return False
-    fetching = sa.select(t.retrievals.c.id).where(
-        t.retrievals.c.study_instance_uid == study, t.retrievals.c.ended_at.is_(None)
-    )
+    fetching = sa.select(t.retrievals.c.id).where(t.retrievals.c.study_instance_uid == study, is_under_way())
     return connection.execute(fetching).first() is None and _is_proved(connection, items)
 
 

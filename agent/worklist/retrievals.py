@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from agent.domain.work_item import WorkItem
+from agent.domain.work_item import State, Step, WorkItem
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -27,6 +27,18 @@ def begin(ledger: Ledger, item: WorkItem, *, archive: str, now: float) -> int:
         if key is None:
             raise AssertionError("an insert of one row yields its key")
         return int(key[0])
+
+
+def is_under_way() -> sa.ColumnElement[bool]:
+    """Condition on `retrievals`: its work item still fetches.
+
+    One that failed or was canceled leaves its retrieval open. What comes later is the study's.
+    """
+    r, w = t.retrievals.c, t.work_items.c
+    fetches = sa.exists().where(
+        w.id == r.work_item_id, w.step == Step.RETRIEVE, w.state.in_((State.SCHEDULED, State.IN_PROGRESS))
+    )
+    return r.ended_at.is_(None) & fetches
 
 
 def retrieved_uids(ledger: Ledger, retrieval_id: int) -> frozenset[str]:

@@ -219,7 +219,7 @@ def retrieval(reception: Reception) -> int:
     text = {"group_id": STUDY, "study_instance_uid": STUDY, "result_key": "k", "bundle_digest": "b", "cause": "replay"}
     with reception.ledger.write() as connection:
         connection.execute(
-            insert(t.work_items).values(values | text | {"id": 1, "state": "IN PROGRESS", "step": "score"})
+            insert(t.work_items).values(values | text | {"id": 1, "state": "IN PROGRESS", "step": "retrieve"})
         )
         row = {
             "work_item_id": 1,

@@ -126,6 +126,13 @@ def test_what_keeps_a_study(reception: Reception, source: WaywardSource, table: 
     assert left(reception) == ALL
 
 
+def test_a_retrieval_that_came_to_nothing_keeps_no_study(reception: Reception, source: WaywardSource) -> None:
+    values = {"work_item_id": 1, "study_instance_uid": STUDY, "archive": "A", "started_at": 1.0}
+    with reception.ledger.write() as connection:
+        connection.execute(insert(t.retrievals).values(values))
+    assert keeper(reception, source, keep_seconds=1.0).look(time.time() + DAY) == 2
+
+
 def test_what_the_archive_lacks_stays(reception: Reception, source: WaywardSource) -> None:
     source.held = [one for one in source.held if one.SOPInstanceUID != f"{STUDY}.2"]
     assert keeper(reception, source, keep_seconds=1.0).look(time.time() + DAY) == 1

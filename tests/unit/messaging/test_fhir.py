@@ -14,6 +14,7 @@ from agent.domain.notices import BANNER, RESEARCH_STATEMENT
 from agent.domain.score import Refusal
 from agent.messaging.codes import FHIR_SYSTEMS
 from agent.messaging.fhir import FhirProfile, transaction
+from agent.messaging.fhir_server import _report_id
 from agent.messaging.result import ResultMessage
 from agent.report import codes as report_codes
 from tests.unit.messaging.message_source import message, refusal
@@ -96,3 +97,10 @@ def test_codes_are_those_of_the_structured_report() -> None:
     assert len(ours) > 20
     assert {(code.value, code.scheme): code.meaning for code in ours}.items() <= report_codes.DECLARED.items()
     assert f"urn:oid:{report_codes.SCHEME_UID}" == FHIR_SYSTEMS[codes.SCHEME]
+
+
+@pytest.mark.parametrize(
+    "entry", [None, 1, {}, {"response": None}, {"response": "created"}, {"response": {"location": 3}}]
+)
+def test_an_answer_that_names_no_report_is_no_fault_of_ours(entry: Any) -> None:
+    assert _report_id({"entry": [entry]}) is None

@@ -166,6 +166,27 @@ def test_a_header_that_breaks_late_still_names_its_instance(tmp_path: Path) -> N
     assert read_header(path).sop_instance_uid == f"{STUDY}.1.1"
 
 
+def spoilt(path: Path, vr: bytes, value: bytes) -> Path:
+    """Put a Specific Character Set of another VR into a file."""
+    content = path.read_bytes()
+    at = content.index(b"\x08\x00\x05\x00CS")
+    end = at + 8 + int.from_bytes(content[at + 6 : at + 8], "little")
+    path.write_bytes(content[: at + 4] + vr + len(value).to_bytes(2, "little") + value + content[end:])
+    return path
+
+
+@pytest.mark.parametrize(("vr", "value"), [(b"US", b"\1\2\3"), (b"FD", b"\1"), (b"UL", b"\1\2\3\4\5")])
+def test_one_odd_header_costs_no_study_its_report(tmp_path: Path, vr: bytes, value: bytes) -> None:
+    asked = request(tmp_path, [source(1), source(2)])
+    spoilt(asked.evidence[1], vr, value)
+    evidence = read_evidence(asked.evidence, STUDY)
+    assert {one.sop_instance_uid[-1]: one.is_whole for one in evidence.headers} == {"1": True, "2": False}
+    assert evidence.reference.sop_instance_uid == f"{STUDY}.1.1"
+    assert len(build_report(asked)) == 4
+    with pytest.raises(EvidenceError, match="no instance of the study"):
+        read_evidence(asked.evidence[1:], STUDY)
+
+
 @pytest.mark.parametrize("content", [b"", b"no DICOM at all" * 50])
 def test_what_is_no_dicom_is_named_by_its_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "abcdef.dcm"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import tag_for_keyword
 from pydicom.errors import InvalidDicomError
 
 from agent.domain.study import Instance
@@ -18,6 +19,7 @@ from agent.score.pixels import read_frames
 from agent.score.reading import read_image
 from agent.score.score_study import ScoreLimits, score_study
 from inference.predictor import Predictor
+from tests.support.ultrasound import image, phantom, saved
 
 WHEEL = Path(str(pydicom.__file__)).parent / "data" / "test_files"
 IN_THE_WHEEL = (
@@ -116,3 +118,19 @@ def test_an_echocardiogram_says_so_in_its_header(predictor: Predictor) -> None:
     looked = look_at(*_source(path), predictor.bundle.geometry)
     assert not looked.candidates
     assert looked.reasons == ["the header says that it shows no abdomen: CARDIOLOGY"]
+
+
+@pytest.mark.parametrize("keyword", ["Rows", "BitsStored", "NumberOfFrames", "PhotometricInterpretation"])
+@pytest.mark.parametrize("vr", [b"FD", b"AT"])
+def test_an_element_of_an_odd_length_is_a_reason_and_no_fault(
+    tmp_path: Path, predictor: Predictor, keyword: str, vr: bytes
+) -> None:
+    instance, path = saved(image(1, phantom("subcostal").pixels, NumberOfFrames=1), tmp_path)
+    content, tag = path.read_bytes(), tag_for_keyword(keyword)
+    assert tag is not None
+    at = content.index((tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little"), 132)
+    end = at + 8 + int.from_bytes(content[at + 6 : at + 8], "little")
+    path.write_bytes(content[: at + 4] + vr + b"\3\0" + b"\1\2\3" + content[end:])
+    looked = look_at(instance, path, predictor.bundle.geometry)
+    assert len(looked.views) == 1
+    assert looked.candidates or looked.reasons

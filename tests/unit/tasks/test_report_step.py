@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,3 +113,30 @@ def test_an_invalid_object_is_quarantined_and_nothing_is_sent(
     assert kept == [".dcm", ".txt"]
     (why,) = layout.quarantine.glob("*.txt")
     assert "a picture too many" in why.read_text("utf-8")
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_objects_built_again_with_other_bytes_replace_only_what_never_left(
+    scene: Scene, tmp_path: Path, left: bool  # noqa: F811
+) -> None:  # fmt: skip
+    layout = Layout(tmp_path / "data")
+    step = scored(scene, layout, tmp_path)
+    item = work_items.claim(scene.ledger, 1, ME, scene.now)
+    assert item is not None
+    step(item, structlog.get_logger())
+    kept = {path.name: path.read_bytes() for path in layout.result_folder(item.result_key).glob("*.dcm")}
+    delivering = scene.now if left else None
+    with scene.ledger.write() as connection:
+        again = {"step": Step.REPORT, "state": State.SCHEDULED, "delivering_since": delivering}
+        connection.execute(t.work_items.update().values(again))
+    runner = Runner(
+        ledger=scene.ledger, owner=ME, queue="score", steps={Step.REPORT: replace(step, station_name="RENAMED")},
+        wake=lambda _number, _step: None, now=lambda: scene.now,
+    )  # fmt: skip
+    runner.run(1)
+    now_kept = {path.name: path.read_bytes() for path in layout.result_folder(item.result_key).glob("*.dcm")}
+    found = work_items.find(scene.ledger, 1)
+    assert found is not None
+    assert (now_kept == kept, found.failed) == (left, left)
+    digests = {hashlib.sha256(content).hexdigest() for content in now_kept.values()}
+    assert set(results.object_digests(scene.ledger, item.result_key).values()) == digests, "else it is built for ever"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from agent.domain.errors import ArchiveError, LedgerError, NotFoundError
 from agent.domain.work_item import State, Step, WorkItem
 from agent.tasks.runner import FRESH_SECONDS, Runner
+from agent.tasks.solitude import SUSPECT_ATTEMPTS
 from agent.worklist import replay, work_items
 from agent.worklist import tables as t
 from agent.worklist.closing import any_closes_soon
@@ -131,6 +133,32 @@ def test_a_step_that_kills_its_worker_does_not_come_back_for_ever(steps: Steps) 
     assert ended is State.CANCELED
     assert reason == "fault: score ended its worker 5 times"
     assert steps.seen == []
+
+
+@pytest.mark.parametrize("ends", [0, SUSPECT_ATTEMPTS])
+def test_a_step_that_may_end_its_worker_runs_beside_no_other(steps: Steps, ends: int) -> None:
+    steps.scene.arrive(study="1.3")
+    steps.scene.now += 30
+    steps.scene.close()
+    for _ in range(ends):
+        work_items.claim(steps.scene.ledger, 1, "dead", steps.scene.now)
+        steps.scene.now += work_items.LEASE_SECONDS
+    begun, beside, others = threading.Event(), list[bool](), list[threading.Thread]()
+
+    def step(item: WorkItem, log: Any) -> None:
+        if item.id == 2:
+            begun.set()
+        elif item.step is Step.SCORE:
+            others.append(threading.Thread(target=runner.run, args=(2,)))
+            others[0].start()
+            beside.append(begun.wait(0.5))
+        steps(item, log)
+
+    runner = Runner(**{**vars(steps.runner()), "steps": {Step.SCORE: step, Step.REPORT: step}})
+    runner.run(1)
+    others[0].join(10.0)
+    assert beside == [ends == 0]
+    assert begun.is_set(), "afterwards it is done all the same"
 
 
 def test_a_lost_lease_is_given_up_quietly(steps: Steps) -> None:

@@ -87,6 +87,14 @@ def test_what_is_no_report_is_no_fault(tmp_path: Path) -> None:
     assert rr.read_report(nested).outcome in ("S1", rr.UNREADABLE), "no crash, whatever the depth"
 
 
+def test_a_report_that_was_cut_anywhere_is_no_fault(tmp_path: Path) -> None:
+    whole = make.saved(make.report(make.graded()), tmp_path / "whole.dcm").read_bytes()
+    cut = tmp_path / "cut.dcm"
+    for length in range(132, len(whole)):
+        cut.write_bytes(whole[:length])
+        assert rr.read_report(cut).outcome in (rr.UNREADABLE, rr.NO_GRADE, "S1")
+
+
 def arrived(scene: Scene, tmp_path: Path, ds: Dataset, instance: str, **header: str) -> None:
     """A report that was received: its row in the ledger, its file in the store."""
     scene.arrive(study=make.STUDY, instance=instance, sop_class_uid=SR, **header)

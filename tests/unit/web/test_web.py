@@ -28,6 +28,7 @@ TOKEN = "0123456789abcdef"
         ("/api/worklist?state=odd", 400),
         ("/api/worklist?limit=0", 400),
         ("/api/worklist?limit=x", 400),
+        (f"/api/worklist?limit={'9' * 5000}", 400),
         ("/static/../app.py", 404),
         ("/nowhere", 404),
     ],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 
+from agent.domain.availability import AvailabilityNotice, AvailableInstance
 from agent.domain.eligibility import MANUFACTURER_MODEL_NAME
 from agent.domain.work_item import HELD_PATIENT_ID, SUPERSEDED, Cause, State, Step
-from agent.worklist import arrivals, closing, work_items
+from agent.worklist import arrivals, closing, fetching, replay, retrievals, work_items
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
-from tests.unit.worklist.conftest import SR, Scene
+from tests.unit.worklist.conftest import BUNDLE, SR, US, Scene, stored_file
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def item(scene: Scene, number: int = 1):
@@ -178,6 +182,74 @@ def test_studies_of_a_patient_day_are_scored_together(scene: Scene) -> None:
     assert closed.study_instance_uid == "1.3", "filed in the newest"
     with scene.ledger.read() as connection:
         assert len(closing.group_content(connection, closed.group_id).digests) == 2
+
+
+@pytest.mark.parametrize("order", ["before", "after", "with a report before"])
+def test_a_study_without_ultrasound_of_the_same_day_gets_no_report(scene: Scene, order: str) -> None:
+    scene.group_by = GroupBy.PATIENT_DAY
+    if order == "before":
+        scene.arrive(study="1.3", sop_class_uid=CT)
+        scene.now += 1
+    if order == "with a report before":
+        scene.arrive(study="1.3", sop_class_uid=CT)
+        scene.arrive(study="1.2", instance="0", sop_class_uid=SR)
+        scene.now += 1
+    scene.arrive(study="1.2")
+    if order == "after":
+        scene.now += 1
+        scene.arrive(study="1.3", sop_class_uid=CT)
+    scene.now += 30
+    scene.close()
+    assert item(scene).study_instance_uid == "1.2"
+    scene.arrive(study="1.4", sop_class_uid=CT)
+    planned = replay.plan(
+        scene.ledger, "1.2", wanted=None, has_file=lambda _: True, archive_holds=lambda _: True, bundle_digest=BUNDLE
+    )
+    number = replay.schedule(scene.ledger, planned, bundle_digest=BUNDLE, now=scene.now)
+    assert item(scene, number).study_instance_uid == "1.2"
+
+
+def notified(scene: Scene, *instances: str) -> int:
+    """Have an archive name these images."""
+    named = tuple(
+        AvailableInstance(sop_class_uid=US, sop_instance_uid=f"1.2.9.{one}", availability="ONLINE") for one in instances
+    )
+    notice = AvailabilityNotice(study_instance_uid="1.2", calling_ae_title="PACS", host="pacs", instances=named)
+    made = fetching.note_availability(scene.ledger, notice, bundle_digest=BUNDLE, quiet_seconds=60, now=scene.now)
+    assert made is not None
+    return made
+
+
+def test_a_part_that_comes_by_itself_ends_no_fetch_of_the_whole(scene: Scene) -> None:
+    fetch = notified(scene, "1", "2", "3")
+    scene.arrive(instance="1")
+    scene.now += 30
+    scene.close()
+    assert item(scene, fetch).state is State.SCHEDULED, "else two of three images are never scored"
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_was_fetched_and_came_by_itself_too_is_one_result(scene: Scene, removed: bool) -> None:
+    number = notified(scene, "1", "2")
+    scene.arrive(instance="1")
+    scene.arrive(instance="2")
+    scene.now += 60
+    (closed,) = scene.close()
+    assert closed.work_item_id is not None
+    fetch = work_items.claim(scene.ledger, number, "me", scene.now)
+    assert fetch is not None
+    retrieval = retrievals.begin(scene.ledger, fetch, archive="PACS", now=scene.now)
+    for instance in ("1", "2"):
+        coerced = stored_file("1.2", instance, version="coerced by the archive")
+        arrivals.record_instance(
+            scene.ledger, coerced, association_id=None, group_by=scene.group_by, now=scene.now, retrieval_id=retrieval
+        )
+    if removed:
+        with scene.ledger.write() as connection:
+            connection.execute(t.instances.update().where(t.instances.c.id == 1).values(removed_at=scene.now))
+    replay.settle_retrieval(scene.ledger, fetch, "me", retrieval_id=retrieval, now=scene.now)
+    keys = {item(scene, one).result_key for one in (number, closed.work_item_id)}
+    assert len(keys) == (2 if removed else 1)
 
 
 def test_strangers_are_never_grouped(scene: Scene) -> None:
