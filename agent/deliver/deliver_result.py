@@ -126,13 +126,14 @@ class _Round:
         due = [row for row in ready if row.destination not in away]
         synced = _syncing(self.layout, self.item, rows)
         if due:
-            self._deliver(due)
+            self._deliver(due, synced)
         skipped = self.random.uniform(*_LOOK_AGAIN_SECONDS) if len(due) < len(ready) else 0.0
         return _settle(self.ledger, self.item, self.owner, self.now, synced, earliest=self.now() + skipped)
 
-    def _deliver(self, due: list[Delivery]) -> None:
+    def _deliver(self, due: list[Delivery], synced: Future[None]) -> None:
         kept = KeptObjects(self.layout, self.item.result_key, due)
         since = outbox.begin_delivery(self.ledger, self.item.id, self.owner, self.now())
+        _require(synced)
         common: dict[str, Any] = {
             "ledger": self.ledger, "item": self.item, "owner": self.owner, "now": self.now, "random": self.random,
             "log": self.log, "age": self.now() - since,
@@ -164,7 +165,7 @@ def _deliver_everywhere(courier: Courier, teller: MessageCourier, due: list[Deli
 
 
 def _syncing(layout: Layout, item: WorkItem, rows: tuple[Delivery, ...]) -> Future[None]:
-    """Begin to make the kept objects durable: the report step waits for no disk, the end of the work item does."""
+    """Begin to make the kept objects durable: the report step waits for no disk, the first object to leave does."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="sync")
     synced = pool.submit(sync_objects, layout, item.result_key, {row.sop_instance_uid for row in rows})
     pool.shutdown(wait=False)
@@ -183,15 +184,19 @@ def _settle(
         if earliest <= now():  # nothing was left alone
             commitments.hasten(ledger, item.id, now())
         return DeliveryOutcome(retry_at=retry_at)
-    try:
-        synced.result()
-    except OSError as error:
-        raise KeptBytesError(f"the kept result objects cannot be made durable: {error.strerror}") from error
+    _require(synced)
     failure = _failure(rows)
     if failure is None and any(row.state is DeliveryState.WITHHELD for row in rows):
         return _withhold(ledger, item, owner, now)
     state, reason = results.finish_delivery(ledger, item, owner, failed_because=failure, now=now())
     return DeliveryOutcome(state=state, reason=reason)
+
+
+def _require(synced: Future[None]) -> None:
+    try:
+        synced.result()
+    except OSError as error:
+        raise KeptBytesError(f"the kept result objects cannot be made durable: {error.strerror}") from error
 
 
 def _withhold(ledger: Ledger, item: WorkItem, owner: str, now: Callable[[], float]) -> DeliveryOutcome:

@@ -1,7 +1,8 @@
 """The ledger: one database, opened with the settings that our promises rest on.
 
 SQLite runs in WAL mode with synchronous NORMAL: a power cut may take back the last commits, never corrupt; start-up
-rebuilds the instance rows from the synced files and every other step is repeatable. Writers take the write lock
+rebuilds the instance rows from the synced files and every other step is repeatable, but for what has left: the commit
+after which objects may leave is a durable one. Writers take the write lock
 when they begin (BEGIN IMMEDIATE), so a transaction that has read never fails to upgrade.
 """
 
@@ -88,20 +89,29 @@ class Ledger:
             yield connection
 
     @contextmanager
-    def write_prepared(self) -> Iterator[Driver]:
+    def write_prepared(self, *, durable: bool = False) -> Iterator[Driver]:
         """One transaction that writes, for `Prepared` statements.
 
         With SQLite on a connection that is kept for it: to begin and end a transaction through SQLAlchemy takes longer
         than what an instance does in it.
+
+        Parameters
+        ----------
+        durable
+            No power cut takes it back, nor anything that was committed before it. PostgreSQL promises that always.
         """
         if not self.is_sqlite:
             with self.write() as connection:
                 yield Driver(connection.dialect, connection.connection)
             return
         with self._kept_driver() as driver:
+            if durable:  # a connection that fails meanwhile stays so: slower, and no less safe
+                driver.execute("PRAGMA synchronous=FULL")
             driver.execute("BEGIN IMMEDIATE")
             yield driver
             self._commit(driver)
+            if durable:
+                driver.execute("PRAGMA synchronous=NORMAL")
 
     @contextmanager
     def read_prepared(self) -> Iterator[Driver]:

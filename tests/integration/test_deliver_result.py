@@ -142,7 +142,7 @@ def test_without_destination_the_results_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_archive", [True, False])
-def test_no_work_item_ends_before_its_objects_are_durable(
+def test_nothing_leaves_and_no_work_item_ends_before_its_objects_are_durable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_archive: bool
 ) -> None:
     synced: list[str] = []
@@ -161,6 +161,7 @@ def test_no_work_item_ends_before_its_objects_are_durable(
         assert found is not None
         assert found.state is State.IN_PROGRESS
         assert set(synced) == set(desk.encoded)
+        assert pacs.received == []
         assert deliver(desk).state is State.COMPLETED
 
 

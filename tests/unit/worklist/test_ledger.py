@@ -101,3 +101,13 @@ def test_tables_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="newer version"):
         ledger.prepare()
     ledger.close()
+
+
+def test_a_durable_commit_leaves_the_next_as_they_were(tmp_path: Path) -> None:
+    ledger = Ledger.in_folder(tmp_path / "ledger.sqlite")
+    found = []
+    for durable in (False, True, False):
+        with ledger.write_prepared(durable=durable) as driver:
+            found.append(driver.connection.cursor().execute("PRAGMA synchronous").fetchone()[0])
+    assert found == [1, 2, 1]  # NORMAL, FULL, NORMAL
+    ledger.close()
