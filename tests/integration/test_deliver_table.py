@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,8 +40,16 @@ def socket_that(act: Callable[[socket.socket], None]) -> Iterator[str]:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(8)
-        threading.Thread(target=act, args=(server,), daemon=True).start()
+        acting = threading.Thread(target=_until_over, args=(act, server), daemon=True)
+        acting.start()
         yield f"PACS@127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)  # to close alone leaves it waiting, and then for another file of that number
+        acting.join(10)
+
+
+def _until_over(act: Callable[[socket.socket], None], server: socket.socket) -> None:
+    with suppress(OSError):
+        act(server)
 
 
 def full() -> Iterator[str]:
