@@ -90,10 +90,6 @@ class Storage(_Section):
     )
     min_free_gb: float = Field(2, ge=0, description="free space (GB) below which C-STORE answers A700")
     warn_free_gb: float = Field(10, ge=0, description="free space (GB) below which `agent doctor` and the log warn")
-    direct_writes: bool = Field(
-        True,
-        description="large instances are written past the page cache where the file system can; false if that is slow",
-    )
     keep_days: float | None = Field(
         None,
         gt=0,

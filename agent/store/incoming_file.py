@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from agent.domain.study import InstanceHeader
-from agent.store.direct import Stages, Writing
 from agent.store.durable import EARLY, start_writing
 from agent.store.header import header_at_hand
 from agent.store.part_ten import PREAMBLE, file_meta, read_part_ten_header
@@ -22,6 +21,7 @@ _CHECK_BYTES: Final = 1 << 26
 _BEGINNING: Final = 1 << 15
 """So much of a data set stays in memory until it is kept: the header need not be read back from disk."""
 _SMALL: Final = 1 << 20
+_MOST_PARTS: Final = 1000  # IOV_MAX is 1024
 
 
 class IncomingFile:
@@ -35,8 +35,6 @@ class IncomingFile:
         For the file meta information; checked before.
     check_room
         Asked with the size so far, each 64 MiB and at the first fragment; raises OSError where no more may come.
-    stages
-        With them a large data set is written past the page cache.
     """
 
     def __init__(
@@ -47,7 +45,6 @@ class IncomingFile:
         sop_instance_uid: str,
         transfer_syntax_uid: str,
         check_room: Callable[[int], None] = lambda _size: None,
-        stages: Stages | None = None,
     ) -> None:
         self.name = path
         self.transfer_syntax_uid = transfer_syntax_uid
@@ -69,7 +66,6 @@ class IncomingFile:
         except OSError as error:
             self._fail(error)
             return
-        self._writing = Writing(self._descriptor, stages)
         head = PREAMBLE + file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         self._unwritten.append(head)
         self.offset = len(head)
@@ -111,7 +107,7 @@ class IncomingFile:
 
     def start_sync(self) -> None:
         """Let the disk begin with all that came: what is left to do before the sync takes none of its time."""
-        if self._flush(is_whole=True):
+        if self._flush():
             start_writing(self._descriptor)
 
     def header(self) -> InstanceHeader:
@@ -127,7 +123,7 @@ class IncomingFile:
         at_hand = header_at_hand(self._beginning, self.transfer_syntax_uid)
         if at_hand is not None:
             return at_hand
-        if not self._flush(is_whole=True) and self.error is not None:
+        if not self._flush() and self.error is not None:
             raise self.error
         return read_part_ten_header(self.path)[0]
 
@@ -139,7 +135,7 @@ class IncomingFile:
         OSError
             Anything that went wrong since the beginning; nothing is left on disk.
         """
-        self._flush(is_whole=True)
+        self._flush()
         self._await_hashing()
         self._hash_borrowed()
         if self.error is None:
@@ -177,17 +173,15 @@ class IncomingFile:
         self.size = size
         return True
 
-    def _flush(self, *, is_whole: bool = False) -> bool:
-        """Write what waits, in one call; says whether it went well. Nothing may follow a whole data set."""
+    def _flush(self) -> bool:
+        """Write what waits, in one call; says whether it went well."""
         waiting, self._unwritten = self._unwritten, []
         try:
             with self._lock:
                 if self.error is not None or self._descriptor < 0:
                     return False
-                self._writing.write(waiting)
-                if is_whole:
-                    self._writing.end()
-                if not self._writing.is_direct and self.size - self._started_at >= EARLY:
+                _write_all(self._descriptor, waiting)
+                if self.size - self._started_at >= EARLY:
                     self._started_at = self.size
                     start_writing(self._descriptor)
         except OSError as error:
@@ -223,3 +217,16 @@ class IncomingFile:
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _write_all(descriptor: int, parts: list[bytes | memoryview]) -> None:
+    """Write all parts, in one call if the kernel takes them."""
+    while parts:
+        written = os.writev(descriptor, parts[:_MOST_PARTS])
+        done = 0
+        while done < len(parts) and written >= len(parts[done]):
+            written -= len(parts[done])
+            done += 1
+        parts = parts[done:]
+        if written:
+            parts[0] = memoryview(parts[0])[written:]

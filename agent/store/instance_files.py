@@ -16,7 +16,6 @@ from typing import Final
 
 from agent.domain.errors import RequestorError, StorageFullError
 from agent.domain.study import InstanceHeader, StoredFile
-from agent.store.direct import Stages
 from agent.store.durable import publish_together, sync_directory
 from agent.store.incoming_file import IncomingFile
 from agent.store.layout import Layout
@@ -40,20 +39,15 @@ class InstanceFiles:
         Below this much free space nothing new is taken.
     max_object_bytes
         Longest data set that is taken; checked each 64 MiB.
-    direct
-        Large data sets are written past the page cache, where the file system can.
     """
 
-    def __init__(
-        self, layout: Layout, min_free_bytes: int, max_object_bytes: int = 1 << 62, *, direct: bool = True
-    ) -> None:
+    def __init__(self, layout: Layout, min_free_bytes: int, max_object_bytes: int = 1 << 62) -> None:
         self._layout = layout
         self._min_free_bytes = min_free_bytes
         self._max_object_bytes = max_object_bytes
         self._free = (-_SPACE_SECONDS, 0)
         self._incoming = f"{layout.incoming}/{uuid.uuid4().hex}"
         self._numbers = itertools.count()
-        self._stages = Stages() if direct else None
 
     def prepare(self) -> None:
         """Make every folder that a digest can name: two syncs now instead of two at the first instance of each.
@@ -84,7 +78,6 @@ class InstanceFiles:
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
             check_room=self._check_room,
-            stages=self._stages,
         )
 
     def _check_room(self, size: int) -> None:

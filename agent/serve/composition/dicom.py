@@ -34,7 +34,6 @@ def files_of(settings: Settings) -> InstanceFiles:
         layout_of(settings),
         min_free_bytes=int(settings.storage.min_free_gb * GIGABYTE),
         max_object_bytes=int(settings.dicom.max_object_gb * GIGABYTE),
-        direct=settings.storage.direct_writes,
     )
 
 
