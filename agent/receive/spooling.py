@@ -89,11 +89,6 @@ class Arriving:
         """Be done with what was borrowed; says whether another thread still needs it."""
         return self.incoming is not None and self.incoming.settle(executor)
 
-    def hash_aside(self, executor: Callable[[], Executor]) -> None:
-        """Let another thread hash what was borrowed of a large data set, while this one writes it."""
-        if self.incoming is not None:
-            self.incoming.hash_aside(executor)
-
     def flush(self) -> None:
         """Nothing is buffered."""
 

@@ -91,19 +91,14 @@ class IncomingFile:
         What an earlier call left is done before this one returns: no more than one call's fragments are in use. A small
         data set is hashed here, which takes less time than to ask another thread; so is any without an `executor`.
         """
+        self._flush()
         self._await_hashing()
-        if executor is not None:
-            self.hash_aside(executor)
-        self._flush()  # the disk is at work while another thread hashes, or before this one does
-        self._hash_borrowed()
-        return self._hashing is not None
-
-    def hash_aside(self, executor: Callable[[], Executor]) -> None:
-        """Let another thread hash what was borrowed of a large data set, while this one writes it."""
-        if self.size >= _SMALL and self._unhashed:
-            self._await_hashing()
+        if executor is None or self.size < _SMALL:
+            self._hash_borrowed()
+        elif self._unhashed:
             borrowed, self._unhashed = self._unhashed, []
             self._hashing = executor().submit(self._hash, borrowed)
+        return self._hashing is not None
 
     def start_sync(self) -> None:
         """Let the disk begin with all that came: what is left to do before the sync takes none of its time."""

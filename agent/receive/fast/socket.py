@@ -103,8 +103,6 @@ class FastSocket(BoundedSocket):
 
     def finish(self, store: Store) -> None:
         """Keep a whole data set, and answer."""
-        if self._is_alone:
-            store.arriving.hash_aside(self._buffers.hashing)
         status, tell = self._keep(self.assoc, store.command, store.arriving)
         store.arriving.close()
         most = self.assoc.requestor.maximum_length or 0
@@ -195,19 +193,18 @@ class FastSocket(BoundedSocket):
                 self._messages.take(piece)
 
     def _settle(self) -> None:
-        """Be done with what was read, and give buffers back, but the last one while it is being hashed."""
-        still_used = self._messages.settle(self._buffers.hashing if self._is_alone else None)
+        """Be done with what was read, and give buffers back, but the last one while it is being hashed.
+
+        Another thread hashes only while this association is the only one here that receives: with more, every core has
+        one, and to hand over costs without a gain.
+        """
+        mine = (self._view is not None) + (self._held is not None)
+        still_used = self._messages.settle(self._buffers.hashing if self._buffers.lent <= mine else None)
         self._buffers.give_back(self._held)
         self._held = self._view if still_used else None
         if not still_used:
             self._buffers.give_back(self._view)
         self._view = None
-
-    @property
-    def _is_alone(self) -> bool:
-        """Whether no other association here receives: with more, each has a core, and handing over gains nothing."""
-        mine = (self._view is not None) + (self._held is not None)
-        return self._buffers.lent <= mine
 
     def _received(self, count: int) -> bytearray:
         """Give pynetdicom first what was read of its PDUs already."""
