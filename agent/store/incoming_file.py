@@ -59,7 +59,7 @@ class IncomingFile:
         self._digest = hashlib.sha256()
         self._started_at = 0
         self._descriptor = -1
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         """Nobody closes the descriptor while another thread uses it: its number may be another file's at once."""
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
