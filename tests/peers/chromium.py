@@ -70,6 +70,12 @@ def chromium(executable: Path) -> Iterator[Any]:
         running.close()
 
 
+def follow(page: Any, link: Any) -> None:
+    """Click what leads to another page and wait until that one is there: `click` itself may return before."""
+    with page.expect_navigation():
+        link.click()
+
+
 def axe_says(page: Any) -> list[tuple[str, str, list[str]]]:
     """What axe finds wrong with a page: rule, impact, elements."""
     for image in page.locator("img").all():

@@ -10,7 +10,7 @@ import pytest
 
 from agent.demo.patients import make_study
 from agent.demo.sender import send_study
-from tests.peers.chromium import TOKEN, UNBLINDED, Browser, axe_says, chromium, modules, shot
+from tests.peers.chromium import TOKEN, UNBLINDED, Browser, axe_says, chromium, follow, modules, shot
 from tests.support.agent_process import AgentProcess
 
 pytestmark = [pytest.mark.peers, pytest.mark.acceptance, pytest.mark.timeout(600)]
@@ -52,7 +52,7 @@ def test_a_link_leads_to_its_study_once_the_token_is_entered(browser: Browser) -
     page, path = browser.stranger(), f"/studies/{browser.studies[WITHHELD]}"
     page.goto(browser.address(path))
     page.get_by_label("web.token").fill("not the token of this agent")
-    page.get_by_role("button", name="Enter").click()
+    follow(page, page.get_by_role("button", name="Enter"))
     assert "That is not the token" in page.inner_text("[role=alert]")
     page.get_by_label("web.token").fill(TOKEN)
     page.get_by_role("button", name="Enter").click()
@@ -76,18 +76,18 @@ def test_a_held_study_says_what_to_do_and_a_retry_does_it(browser: Browser, tmp_
     uid = browser.studies[HELD]
     page = browser.page("/")
     page.wait_for_selector(".state.s-held", timeout=120_000)
-    page.get_by_role("link", name="Held").first.click()
-    page.wait_for_url("**state=held")
+    follow(page, page.get_by_role("link", name="Held").first)
+    assert page.url.endswith("state=held")
     page.locator(".state.s-held").click()
     page.wait_for_url(f"**/studies/{uid}")
     assert "before a person decides" in page.inner_text("main")
     assert axe_says(page) == []
-    page.get_by_role("link", name="Retry").click()
+    follow(page, page.get_by_role("link", name="Retry"))
     shot(page, tmp_path, "held-retry")
-    page.get_by_role("link", name="Back").click()
-    page.wait_for_selector(".state.s-held")
-    page.get_by_role("link", name="Retry").click()
-    page.get_by_role("button", name="Retry").click()
+    follow(page, page.get_by_role("link", name="Back"))
+    assert page.locator(".state.s-held").count() == 1
+    follow(page, page.get_by_role("link", name="Retry"))
+    follow(page, page.get_by_role("button", name="Retry"))
     page.wait_for_selector(".state.s-withheld", timeout=120_000)
     assert page.faults == []
 
@@ -96,7 +96,7 @@ def test_a_cancel_is_asked_and_done(browser: Browser, tmp_path: Path) -> None:
     uid = browser.studies[CANCELED]
     page = browser.page(f"/studies/{uid}")
     page.wait_for_selector(".state.s-withheld", timeout=120_000)
-    page.get_by_role("link", name="Cancel").click()
+    follow(page, page.get_by_role("link", name="Cancel"))
     shot(page, tmp_path, "cancel-confirm")
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_url(f"**/studies/{uid}")

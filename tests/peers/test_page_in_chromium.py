@@ -10,7 +10,7 @@ import pytest
 
 from agent.demo.patients import make_study
 from agent.demo.sender import send_study
-from tests.peers.chromium import TOKEN, Browser, axe_says, chromium, modules, shot
+from tests.peers.chromium import TOKEN, Browser, axe_says, chromium, follow, modules, shot
 from tests.support.agent_process import AgentProcess
 
 pytestmark = [pytest.mark.peers, pytest.mark.acceptance, pytest.mark.timeout(600)]
@@ -62,11 +62,11 @@ def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, which:
 
 def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -> None:
     page = browser.page("/")
-    page.get_by_role("link", name="Done").first.click()
-    page.wait_for_url("**state=done")
+    follow(page, page.get_by_role("link", name="Done").first)
+    assert page.url.endswith("state=done")
     assert page.locator("tbody tr").count() == 3
-    page.get_by_role("link", name="Fat fraction").click()
-    page.wait_for_url("**sort=fat")
+    follow(page, page.get_by_role("link", name="Fat fraction"))
+    assert page.url.endswith("sort=fat")
     fat = [float(cell.split("%")[0]) for cell in page.locator("tbody td:nth-child(6)").all_inner_texts()]
     assert fat == sorted(fat, reverse=True)
     page.get_by_label("Study UID").fill(browser.studies[2])
@@ -74,7 +74,7 @@ def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -
     page.wait_for_url("**q=**")
     assert page.locator("tbody tr").count() == 1
     assert "state=done" in page.url
-    page.get_by_role("link", name="Show all").click()
+    follow(page, page.get_by_role("link", name="Show all"))
     assert page.locator("tbody tr").count() == 3
     narrow = browser.page("/", width=420)
     assert narrow.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the table scrolls, the page does not"
@@ -141,7 +141,7 @@ def test_the_slider_changes_the_map_alone(browser: Browser) -> None:
 def test_replay_is_asked_and_done_and_seen_without_a_reload(browser: Browser) -> None:
     uid = browser.studies[2]
     page = browser.page(f"/studies/{uid}")
-    page.get_by_role("link", name="Replay").click()
+    follow(page, page.get_by_role("link", name="Replay"))
     assert "Replay this study?" in page.inner_text("h1")
     page.get_by_role("button", name="Replay").click()
     page.wait_for_url(f"**/studies/{uid}")
@@ -159,7 +159,7 @@ def test_a_reader_grades_a_study_and_sees_it_watched(browser: Browser, tmp_path:
     page.get_by_role("radio", name="S2").check()
     page.get_by_label("Your initials or id").fill("AR")
     page.get_by_label("I graded before").check()
-    page.get_by_role("button", name="Go on").click()
+    follow(page, page.get_by_role("button", name="Go on"))
     assert "Keep this grade?" in page.inner_text("h1")
     shot(page, tmp_path, "grade-confirm")
     page.get_by_role("button", name="Keep").click()
@@ -208,8 +208,7 @@ def test_each_scanner_and_site_is_looked_at(browser: Browser) -> None:
     links = [link.get_attribute("href") for link in page.locator("section[aria-labelledby=drift] tbody a").all()]
     assert len(links) >= 2
     for link in links:
-        page.locator(f'a[href="{link}"]').click()
-        page.wait_for_selector("tr.chosen")
+        follow(page, page.locator(f'a[href="{link}"]'))
         assert page.locator("tr.chosen a").get_attribute("href") == link
     assert page.faults == []
 
@@ -219,11 +218,11 @@ def test_the_page_works_without_scripts(browser: Browser) -> None:
     page = context.new_page()
     page.goto(browser.address("/"))
     page.get_by_label("web.token").fill(TOKEN)
-    page.get_by_role("button", name="Enter").click()
-    page.get_by_role("link", name="Done").first.click()
-    page.locator("tbody a.state").first.click()
-    page.get_by_role("link", name="Replay").click()
-    page.get_by_role("link", name="Back").click()
+    follow(page, page.get_by_role("button", name="Enter"))
+    follow(page, page.get_by_role("link", name="Done").first)
+    follow(page, page.locator("tbody a.state").first)
+    follow(page, page.get_by_role("link", name="Replay"))
+    follow(page, page.get_by_role("link", name="Back"))
     assert "Every image" in page.inner_text("main")
     context.close()
 
