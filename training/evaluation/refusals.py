@@ -24,9 +24,11 @@ from inference.quality import (
 )
 from inference.sector import find_sector
 from training.cohort.frames import frame_count, read_frame
+from training.frames.cines import moving
 from training.frames.cuts import cut_out, read_grey, seeded, through_sector, trimmed
 from training.frames.data import real_frames
 from training.phantom import KINDS, Scanner, draw_patient, render_cine, render_negative, render_view
+from training.phantom.echo import render_beating_heart
 
 COLOURED: Final = 0.01
 LEAST_QUALITY: Final = 0.05
@@ -152,6 +154,7 @@ def counts(
         yield count(predictor, "liver, the same through a sector probe", pies, liver=True)
         flow = [(with_flow(pixels, seeded(seed, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
         yield count(predictor, "colour Doppler over AUL", flow, liver=False)
+        yield count_cines(predictor, "liver, cines made of the same", _breathing(whole, paths, seed), liver=True)
     phantoms = list(_phantoms(each, seed))
     yield count(predictor, "liver, phantoms", phantoms, liver=True)
     yield count(predictor, "liver, phantoms trimmed to their field", _trimmed(phantoms, seed), liver=True)
@@ -171,6 +174,7 @@ def counts(
         cut = ((cut_out(_grey(path), seeded(seed, path)), None) for path in shown)
         yield count(predictor, "parts of them, grey", cut, liver=False)
     yield count_cines(predictor, "liver, phantom cines", _cines(each, seed), liver=True)
+    yield count_cines(predictor, "hearts, drawn cines", _beating(each, seed), liver=False)
 
 
 def _grey(path: Path) -> np.ndarray:
@@ -199,8 +203,8 @@ def with_flow(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     course = gaussian_filter(rng.standard_normal(pixels.shape), 0.02 * rows)
     speed = course / (course[box].std() + 1e-9)
     result = np.stack([pixels] * 3, axis=-1)
-    for channel, moving in ((0, speed > rng.uniform(0.8, 1.4)), (2, speed < -rng.uniform(0.8, 1.4))):
-        vessel = box & moving & sector
+    for channel, flowing in ((0, speed > rng.uniform(0.8, 1.4)), (2, speed < -rng.uniform(0.8, 1.4))):
+        vessel = box & flowing & sector
         result[vessel] = 0
         result[vessel, channel] = np.clip(110 + 60 * np.abs(speed[vessel]), 0, 255).astype(np.uint8)
     return result
@@ -244,6 +248,19 @@ def _cines(each: int, seed: int) -> Iterator[list[Frame]]:
         rng = np.random.default_rng([seed, 4, index])
         scanner = (Scanner.random, Scanner.phased)[index // len(VIEWS) % 2](rng)
         shown = render_cine(draw_patient(rng), VIEWS[index % len(VIEWS)], scanner, frames=CINE)
+        yield [(pixels, None) for pixels in shown]
+
+
+def _breathing(whole: Sequence[Frame], paths: Sequence[Path], seed: int) -> Iterator[list[Frame]]:
+    """Give cines made of real frames, every second as if through a sector probe."""
+    for index, ((pixels, _), path) in enumerate(zip(whole, paths, strict=True)):
+        shown = moving(pixels, seeded(seed, path), frames=CINE, phased=index % 2 == 1)
+        yield [(frame, None) for frame in shown]
+
+
+def _beating(each: int, seed: int) -> Iterator[list[Frame]]:
+    for index in range(each):
+        shown = render_beating_heart(np.random.default_rng([seed, 5, index]), frames=CINE)
         yield [(pixels, None) for pixels in shown]
 
 

@@ -1,4 +1,4 @@
-"""Cines made of one real frame: the tissue breathes under a still sector, and the probe comes off the skin for a while."""
+"""Cines made of one real frame: tissue breathes under a still sector, and the probe comes off the skin for a while."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def moving(pixels: np.ndarray, rng: np.random.Generator, *, frames: int, phased:
     phased
         Whether it is shown as a sector probe would show it.
     """
-    sector = find_sector(pixels)
+    still = through_sector(pixels, rng) if phased else pixels
+    sector = find_sector(still)
     phase, lean = rng.uniform(0.0, 2 * np.pi), rng.uniform(-0.5, 0.5)
     lost = round(frames * _LIFTED)
     start = int(rng.integers(0, frames - lost + 1))
-    seed, side = int(rng.integers(2**31)), rng.choice((-1, 1))
+    side = rng.choice((-1, 1))
     shown = []
     for index in range(frames):
-        moved = _BREATH * len(pixels) * np.sin(phase + 2 * np.pi * index / frames)
-        tissue = shift(pixels, (lean * moved, moved), order=1, mode="nearest")
+        moved = _BREATH * len(still) * np.sin(phase + 2 * np.pi * index / frames)
+        tissue = shift(still, (lean * moved, moved), order=1, mode="nearest")
         if start <= index < start + lost:
             tissue = _lifted(tissue, rng.uniform(0.2, 0.8), side)
-        frame = np.where(sector, tissue, pixels)
-        shown.append(through_sector(frame, np.random.default_rng(seed)) if phased else frame)
+        shown.append(np.where(sector, tissue, still))
     return shown
 
 

@@ -96,7 +96,7 @@ def render_echo(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray
 def render_beating_heart(rng: np.random.Generator, *, frames: int, rows: int = 480, columns: int = 640) -> np.ndarray:
     """Paint a cine of one heart, uint8 [frames, rows, columns]: it beats and drifts, the half of them as books show it.
 
-    Speckle stays where it is and what it fills moves, unlike in life; the frames are to be told from livers, not tracked.
+    Speckle stays where it is and what it fills moves, unlike in life: frames are to be told from livers, not tracked.
     """
     book = rng.random() < 0.5
     scanner = Scanner.phased(rng)
