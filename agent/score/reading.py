@@ -21,6 +21,7 @@ _TAGS: Final = (
     "SOPClassUID",
     "ImageType",
     "BodyPartExamined",
+    "AnatomicRegionSequence",
     "SyntheticData",
     "ViewCodeSequence",
     "SequenceOfUltrasoundRegions",

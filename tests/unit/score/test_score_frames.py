@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from agent.score.anatomy import _REGIONS
 from agent.score.frames import LEAST_SIDE, UNDER_LEAST, plan_frames
 from agent.score.reasons import NotScorableError
 from tests.support.ultrasound import image, region
@@ -23,6 +24,16 @@ def header(*regions: Dataset, **elements: Any) -> Dataset:
     if regions:
         ds.SequenceOfUltrasoundRegions = DicomSequence(regions)
     return ds
+
+
+def coded(*codes: tuple[str, str]) -> DicomSequence:
+    """Make an Anatomic Region Sequence."""
+    items = []
+    for scheme, value in codes:
+        item = Dataset()
+        item.CodingSchemeDesignator, item.CodeValue = scheme, value
+        items.append(item)
+    return DicomSequence(items)
 
 
 def reason_of(ds: Dataset) -> NotScorableError:
@@ -117,6 +128,17 @@ def test_a_short_cine_is_looked_at_whole() -> None:
     assert plan_frames(header(NumberOfFrames="7")).candidates == list(range(7))
 
 
+def test_region_codes_are_those_of_the_standard() -> None:
+    """As pydicom has them from PS3.16, the older scheme beside the newer."""
+    from pydicom.sr._snomed_dict import mapping
+    from pydicom.sr.codedict import codes
+
+    names = {"CAROTID": "CarotidArtery"}
+    for (scheme, value), name in _REGIONS.items():
+        code = getattr(codes.SCT, names.get(name, name.capitalize()))
+        assert value == (code.value if scheme == "SCT" else mapping["SCT"][code.value])
+
+
 def test_synthetic_data_is_told() -> None:
     assert plan_frames(header(SyntheticData="YES")).synthetic
     assert not plan_frames(header()).synthetic
@@ -132,6 +154,9 @@ def test_a_header_is_not_believed_about_colour() -> None:
         ({"ImageType": ["ORIGINAL", "PRIMARY", "CARDIOLOGY"]}, "CARDIOLOGY"),  # Philips
         ({"ImageType": ["ORIGINAL", "PRIMARY", "TTE", "0001"]}, "TTE"),
         ({"BodyPartExamined": "THYROID"}, "THYROID"),
+        ({"AnatomicRegionSequence": coded(("SCT", "80891009"))}, "HEART"),
+        ({"AnatomicRegionSequence": coded(("SRT", "T-B6000"), ("SRT", "T-D1600"))}, "THYROID"),
+        ({"BodyPartExamined": "HEART", "AnatomicRegionSequence": DicomSequence([Dataset()])}, "HEART"),
     ],
 )
 def test_what_the_header_calls_another_organ_is_not_scored(elements: dict[str, Any], named: str) -> None:
@@ -147,6 +172,12 @@ def test_what_the_header_calls_another_organ_is_not_scored(elements: dict[str, A
         {"ImageType": ["DERIVED", "PRIMARY"]},
         {"ImageType": "ORIGINAL"},
         {"ImageType": None, "BodyPartExamined": "KIDNEY"},
+        {"AnatomicRegionSequence": coded(("SCT", "10200004"))},
+        {"AnatomicRegionSequence": coded(("SCT", "64033007"))},
+        {"AnatomicRegionSequence": coded(("SCT", "80891009"), ("SCT", "10200004"))},
+        {"AnatomicRegionSequence": coded(("99LOCAL", "80891009"))},
+        {"AnatomicRegionSequence": DicomSequence([])},
+        {"AnatomicRegionSequence": DicomSequence([Dataset()])},
     ],
 )
 def test_a_header_that_may_mean_the_liver_leaves_it_to_the_picture(elements: dict[str, Any]) -> None:
