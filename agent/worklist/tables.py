@@ -292,6 +292,13 @@ reader_reports = sa.Table(  # which received reports were looked at for a reader
     sa.Column("outcome", sa.String(64), nullable=False),
 )
 
+ended_sessions = sa.Table(
+    "ended_sessions",  # sessions of the page that were logged out of; the others prove themselves
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("expires_at", sa.Float, nullable=False),  # then the row says nothing any more
+)
+
 leases = sa.Table(
     "leases",
     metadata,
