@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,21 @@ def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -
     narrow = browser.page("/", width=420)
     assert narrow.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the table scrolls, the page does not"
     shot(narrow, tmp_path, "worklist-narrow")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 700, 420])
+def test_the_trends_dates_can_be_read(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None:
+    page = browser.page(f"/studies/{browser.studies[1]}", width=width, scheme=scheme)
+    section = page.locator("section[aria-labelledby=trend]")
+    dates = [label.bounding_box() for label in section.locator(".date text").all() if label.is_visible()]
+    assert len(dates) >= 2
+    assert all(left["x"] + left["width"] + 4 < right["x"] for left, right in pairwise(dates)), "none over another"
+    assert dates[-1]["x"] + dates[-1]["width"] <= width
+    assert all(12 <= box["height"] <= 20 for box in dates), "letters keep their size on any screen"
+    section.scroll_into_view_if_needed()
+    shot(page, tmp_path, f"trend-{width}-{scheme}")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_long_reason_moves_no_column_off_the_page(browser: Browser) -> None:

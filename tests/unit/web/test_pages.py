@@ -219,6 +219,10 @@ def test_the_study_page_shows_score_trend_and_why(client: MakeClient, scene: Sce
     text = client().get("/studies/1.3").text
     assert "18.2 %" in text
     assert "2025-11-02" in text
+    drawing = text[text.index('<svg class="trend dated"') : text.index("Results of this patient")]
+    assert "Fat fraction from 2025-11-02 to 2026-11-23" in drawing
+    dates = re.findall(r">(20[0-9-]+)</text>", drawing)
+    assert dates == ["2026-01", "2026-04", "2026-07", "2026-10"], "the axis says when"
     assert "9.5 %" in text
     assert "points from the S1/S2 cut-off 17.4 %" in text
     assert "37.3 %" not in text, "another patient's"
