@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +42,7 @@ def serve(config: Path | None, role: str) -> int:
 @json_option
 @config_option
 def doctor(deep: bool, as_json: bool, config: Path | None) -> int:
-    """Probe archives, broker, ledger, disk and model; say the true cause of each fault."""
+    """Probe our own listener, certificates, archives, broker, ledger, disk, model; say the true cause of each fault."""
     from agent.serve.commands.doctor import examine
 
     settings = settings_of(config)
@@ -50,10 +52,19 @@ def doctor(deep: bool, as_json: bool, config: Path | None) -> int:
         click.echo(json.dumps(findings, indent=2))
     else:
         for finding in findings:
-            mark = click.style("ok   ", fg="green") if finding["ok"] else click.style("FAULT", fg="red", bold=True)
-            remedy = f"\n        -> {finding['remedy']}" if finding["remedy"] and not finding["ok"] else ""
-            click.echo(f"{mark} {finding['subject']}: {finding['message']}{remedy}")
+            _print_finding(finding)
     return 0 if all(finding["ok"] for finding in findings) else 1
+
+
+def _print_finding(finding: Mapping[str, Any]) -> None:
+    """Print one thing that was looked at; what is not well with what to do."""
+    if not finding["ok"]:
+        mark = click.style("FAULT", fg="red", bold=True)
+    else:
+        mark = click.style("warn ", fg="yellow") if finding["warning"] else click.style("ok   ", fg="green")
+    told = finding["remedy"] and (finding["warning"] or not finding["ok"])
+    remedy = f"\n        -> {finding['remedy']}" if told else ""
+    click.echo(f"{mark} {finding['subject']}: {finding['message']}{remedy}")
 
 
 @click.command()

@@ -25,8 +25,9 @@ _OURS: Final = (
     ("1.2.840.10008.5.1.4.1.1.7", "our heatmaps and summaries", syntaxes(JPEGBaseline8Bit)),  # Secondary Capture
 )
 _SYNTAXES: Final = (*_NATIVE, JPEGBaseline8Bit, JPEG2000Lossless)
+VERIFICATION_CONTEXT: Final = Context(_VERIFICATION, _NATIVE)
 _CONTEXTS: Final = (
-    Context(_VERIFICATION, _NATIVE),
+    VERIFICATION_CONTEXT,
     FIND_CONTEXT,
     Context(_GET, _NATIVE),
     Context(_MOVE, _NATIVE),
@@ -78,7 +79,7 @@ def _association(association: OpenAssociation, scu: ScuConfig, retrieve: bool) -
         yield _storage(association, sop_class, what, needed)
     yield _retrieval(association, retrieve)
     yield _commitment(association)
-    yield _tried(archive, "C-ECHO", lambda: _echo(association))
+    yield _tried(archive, "C-ECHO", lambda: echo(association))
     yield _tried(archive, "C-FIND", lambda: _find(association))
 
 
@@ -123,7 +124,14 @@ def _tried(archive: Archive, name: str, action: Callable[[], str]) -> Finding:
         return _fault(f"{archive} {name}", error)
 
 
-def _echo(association: OpenAssociation) -> str:
+def echo(association: OpenAssociation) -> str:
+    """Ask for a C-ECHO and say what it answered.
+
+    Raises
+    ------
+    AgentError
+        Verification is not accepted, or there was no answer.
+    """
     association.require(_VERIFICATION)
     try:
         status = association.raw.send_c_echo().get("Status")

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.scu.tls import client_context
+from agent.scu.tls import client_context, own_client_context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,26 @@ class Timeouts:
 
 @dataclass(frozen=True, kw_only=True)
 class ScuConfig:
-    """How this agent calls an archive. TLS is used where a certificate is given."""
+    """How this agent calls an archive. TLS is used where a certificate is given.
+
+    Parameters
+    ----------
+    trusts_itself
+        We call ourselves: who answers must show our own certificate, whoever signed it.
+    """
 
     ae_title: str
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
+    trusts_itself: bool = False
 
 
 def tls_context(scu: ScuConfig) -> ssl.SSLContext | None:
     """Make the TLS context for calling, or None for plain TCP; raises SettingsError where a file cannot be used."""
-    return None if scu.tls_cert is None else client_context(scu.tls_cert, scu.tls_key, scu.tls_ca)
+    if scu.tls_cert is None:
+        return None
+    if scu.trusts_itself:
+        return own_client_context(scu.tls_cert, scu.tls_key)
+    return client_context(scu.tls_cert, scu.tls_key, scu.tls_ca)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ SUITES: Final = (
     "ECDHE-RSA-AES256-GCM-SHA384",
 )
 """Of TLS 1.2 (RFC 9325 section 4.2). TLS 1.3, which is preferred, brings suites of its own."""
+_EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _OPTIONS: Final = ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
 
 
@@ -51,6 +53,43 @@ def client_context(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.
         context.check_hostname = False
         _trust(context, ca)
     return context
+
+
+def own_client_context(cert: Path, key: Path | None) -> ssl.SSLContext:
+    """Make the context for calling ourselves: who answers must show this very certificate, whoever signed it.
+
+    Raises
+    ------
+    SettingsError
+        A file cannot be read or used.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, cert, key)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    _trust(context, cert)
+    return context
+
+
+def refusal_of_ourselves(cert: Path, key: Path | None, ca: Path) -> str | None:
+    """Say why a listener with these files would refuse our own certificate; None where it would not.
+
+    Peers may have an authority of their own. Found out by a handshake in memory.
+
+    Raises
+    ------
+    SettingsError
+        A file cannot be read or used.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context(cert, key, ca).wrap_bio(to_server, to_client, server_side=True)
+    client = own_client_context(cert, key).wrap_bio(to_client, to_server)
+    try:
+        for end in (client, server) * 3:  # both of TLS 1.3 need two turns, of TLS 1.2 three
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        return None if error.verify_code == _EXPIRED else error.verify_message
+    return None
 
 
 def _context(protocol: ssl._SSLMethod, cert: Path | None, key: Path | None) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -100,7 +101,9 @@ class WebContext:
 def make_app(context: WebContext) -> Starlette:
     """Put pages, API and guards together."""
     secret = installation_secret(context.layout)
-    session = Session(token=context.token, secret=secret, unblinded_token=context.unblinded_token)
+    session = Session(
+        token=context.token, secret=secret, ledger=context.ledger, unblinded_token=context.unblinded_token
+    )
     templates = _templates(context, session)
     entrance = Entrance(session, templates)
     patients = Patients(ledger=context.ledger, layout=context.layout, shown=context.patient, secret=secret)
@@ -116,7 +119,8 @@ def make_app(context: WebContext) -> Starlette:
     api = Api(context.ledger, context.layout, context.ready, context.least_free_bytes, context.watching, session)
 
     async def guard(request: Request, call_next: Next) -> Response:
-        response = session.refused(request) or await call_next(request)
+        refused = await run_in_threadpool(session.refused, request)  # it may have to ask the ledger
+        response = refused or await call_next(request)
         response.headers.update(_HEADERS)
         return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.templating import Jinja2Templates
@@ -26,12 +27,15 @@ class Entrance:
                 return admitted
             wrong = True
         context = {"wrong": wrong, "to": own_path(to)}
-        return self._templates.TemplateResponse(request, "login.html", context, status_code=401 if wrong else 200)
+        status = 401 if wrong else 200  # drawn on a thread: who has a session is looked up in the ledger
+        draw = self._templates.TemplateResponse
+        return await run_in_threadpool(draw, request, "login.html", context, status_code=status)
 
     async def logout(self, request: Request) -> Response:
-        """End this browser's session; only our own form does, so no other site can."""
+        """End this browser's session, and every copy of it; only our own form does, so no other site can."""
         if not self._session.is_ours(request, await form_of(request)):
             return PlainTextResponse("this form is not of this session: open the page again", 403)
+        await run_in_threadpool(self._session.end, request)
         left = RedirectResponse("/login", status_code=303)
         left.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
         return left

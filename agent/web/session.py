@@ -15,6 +15,9 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
+from agent.worklist import ended_sessions
+from agent.worklist.ledger import Ledger
+
 COOKIE: Final = "steatosis_session"
 SESSION_SECONDS: Final = 12 * 3600
 """A browser that is never closed is asked again after a long shift."""
@@ -46,10 +49,13 @@ class Session:
         What those know, besides, who may see and release withheld results; None: nobody on the page.
     secret
         The installation's own: sessions and form tokens are keyed with it, so the token is never kept in a browser.
+    ledger
+        Remembers which sessions were ended before they expired.
     """
 
     token: str | None
     secret: bytes
+    ledger: Ledger
     unblinded_token: str | None = None
 
     def refused(self, request: Request) -> Response | None:
@@ -83,6 +89,13 @@ class Session:
         """Whether this browser has a session that it can end; a bearer token is none."""
         return self._has_session(request, unblinded=False) or self._has_session(request, unblinded=True)
 
+    def end(self, request: Request) -> None:
+        """End the session that this browser has, for every copy of its cookie; a bearer token has none."""
+        if self.is_signed_in(request):
+            identifier, began_at = _session_in(request)
+            now, expires_at = time.time(), began_at + SESSION_SECONDS
+            ended_sessions.end(self.ledger, identifier, expires_at=expires_at, now=now)
+
     @property
     def may_act(self) -> bool:
         """Whether buttons are offered: only where callers have proved that they know the token."""
@@ -113,10 +126,17 @@ class Session:
         if (self.unblinded_token if unblinded else self.token) is None:
             return False
         began, _, mac = request.cookies.get(COOKIE, "").partition(".")
-        _, dated, second = began.partition("-")
-        if not dated or not _same(mac, self._session_mac(began, unblinded=unblinded)):
+        if "-" not in began or not _same(mac, self._session_mac(began, unblinded=unblinded)):
             return False
-        return time.time() - int(second) < SESSION_SECONDS
+        _, began_at = _session_in(request)
+        return time.time() - began_at < SESSION_SECONDS and not self._has_ended(request)
+
+    def _has_ended(self, request: Request) -> bool:
+        """Whether the session of this call was ended; asked once a call, which is guarded and drawn by several."""
+        if not hasattr(request.state, "session_ended"):
+            identifier, _ = _session_in(request)
+            request.state.session_ended = ended_sessions.has_ended(self.ledger, identifier)
+        return bool(request.state.session_ended)
 
     def _bearer(self, request: Request) -> bool:
         return self._sent(request, self.token) or self._sent(request, self.unblinded_token)
@@ -138,6 +158,13 @@ def own_path(to: str) -> str:
     """Take a path of this page as it is; anything that a browser could read as another host's becomes `/`."""
     own = to.startswith("/") and not to.startswith("//") and to.isascii() and to.isprintable() and "\\" not in to
     return to if own else "/"
+
+
+def _session_in(request: Request) -> tuple[str, int]:
+    """Read a cookie whose authenticity is proved: the session's id, and when it began."""
+    began, _, _ = request.cookies.get(COOKIE, "").partition(".")
+    identifier, _, second = began.partition("-")
+    return identifier, int(second)
 
 
 def _path_of(request: Request, *, without: str = "") -> str:

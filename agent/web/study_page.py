@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 
@@ -20,12 +19,11 @@ from agent.watch import reader_grades
 from agent.web.actions import ACTIONS, RELEASE
 from agent.web.patients import Patients
 from agent.web.session import Session
-from agent.web.words import ORDER_WORDS, STATUS_HINTS, STATUS_WORDS, day, status_detail
+from agent.web.trend import SCALE_END, trend_of
+from agent.web.words import ORDER_WORDS, STATUS_HINTS, STATUS_WORDS, status_detail
 from agent.worklist import browsing, reading
 from agent.worklist.ledger import Ledger
 
-_SCALE_END: Final = 40.0
-"""Percent fat at the right end of the scale; what lies beyond is drawn at the end."""
 _SCALE_WIDTH: Final = 640.0
 _OFFERED: Final = {
     "waiting": ("replay", "cancel"),
@@ -40,8 +38,6 @@ _OFFERED: Final = {
     "failed": ("replay", "retry"),
     "canceled": ("replay", "retry"),
 }
-_TREND: Final = (640.0, 150.0, 46.0)
-"""Width and height of the trend's drawing, and the margin that its labels need."""
 
 
 class StudyPage:
@@ -74,7 +70,6 @@ class StudyPage:
             return self._templates.TemplateResponse(request, "nothing.html", {"what": "study"}, status_code=404)
         if shown["withheld"] and unblinded:
             self._on_unblinded(uid, request.client.host if request.client else "")
-        points = browsing.trend(self._ledger, uid, unblinded=unblinded)
         context = {
             "study": shown,
             "uid": uid,
@@ -88,7 +83,7 @@ class StudyPage:
             "refusal": shown["refusal"] and REFUSAL_MEANINGS[Refusal(shown["refusal"])],
             "used": [view for view in shown["views"] if view["used"]],
             "summary": any(result["kind"] == "summary" for result in shown["results"]),
-            "trend": _trend(points) if len(points) > 1 else None,
+            "trend": trend_of(browsing.trend(self._ledger, uid, unblinded=unblinded)),
             "hint": STATUS_HINTS.get(row.status, "") if self._session.may_act else "",
             "timeline": _timeline(shown),
             "actions": self._actions(row.status, shown, unblinded),
@@ -109,13 +104,13 @@ class StudyPage:
 
 
 def _place(value: float) -> float:
-    return round(_SCALE_WIDTH * min(max(value, 0.0), _SCALE_END) / _SCALE_END, 1)
+    return round(_SCALE_WIDTH * min(max(value, 0.0), SCALE_END) / SCALE_END, 1)
 
 
 def _scale(score: dict[str, Any]) -> dict[str, Any]:
     """Positions on the drawing of the fat-fraction scale."""
     low, high = score["fat_fraction_interval"]
-    edges = [0.0, *score["cut_offs"], _SCALE_END]
+    edges = [0.0, *score["cut_offs"], SCALE_END]
     return {
         "bands": [
             {"name": f"S{index}", "x": _place(start), "width": _place(end) - _place(start)}
@@ -126,39 +121,6 @@ def _scale(score: dict[str, Any]) -> dict[str, Any]:
         "width": max(3.0, _place(high) - _place(low)),
         "mark": _place(score["fat_fraction_percent"]),
     }
-
-
-def _trend(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Lay results of one patient out by date: each with its interval; another model's are told apart."""
-    width, height, margin = _TREND
-    days = [_days(point["study_date"]) for point in points]
-    known = [number for number in days if number is not None]
-    first, whole = min(known, default=0), max(1, max(known, default=0) - min(known, default=0))
-
-    def y(value: float) -> float:
-        return round(height - 24 - (height - 40) * min(value, _SCALE_END) / _SCALE_END, 1)
-
-    newest = points[-1]["model_digest"]
-    drawn = []
-    for index, (point, number) in enumerate(zip(points, days, strict=True)):
-        share = index / (len(points) - 1) if number is None else (number - first) / whole
-        low, high = point["fat_fraction_interval"]
-        place = {
-            "x": round(margin + (width - 2 * margin) * share, 1),
-            "y": y(point["fat_fraction_percent"]),
-            "low": y(low),
-            "high": y(high),
-        }
-        drawn.append(point | place | {"date": day(point["study_date"]), "same": point["model_digest"] == newest})
-    grid = [{"value": value, "y": y(value)} for value in (0, 10, 20, 30, 40)]
-    return {"points": drawn, "grid": grid, "width": width, "height": height, "margin": margin}
-
-
-def _days(date: str) -> int | None:
-    try:
-        return datetime.strptime(date, "%Y%m%d").toordinal()  # noqa: DTZ007 - a DICOM date has no zone
-    except ValueError:
-        return None
 
 
 def _timeline(shown: dict[str, Any]) -> list[dict[str, Any]]:

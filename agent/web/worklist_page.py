@@ -101,9 +101,9 @@ def _taken(row: Row, now: float) -> str:
     """Say how long it took from the last image to the proof, or has taken until now."""
     if row.status == "waiting" or row.quiet_since is None:
         return ""
-    if row.finished_at is not None:
-        return span(row.finished_at - row.quiet_since)
-    return f"{span(now - row.quiet_since)} so far"
+    took = span((now if row.finished_at is None else row.finished_at) - row.quiet_since)
+    took = took.replace(" ", "\u00a0")  # a number and its unit stay together in a narrow column
+    return took if row.finished_at is not None else f"{took} so far"
 
 
 def _asked(request: Request) -> dict[str, Any]:

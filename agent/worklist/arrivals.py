@@ -10,7 +10,7 @@ from agent.domain.study import StoredFile
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Driver, Ledger, Prepared
-from agent.worklist.recording import Arrival, Recorded, inserted, instance_values, record_arrivals
+from agent.worklist.recording import Arrival, Recorded, inserted, instance_values, record_arrivals, record_fetched_study
 from agent.worklist.retrievals import is_under_way
 
 HEARTBEAT_LEASE_SECONDS: Final = 20.0
@@ -79,7 +79,8 @@ def record_instance(
 ) -> Recorded:
     """Record an instance that is already synced to the store. Repeating it changes nothing but counters.
 
-    An instance of a retrieval belongs to that retrieval and never opens or grows a group.
+    An instance of a retrieval belongs to that retrieval and never opens or grows a group; what it says of its study is
+    kept apart from what arrives.
     """
     arrival = Arrival(stored=stored, association_id=association_id)
     if retrieval_id is None:
@@ -94,6 +95,7 @@ def record_instance(
             there = sa.update(t.instances).where(t.instances.c.id == instance_id).values(removed_at=None)
             connection.execute(there)
         _link_retrieval(connection, retrieval_id, instance_id)
+        record_fetched_study(connection, stored.header)
         return Recorded(instance_id=instance_id, new=new, conflict=False)
 
 

@@ -162,17 +162,19 @@ def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, s
 def trend(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) -> list[dict[str, Any]]:
     """List the newest score of each study of the same patient, oldest first; nothing without a Patient ID.
 
-    A score that a later report replaced is left out: it no longer stands. Withheld ones are, too.
+    Studies that were only ever fetched are among them. A score that a later report replaced is left out: it no longer
+    stands. Withheld ones are, too.
     """
-    s, k = t.studies.c, t.scores.c
+    known, k = _known_studies(), t.scores.c
+    s = known.c
     with ledger.read() as connection:
-        of = connection.execute(sa.select(t.studies).where(s.study_instance_uid == study_instance_uid)).first()
+        of = connection.execute(sa.select(known).where(s.study_instance_uid == study_instance_uid)).first()
         if of is None or not of.patient_id:
             return []
         same = (s.patient_id == of.patient_id) & (s.issuer_of_patient_id == of.issuer_of_patient_id)
         query = (
             sa.select(k.group_id, k.content_at, k.outcome, s.study_instance_uid, s.study_date)
-            .join(t.studies, s.group_id == k.group_id)
+            .join(known, s.group_id == k.group_id)
             .where(same, sa.true() if unblinded else ~blinding.hidden())
             .order_by(s.study_date, k.content_at)
         )
@@ -215,7 +217,7 @@ def _studies(group_id: str | None = None) -> sa.Subquery:
 
     A study that was only ever fetched has a work item and no group.
     """
-    g, w, s = t.groups.c, t.work_items.c, t.studies.c
+    g, w, s, f = t.groups.c, t.work_items.c, t.studies.c, t.fetched_studies.c
     arrived, fetched = sa.select(g.id.label("id")), sa.select(w.group_id.label("id")).distinct()
     fetched = fetched.where(~sa.exists().where(g.id == w.group_id))
     latest = sa.select(w.group_id, sa.func.max(w.id).label("id")).group_by(w.group_id)
@@ -239,15 +241,26 @@ def _studies(group_id: str | None = None) -> sa.Subquery:
             sa.func.coalesce(s.issuer_of_patient_id, _of_images("issuer_of_patient_id", filed_in), "").label(
                 "issuer_of_patient_id"
             ),
-            sa.func.coalesce(s.accession_number, "").label("accession_number"),
+            sa.func.coalesce(sa.func.nullif(s.accession_number, ""), f.accession_number, "").label("accession_number"),
         )
         .select_from(ids)
         .outerjoin(t.groups, g.id == ids.c.id)
         .outerjoin(newest, newest.c.group_id == ids.c.id)
         .outerjoin(t.work_items, w.id == newest.c.id)
         .outerjoin(t.studies, s.study_instance_uid == filed_in)
+        .outerjoin(t.fetched_studies, f.study_instance_uid == filed_in)
         .subquery()
     )
+
+
+def _known_studies() -> sa.Subquery:
+    """List what arrived, and what was only ever fetched, whose group is the study alone (see `replay.schedule`)."""
+    s, f = t.studies.c, t.fetched_studies.c
+    names = ("study_instance_uid", "study_date", "patient_id", "issuer_of_patient_id")
+    arrived = sa.select(*(s[name] for name in names), s.group_id)
+    fetched = sa.select(*(f[name] for name in names), f.study_instance_uid.label("group_id"))
+    fetched = fetched.where(~sa.exists().where(s.study_instance_uid == f.study_instance_uid))
+    return sa.union_all(arrived, fetched).subquery()
 
 
 def _of_images(column: str, study: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:

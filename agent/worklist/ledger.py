@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from agent.domain.errors import LedgerError, SettingsError
 
-HEAD_REVISION: Final = "0005_standards"
+HEAD_REVISION: Final = "0007_fetched_studies"
 """Newest migration in `migrations/versions`; a test holds that."""
 _MIGRATION_LOCK: Final = 0x57EA7051
 """Key of the advisory lock under which PostgreSQL is migrated."""

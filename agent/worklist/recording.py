@@ -181,6 +181,20 @@ def instance_values(arrival: Arrival, received_at: float | None, *, conflict: bo
     }
 
 
+def record_fetched_study(connection: sa.Connection, header: InstanceHeader) -> None:
+    """Keep what a fetched image says of its study; the newest counts, but for what it leaves blank."""
+    values = {
+        "study_instance_uid": header.study_instance_uid,
+        "study_date": header.study_date[:8],
+        "patient_id": header.patient_id,
+        "issuer_of_patient_id": header.issuer_of_patient_id,
+        "accession_number": header.accession_number,
+    }
+    insert = _insert_function(connection.dialect.name)(t.fetched_studies).values(values)
+    said = {name: value for name, value in values.items() if value}
+    connection.execute(insert.on_conflict_do_update(index_elements=["study_instance_uid"], set_=said))
+
+
 def inserted(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> int:
     """Insert one row; returns its key."""
     key = connection.execute(sa.insert(table).values(values)).inserted_primary_key

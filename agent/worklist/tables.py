@@ -144,6 +144,16 @@ retrieval_instances = sa.Table(
     sa.Column("instance_id", sa.ForeignKey("instances.id"), primary_key=True),
 )
 
+fetched_studies = sa.Table(
+    "fetched_studies",  # as the archive's images describe them; one that came by itself has a row in `studies`, too
+    metadata,
+    sa.Column("study_instance_uid", _UID, primary_key=True),
+    sa.Column("study_date", sa.String(8), nullable=False),
+    sa.Column("patient_id", sa.String(256), nullable=False),
+    sa.Column("issuer_of_patient_id", sa.String(256), nullable=False),
+    sa.Column("accession_number", sa.String(64), nullable=False),
+)
+
 steps = sa.Table(
     "steps",
     metadata,
@@ -290,6 +300,13 @@ reader_reports = sa.Table(  # which received reports were looked at for a reader
     sa.Column("instance_id", sa.ForeignKey("instances.id"), primary_key=True),
     sa.Column("looked_at", sa.Float, nullable=False),
     sa.Column("outcome", sa.String(64), nullable=False),
+)
+
+ended_sessions = sa.Table(
+    "ended_sessions",  # sessions of the page that were logged out of; the others prove themselves
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("expires_at", sa.Float, nullable=False),  # then the row says nothing any more
 )
 
 leases = sa.Table(

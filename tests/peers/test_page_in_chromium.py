@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_axe_finds_nothing(browser: Browser, tmp_path: Path, scheme: str, which:
     assert page.faults == []
 
 
-def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -> None:
+def test_filters_search_and_sort_are_clicked(browser: Browser) -> None:
     page = browser.page("/")
     follow(page, page.get_by_role("link", name="Done").first)
     assert page.url.endswith("state=done")
@@ -76,13 +77,49 @@ def test_filters_search_and_sort_are_clicked(browser: Browser, tmp_path: Path) -
     assert "state=done" in page.url
     follow(page, page.get_by_role("link", name="Show all"))
     assert page.locator("tbody tr").count() == 3
-    narrow = browser.page("/", width=420)
-    assert narrow.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the table scrolls, the page does not"
-    shot(narrow, tmp_path, "worklist-narrow")
 
 
-def test_a_long_reason_moves_no_column_off_the_page(browser: Browser) -> None:
-    page = browser.page("/", width=1400)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 700, 420])
+def test_the_trends_dates_can_be_read(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None:
+    page = browser.page(f"/studies/{browser.studies[1]}", width=width, scheme=scheme)
+    section = page.locator("section[aria-labelledby=trend]")
+    dates = [label.bounding_box() for label in section.locator(".date text").all() if label.is_visible()]
+    assert len(dates) >= 2
+    assert all(left["x"] + left["width"] + 4 < right["x"] for left, right in pairwise(dates)), "none over another"
+    assert dates[-1]["x"] + dates[-1]["width"] <= width
+    assert all(12 <= box["height"] <= 20 for box in dates), "letters keep their size on any screen"
+    section.scroll_into_view_if_needed()
+    shot(page, tmp_path, f"trend-{width}-{scheme}")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 1000, 700, 420])
+def test_the_worklist_is_read_without_scrolling_sideways(
+    browser: Browser, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = browser.page("/", width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
+    for cell in page.locator("tbody tr:first-child td").all():
+        box = cell.bounding_box()
+        assert cell.inner_text() != "–"
+        assert box["width"] > 20, "nothing is left out"
+        assert box["x"] + box["width"] <= width
+    assert page.get_by_role("columnheader").count() == page.get_by_role("row").nth(1).get_by_role("cell").count() == 12
+    follow(page, page.get_by_role("link", name="Certainty"))
+    assert page.url.endswith("sort=certainty")
+    page.locator("tbody summary").first.click()
+    assert axe_says(page) == []
+    shot(page, tmp_path, f"worklist-{width}-{scheme}")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a UID that is opened wraps"
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("width", [1400, 1280, 700, 420])
+def test_a_long_reason_moves_no_column_off_the_page(browser: Browser, width: int) -> None:
+    page = browser.page("/", width=width)
     fits = page.evaluate(
         """() => {
             const said = 'connection refused by ORTHANC@archive.hospital.example:104; ' + 'x'.repeat(60)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import redis
@@ -14,10 +16,12 @@ from agent.domain.errors import AgentError, LedgerError
 from agent.domain.identifiers import Archive
 from agent.procedure.step_scu import PULL_CONTEXT, waiting_steps
 from agent.scu.association import Context, OpenAssociation, associate
+from agent.scu.certificates import Validity, validities_in
 from agent.scu.config import ScuConfig
 from agent.scu.worklist import WORKLIST_CONTEXT, orders_of
 from agent.serve.commands.comparison import compared
 from agent.serve.commands.models import verify_bundle
+from agent.serve.commands.own_listener import probe_own_listener
 from agent.serve.composition.auditing import verify_trail
 from agent.serve.composition.bundles import bundle_of, shadow_of
 from agent.serve.composition.context import GIGABYTE, broker_of, check_tls, layout_of, ledger_of
@@ -30,6 +34,8 @@ from agent.worklist import tables as t
 from inference.reference import read_reference
 
 Finding = dict[str, Any]
+_WARN_DAYS: Final = 30
+"""So long before a certificate ends it is told: time to get another signed."""
 _POSTGRESQL: Final = "check database.url, and that PostgreSQL runs and lets us in"
 
 
@@ -38,6 +44,8 @@ def examine(settings: Settings, *, deep: bool) -> list[Finding]:
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
         _disk,
         _certificates,
+        _expiry,
+        _listener,
         _ledger,
         _broker,
         _model,
@@ -63,8 +71,9 @@ def _safely(check: Callable[[Settings], Iterator[Finding]], settings: Settings) 
         return [_finding(check.__name__.strip("_"), False, error.cause, error.remedy)]
 
 
-def _finding(subject: str, ok: bool, message: str, remedy: str = "") -> Finding:
-    return {"subject": subject, "ok": ok, "message": message, "remedy": remedy}
+def _finding(subject: str, ok: bool, message: str, remedy: str = "", *, warning: bool = False) -> Finding:
+    """Compose a finding; a warning is no fault yet, and has a remedy all the same."""
+    return {"subject": subject, "ok": ok, "warning": warning, "message": message, "remedy": remedy}
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
@@ -86,6 +95,42 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
     check_tls(settings)
     asked = f"peers must be signed by {settings.dicom.tls_ca}" if settings.dicom.tls_ca else "peers need no certificate"
     yield _finding("TLS", True, f"{settings.dicom.tls_cert} and its key go together; {asked}")
+
+
+def _expiry(settings: Settings) -> Iterator[Finding]:
+    """Look until when the certificates that we show and trust are valid."""
+    files = (
+        ("dicom.tls_cert", settings.dicom.tls_cert, "renew it with its key"),
+        ("dicom.tls_ca", settings.dicom.tls_ca, "put the authority's new certificate into the file, the old one out"),
+        ("messages.tls_ca", settings.messages.tls_ca, "put the authority's new certificate into the file"),
+    )
+    for name, path, remedy in files:
+        if path is not None:
+            subject = f"certificate {name}"
+            try:
+                yield _validity(subject, path, validities_in(path), f"{remedy}, and restart `agent serve`")
+            except AgentError as error:
+                yield _finding(subject, False, error.cause, f"{name}: {error.remedy}")
+
+
+def _validity(subject: str, path: Path, found: tuple[Validity, ...], remedy: str) -> Finding:
+    """Judge a file by the certificate of it that ends first."""
+    now, begins, ends = datetime.now(UTC), max(one.begins for one in found), min(one.ends for one in found)
+    which = f"{path}" if len(found) == 1 else f"{path}, of {len(found)} certificates the first to end,"
+    if ends <= now:
+        return _finding(subject, False, f"{which} expired on {ends:%Y-%m-%d}", remedy)
+    if begins > now:
+        late = f"{path} is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+        return _finding(subject, False, late, "check this machine's clock, or wait")
+    left, until = (ends - now).days, f"{which} is valid until {ends:%Y-%m-%d}"
+    if left < _WARN_DAYS:
+        return _finding(subject, True, f"{until}, {left} days from now", remedy, warning=True)
+    return _finding(subject, True, until)
+
+
+def _listener(settings: Settings) -> Iterator[Finding]:
+    found = probe_own_listener(settings)
+    yield _finding(found.subject, found.ok, found.message, found.remedy)
 
 
 def _ledger(settings: Settings) -> Iterator[Finding]:

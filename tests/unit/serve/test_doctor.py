@@ -20,6 +20,11 @@ def test_certificates_that_cannot_be_used_are_a_fault(tmp_path: Path) -> None:
     assert not found["ok"]
     assert "none.pem" in found["message"]
     assert "dicom.tls_cert" in found["remedy"]
+    for subject in ("certificate dicom.tls_cert", "own listener"):
+        (found,) = (one for one in findings if one["subject"].startswith(subject))
+        assert not found["ok"], subject
+        assert "none.pem" in found["message"]
+        assert found["remedy"]
 
 
 def test_an_absent_postgresql_has_a_remedy(tmp_path: Path) -> None:

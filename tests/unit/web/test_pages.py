@@ -29,7 +29,12 @@ def scored(scene: Scene, study: str, fat: float, grade: str, **header: str) -> s
     """One study, closed and scored; returns its result key."""
     scene.arrive(study=study, **header)
     scene.now += 30
-    (closed,) = scene.close()
+    scene.close()
+    return keep_score(scene, study, fat, grade)
+
+
+def keep_score(scene: Scene, study: str, fat: float, grade: str) -> str:
+    """Score the newest work item, which is of this study."""
     score = {
         "grade": grade,
         "probabilities": {"S0": 0.1, "S1": 0.2, "S2": 0.3, "S3": 0.4},
@@ -50,12 +55,13 @@ def scored(scene: Scene, study: str, fat: float, grade: str, **header: str) -> s
     view |= {"reason": None, "weight": 1.0}
     outcome = {"score": score, "refusal": None, "views": [view], "model": MODEL, "expected_views": 3}
     with scene.ledger.write() as connection:
-        key = str(connection.execute(sa.select(t.work_items.c.result_key).order_by(t.work_items.c.id.desc())).scalar())
+        newest = sa.select(t.work_items.c.id, t.work_items.c.result_key).order_by(t.work_items.c.id.desc())
+        number, key = connection.execute(newest).first() or (0, "")
         row = {"result_key": key, "group_id": study, "content_at": scene.now, "outcome": json.dumps(outcome)}
         connection.execute(sa.insert(t.scores).values(row))
         done = {"state": State.COMPLETED, "finished_at": scene.now + 5}
-        connection.execute(sa.update(t.work_items).where(t.work_items.c.id == closed.work_item_id).values(done))
-    return key
+        connection.execute(sa.update(t.work_items).where(t.work_items.c.id == number).values(done))
+    return str(key)
 
 
 def rows(text: str) -> list[str]:
@@ -140,25 +146,53 @@ def test_a_patient_is_a_hash_by_default_and_its_id_stays_in_no_address(client: M
     assert hidden.get("/?q=SECRET-7").status_code == 200
 
 
-def test_a_study_that_was_only_fetched_has_its_patient(client: MakeClient, scene: Scene) -> None:
-    scene.arrive()
+def fetch(scene: Scene, study: str, **header: str) -> None:
+    """Have an archive send two images of a study that did not come by itself; the second lacks the accession number."""
     with scene.ledger.write() as connection:
-        number = fetching.fetch(connection, "1.7", cause=Cause.REPLAY, bundle_digest=BUNDLE, now=scene.now)
+        number = fetching.fetch(connection, study, cause=Cause.REPLAY, bundle_digest=BUNDLE, now=scene.now)
     item = work_items.claim(scene.ledger, number, "host/x/retrieve-1", scene.now)
     assert item is not None
-    record_instance(
-        scene.ledger,
-        stored_file("1.7", "1", patient_id="P7", issuer_of_patient_id="HOSPITAL"),
-        association_id=None,
-        group_by=scene.group_by,
-        now=scene.now,
-        retrieval_id=retrievals.begin(scene.ledger, item, archive="PACS@pacs:104", now=scene.now),
-    )
+    fetched = retrievals.begin(scene.ledger, item, archive="PACS@pacs:104", now=scene.now)
+    for instance, said in (("1", header), ("2", header | {"accession_number": ""})):
+        record_instance(
+            scene.ledger,
+            stored_file(study, instance, **said),
+            association_id=None,
+            group_by=scene.group_by,
+            now=scene.now,
+            retrieval_id=fetched,
+        )
+
+
+def test_a_study_that_was_only_fetched_has_its_patient(client: MakeClient, scene: Scene) -> None:
+    scene.arrive()
+    fetch(scene, "1.7", patient_id="P7", issuer_of_patient_id="HOSPITAL")
     page = client()
     shown = re.search(r"P-[0-9a-f]{10}", page.get("/studies/1.7").text)
     assert shown is not None
     assert rows(page.get("/", params={"q": shown.group()}).text) == ["1.7"]
     assert page.get("/", params={"q": "P7"}).headers["location"].endswith(f"q={shown.group()}")
+
+
+def test_a_study_that_was_only_fetched_has_accession_number_and_trend(client: MakeClient, scene: Scene) -> None:
+    scored(scene, "1.2", 9.5, "S1", study_date="20251102")
+    scene.arrive(study="1.3", accession_number="A3", patient_id="another")
+    fetch(scene, "1.7", study_date="20240315", accession_number="A7")
+    keep_score(scene, "1.7", 21.0, "S2")
+    web = client()
+    assert "accession A7" in web.get("/studies/1.7").text
+    assert rows(web.get("/?q=A7").text) == ["1.7"]
+    assert rows(web.get("/?sort=accession").text) == ["1.3", "1.7", "1.2"]
+    for study in ("1.2", "1.7"):
+        trend = browsing.trend(scene.ledger, study)
+        assert [(point["study_instance_uid"], point["study_date"]) for point in trend] == [
+            ("1.7", "20240315"),
+            ("1.2", "20251102"),
+        ]
+        assert "2024-03-15" in web.get(f"/studies/{study}").text
+    scene.arrive(study="1.7", instance="9", study_date="20240315")
+    assert len(browsing.trend(scene.ledger, "1.2")) == 2, "one that comes by itself later stands there once"
+    assert "accession A7" in web.get("/studies/1.7").text
 
 
 def test_what_keeps_a_result_from_the_archive_is_said(client: MakeClient, scene: Scene) -> None:
@@ -185,6 +219,10 @@ def test_the_study_page_shows_score_trend_and_why(client: MakeClient, scene: Sce
     text = client().get("/studies/1.3").text
     assert "18.2 %" in text
     assert "2025-11-02" in text
+    drawing = text[text.index('<svg class="trend dated"') : text.index("Results of this patient")]
+    assert "Fat fraction from 2025-11-02 to 2026-11-23" in drawing
+    dates = re.findall(r">(20[0-9-]+)</text>", drawing)
+    assert dates == ["2026-01", "2026-04", "2026-07", "2026-10"], "the axis says when"
     assert "9.5 %" in text
     assert "points from the S1/S2 cut-off 17.4 %" in text
     assert "37.3 %" not in text, "another patient's"

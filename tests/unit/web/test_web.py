@@ -6,8 +6,11 @@ import re
 import time
 
 import pytest
+import sqlalchemy as sa
 
 from agent.web import session
+from agent.worklist import ended_sessions
+from agent.worklist import tables as t
 from tests.unit.web.conftest import MakeClient
 from tests.unit.worklist.conftest import Scene
 
@@ -112,6 +115,41 @@ def test_who_logs_out_is_asked_again(client: MakeClient) -> None:
     assert web.get("/").status_code == 200
     assert web.post("/logout", data={"form_token": form_token}).headers["location"] == "/login"
     assert web.get("/").status_code == 401
+
+
+def test_a_copy_of_the_cookie_ends_with_its_session(client: MakeClient) -> None:
+    web, thief, colleague = (client(token=TOKEN, unblinded_token="theirs") for _ in range(3))
+    for each, token in ((web, TOKEN), (colleague, "theirs")):
+        each.post("/login", data={"token": token})
+    thief.cookies.update(web.cookies)
+    assert thief.get("/").status_code == 200
+    page = web.get("/").text
+    (form_token,) = re.findall(r'action="/logout".*name="form_token" value="([0-9a-f]+)"', page)
+    assert web.post("/logout", data={"form_token": form_token}).status_code == 303
+    assert thief.get("/").status_code == 401
+    assert thief.post("/logout", data={"form_token": form_token}).status_code == 401, "what is over is over"
+    assert "Log out" not in thief.get("/login").text
+    restarted = client(token=TOKEN)
+    restarted.cookies.update(thief.cookies)
+    assert restarted.get("/").status_code == 401, "another process, or this one after a restart, knows it too"
+    assert colleague.get("/").status_code == 200, "nobody else's session ended"
+    web.post("/login", data={"token": TOKEN})
+    assert web.get("/").status_code == 200, "the token opens another"
+
+
+def test_an_ended_session_is_kept_no_longer_than_it_could_be_used(client: MakeClient, scene: Scene) -> None:
+    def leave(now: float) -> int:
+        ended_sessions.end(scene.ledger, f"{now:.0f}", expires_at=now + session.SESSION_SECONDS, now=now)
+        ended_sessions.end(scene.ledger, f"{now:.0f}", expires_at=now + session.SESSION_SECONDS, now=now)
+        with scene.ledger.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(t.ended_sessions)).scalar_one()
+
+    first = 1000.0
+    assert leave(first) == 1, "leaving twice is leaving once"
+    assert leave(first + session.SESSION_SECONDS - 1) == 2
+    assert ended_sessions.has_ended(scene.ledger, "1000")
+    assert leave(first + session.SESSION_SECONDS) == 2
+    assert not ended_sessions.has_ended(scene.ledger, "1000")
 
 
 def test_a_session_ends_after_a_long_shift(client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
