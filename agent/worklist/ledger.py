@@ -24,7 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from agent.domain.errors import LedgerError, SettingsError
 from agent.worklist.ledger_faults import fault_of
 
-HEAD_REVISION: Final = "0005_standards"
+HEAD_REVISION: Final = "0006_history"
 """Newest migration in `migrations/versions`; a test holds that."""
 _MIGRATION_LOCK: Final = 0x57EA7051
 """Key of the advisory lock under which PostgreSQL is migrated."""
