@@ -99,6 +99,12 @@ class Storage(_Section):
     keep_gb: float | None = Field(
         None, gt=0, description="instance files beyond this much (GB) are removed likewise, oldest first; unset: kept"
     )
+    history_days: float = Field(
+        90,
+        ge=1,
+        description="associations, sending times and steps that ended longer ago (days) are removed from the ledger; "
+        "studies, who sent them first, results, proofs, totals of metrics and the audit trail stay",
+    )
 
 
 class Study(_Section):

@@ -120,7 +120,7 @@ class Ahead:
             held.decided.set()
 
     def _hold(self, archive: Archive, held: _Held) -> None:
-        with suppress(AgentError, OSError):
+        with suppress(Exception):
             opened = held.stack.enter_context(associate(archive, self._scu, CONTEXTS, on_report=self._on_report))
             opened.rest(is_idle=True)
             held.opened = opened

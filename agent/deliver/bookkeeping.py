@@ -17,6 +17,19 @@ _TOGETHER_SECONDS: Final = 1.0
 """What fails within this is tried again at one time, so that it shares an association again."""
 
 
+class UnforeseenError(ArchiveError):
+    """An error of ours on the way to an archive."""
+
+
+def unforeseen(error: Exception, destination: Archive | str) -> UnforeseenError:
+    """Make a named error of one that nobody foresaw: it counts as an attempt, like any other."""
+    detail = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return UnforeseenError(
+        f"sending to {destination} fails by an error of ours: {detail}",
+        remedy="see the log of the deliver worker, and report it",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bookkeeper:
     """Keeps the rows of one archive in one round.

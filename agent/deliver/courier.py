@@ -11,14 +11,14 @@ from typing import Any
 from agent.deliver.ahead import Ahead, Reported
 from agent.deliver.away import SLOW_SECONDS, leave_alone
 from agent.deliver.backoff import wait_seconds
-from agent.deliver.bookkeeping import Bookkeeper
+from agent.deliver.bookkeeping import Bookkeeper, UnforeseenError, unforeseen
 from agent.deliver.kept_objects import KeptObjects
 from agent.deliver.parking import Parking
 from agent.deliver.proof import Prover, take_report
 from agent.deliver.second_lane import Lanes, SecondLane
 from agent.deliver.storage_scu import storage_contexts, store
 from agent.deliver.tray import Tray
-from agent.domain.errors import ArchiveError, ArchiveRefusedError
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery
 from agent.domain.work_item import WorkItem
@@ -78,22 +78,27 @@ class Courier:
                 self._call(archive, tray, books)
             except _StaleError:
                 tray.in_flight = None
-            except AbortedError as error:
-                culprit = tray.in_flight
-                if culprit is None:
-                    books.postpone(tray.rest, error)
-                    return
-                # one object that makes the archive abort must not hold back the others
-                books.postpone([culprit], error)
-                tray = tray.without_culprit()
-            except ArchiveError as error:
-                if self.now() - started > SLOW_SECONDS:
-                    leave_alone(self.ledger, archive, self.owner, now=self.now(), seconds=books.wait)
-                books.postpone(tray.rest, error)
-                return
-            except ArchiveRefusedError as error:
-                books.fail(tray.rest, error)
-                return
+            except (ArchiveError, ArchiveRefusedError) as error:
+                tray = self._after(error, archive, tray, books, slow=self.now() - started > SLOW_SECONDS)
+            except AgentError:
+                raise  # the ledger's, or a lost lease: nothing of the archive's
+            except Exception as error:
+                self.log.exception("error of ours in delivery", archive=str(archive))
+                tray = self._after(unforeseen(error, archive), archive, tray, books, slow=False)
+
+    def _after(self, error: AgentError, archive: Archive, tray: Tray, books: Bookkeeper, *, slow: bool) -> Tray:
+        """Write to the outbox what a fault means; returns what may go on at once."""
+        if isinstance(error, ArchiveRefusedError):
+            books.fail(tray.rest, error)
+            return Tray.of(())
+        if isinstance(error, AbortedError | UnforeseenError) and tray.in_flight is not None:
+            # one object that makes the archive abort must not hold back the others
+            books.postpone([tray.in_flight], error)
+            return tray.without_culprit()
+        if slow and not isinstance(error, AbortedError):
+            leave_alone(self.ledger, archive, self.owner, now=self.now(), seconds=books.wait)
+        books.postpone(tray.rest, error)
+        return Tray.of(())
 
     def _books(self, archive: Archive, tray: Tray) -> Bookkeeper:
         wait = wait_seconds(max(row.attempts for row in tray.rest) + 1, self.age, self.random)

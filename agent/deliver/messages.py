@@ -9,8 +9,8 @@ from typing import Any
 
 from agent.deliver.away import SLOW_SECONDS, leave_alone
 from agent.deliver.backoff import wait_seconds
-from agent.deliver.bookkeeping import Bookkeeper
-from agent.domain.errors import ArchiveError, ArchiveRefusedError
+from agent.deliver.bookkeeping import Bookkeeper, unforeseen
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.results import Delivery, Proof
 from agent.domain.work_item import WorkItem
 from agent.worklist import outbox
@@ -65,6 +65,11 @@ class MessageCourier:
             books.send_again(row, error)
         except ArchiveRefusedError as error:
             books.fail([row], error)
+        except AgentError:
+            raise
+        except Exception as error:
+            self.log.exception("error of ours in delivery", archive=destination)
+            books.send_again(row, unforeseen(error, destination))
         else:
             books.sent(row, answer, since=started)
             books.proved([row], proof, since=started)

@@ -19,7 +19,6 @@ from agent.deliver.ahead import Ahead
 from agent.deliver.listing import listed
 from agent.deliver.storage_scu import PartTenFile, storage_contexts, store
 from agent.deliver.tray import Tray
-from agent.domain.errors import AgentError
 from agent.domain.identifiers import Archive
 from agent.domain.results import Delivery
 from agent.scu.association import OpenAssociation
@@ -133,7 +132,7 @@ class SecondLane:
                 while (row := self._taken()) is not None:
                     self._send(association, row)
                 self._list(association)
-        except (AgentError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the first association finds out what is the matter
             self._log.info("second association given up", archive=str(self._archive), cause=str(error))
             if not self._is_open:
                 self._lanes.note_single(self._archive)

@@ -15,7 +15,7 @@ from pynetdicom import _config
 from pynetdicom.dsutils import split_dataset
 
 from agent.deliver.status import judge_store
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError, OutOfResourcesError
 from agent.scu.association import Context, OpenAssociation
 from agent.scu.config import ScuConfig, Timeouts
 from agent.scu.outcomes import Verdict
@@ -24,6 +24,8 @@ from agent.store.quiet import quiet_pydicom
 __all__ = ["PLAIN", "PartTenFile", "ScuConfig", "Timeouts", "read_part_ten", "storage_contexts", "store", "syntaxes"]
 
 PLAIN: Final = str(ExplicitVRLittleEndian)
+_OUT_OF_RESOURCES: Final = 0xA7
+"""First byte of the status (PS3.4 Table B.2-1)."""
 _DECODED_FOR_SOME: Final = str(JPEGBaseline8Bit)
 """What an archive that does not take it gets decoded."""
 
@@ -106,7 +108,8 @@ def store(association: OpenAssociation, file: PartTenFile, message_id: int) -> s
     ArchiveRefusedError
         It refuses this object, and will refuse it again.
     ArchiveError
-        It failed in a way that may pass; `AbortedError` where the association is gone too.
+        It failed in a way that may pass; `OutOfResourcesError` where it has no room, `AbortedError` where the
+        association is gone too.
     """
     accepted = association.accepted_syntaxes(file.sop_class_uid)
     syntax = next((one for one in syntaxes(file.transfer_syntax_uid) if one in accepted), file.transfer_syntax_uid)
@@ -117,4 +120,6 @@ def store(association: OpenAssociation, file: PartTenFile, message_id: int) -> s
     if rule.verdict is Verdict.PASSED:
         return f"{status:04X} {rule.words}"
     kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
+    if status >> 8 == _OUT_OF_RESOURCES:
+        kind = OutOfResourcesError
     raise kind(f"{association.archive} answered C-STORE with {status:04X}: {rule.words}")

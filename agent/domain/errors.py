@@ -96,5 +96,9 @@ class ArchiveError(AgentError):
     retriable: ClassVar[bool] = True
 
 
+class OutOfResourcesError(ArchiveError):
+    """It answered A700 to A7FF: it has no room, for now."""
+
+
 class ArchiveRefusedError(AgentError):
     """An archive refuses, and will refuse again until somebody changes its or our configuration."""

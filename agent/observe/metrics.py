@@ -19,15 +19,14 @@ from agent.domain.results import DeliveryState
 from agent.domain.score import GRADES, Refusal
 from agent.domain.work_item import CANCELED_BY_OPERATOR, DELIVERY_FAILED, FAULT, NOT_RETRIEVED, SUPERSEDED, State, Step
 from agent.store.layout import Layout
-from agent.worklist import arrivals, blinding, leases, reading
+from agent.worklist import arrivals, blinding, history, leases, reading
 from agent.worklist import tables as t
 from agent.worklist.browsing import outcome_value
 from agent.worklist.ledger import Ledger
 from agent.worklist.work_items import needs_a_person
 
-_STEP_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _PROOF_BOUNDS: Final = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
-"""Upper bounds of the histograms, in seconds."""
+"""Upper bounds of the histogram, in seconds."""
 _OUTCOMES: Final = (
     *(str(refusal) for refusal in Refusal),
     DELIVERY_FAILED,
@@ -112,8 +111,9 @@ def _associations(connection: sa.Connection, _now: float) -> Iterator[Metric]:
     ended = CounterMetricFamily("steatosis_associations", "Associations ended, by outcome", labels=["outcome"])
     query = sa.select(a.outcome, sa.func.count()).where(a.outcome.is_not(None)).group_by(a.outcome)
     counted = dict.fromkeys(("released", "aborted", "lost"), 0) | {row[0]: row[1] for row in connection.execute(query)}
+    forgotten = history.tallied_associations(connection)
     for outcome, count in counted.items():
-        ended.add_metric([outcome], count)
+        ended.add_metric([outcome], count + forgotten.get(outcome, 0))
     yield ended
 
 
@@ -156,12 +156,13 @@ def _outbox(connection: sa.Connection, now: float) -> Iterator[Metric]:
 
 
 def _steps(connection: sa.Connection, _now: float) -> Iterator[Metric]:
-    s = t.steps.c
     seconds = HistogramMetricFamily("steatosis_step_seconds", "Time taken by steps of work items", labels=["step"])
-    spent = s.ended_at - s.started_at
-    query = sa.select(s.step, *_histogram(spent, _STEP_BOUNDS)).where(s.ended_at.is_not(None)).group_by(s.step)
-    for step, *counted in connection.execute(query):
-        _add(seconds, [step], counted, _STEP_BOUNDS)
+    totals = history.tallied_steps(connection)
+    for step, *counted in connection.execute(history.steps_taken()):
+        before = totals.get(step, [0.0] * len(counted))
+        totals[step] = [float(one) + more for one, more in zip(counted, before, strict=True)]
+    for step, sums in sorted(totals.items()):
+        _add(seconds, [step], sums, history.STEP_BOUNDS)
     yield seconds
 
 
@@ -190,7 +191,9 @@ def _proofs(connection: sa.Connection, _now: float) -> Iterator[Metric]:
         .group_by(w.id)
         .subquery()
     )
-    row = connection.execute(sa.select(*_histogram(proved.c.spent, _PROOF_BOUNDS)).where(proved.c.spent >= 0)).one()
+    row = connection.execute(
+        sa.select(*history.histogram(proved.c.spent, _PROOF_BOUNDS)).where(proved.c.spent >= 0)
+    ).one()
     delay = HistogramMetricFamily("steatosis_proof_delay_seconds", "From last image to last proof", labels=[])
     _add(delay, [], list(row), _PROOF_BOUNDS)
     yield delay
@@ -218,12 +221,6 @@ def _model(connection: sa.Connection, _now: float) -> Iterator[Metric]:
     if row is not None:
         info.add_metric([row[0], row[1], row[2][:12], row[3]], 1)
     yield info
-
-
-def _histogram(value: sa.ColumnElement[Any], bounds: tuple[float, ...]) -> list[sa.ColumnElement[Any]]:
-    """Count of values up to each bound, then of all, then their sum."""
-    upto = [sa.func.coalesce(sa.func.sum(sa.case((value <= bound, 1), else_=0)), 0) for bound in bounds]
-    return [*upto, sa.func.count(value), sa.func.coalesce(sa.func.sum(value), 0.0)]
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], counted: list[Any], bounds: tuple[float, ...]) -> None:

@@ -50,6 +50,8 @@ __all__ = [
 
 MOST_CONTEXTS: Final = 128
 """Presentation context ids are the odd numbers to 255 (PS3.8 section 9.3.2.2)."""
+_PDV_HEADER: Final = 6
+"""Bytes of each PDU that hold nothing of the message (PS3.8 Table 9-23)."""
 _JOIN_SECONDS: Final = 2.0
 _LEAST_SECONDS: Final = 0.1
 """What pynetdicom gets to tell what it found in the socket: an abort comes in less."""
@@ -112,6 +114,15 @@ class OpenAssociation:
         what = _name(abstract_syntax) + (f" as {_name(transfer_syntax)}" if transfer_syntax else "")
         kind: type[AgentError] = ArchiveError if verdict is Verdict.RETRY else ArchiveRefusedError
         raise kind(f"{self.archive} does not accept {what}: {words}", remedy="allow it at the archive")
+
+    def require_room(self) -> None:
+        """Raise ArchiveError where the archive takes PDUs that are too short for any message (PS3.8 D.1; 0: any)."""
+        longest = self.raw.dimse.maximum_pdu_size or 0
+        if 0 < longest <= _PDV_HEADER:
+            raise ArchiveError(
+                f"{self.archive} takes PDUs of {longest} bytes at most, into which no message fits",
+                remedy="set its maximum PDU length to 16384 or more, or to 0 for any",
+            )
 
     def send_object(
         self, file: BinaryIO, offset: int, sop_class: str, instance: str, syntax: str, message_id: int
@@ -194,7 +205,7 @@ def associate(
     Raises
     ------
     ArchiveError
-        No connection, no answer, or a rejection that may pass.
+        No connection, no answer, a rejection that may pass, or PDUs that no message fits into.
     ArchiveRefusedError
         A rejection that will not.
     SettingsError
@@ -207,6 +218,7 @@ def associate(
     opened = OpenAssociation(archive, raw, witness, reporting)
     with _reactor_held(raw, reporting):
         try:
+            opened.require_room()
             yield opened
         except BaseException:
             raw.abort()

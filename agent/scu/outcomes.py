@@ -159,6 +159,7 @@ ASSOCIATION_OUTCOMES: Final[dict[str, tuple[Verdict, str, str]]] = {
         "the context of one object refused for good",
         "that object fails, others go on",
     ),
+    "tiny-pdu": (Verdict.RETRY, "a maximum length of PDUs that no message fits into", "everything waits"),
     "aborted": (Verdict.RETRY, "A-ABORT while an object is sent", "that object waits, others go on at once"),
     "closed": (Verdict.RETRY, "connection closed while an object is sent", "as for A-ABORT"),
     "no-response": (Verdict.RETRY, "no valid response to C-STORE in time", "as for no connection in time"),

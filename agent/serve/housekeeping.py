@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import asdict
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from agent.serve.composition.context import GIGABYTE, layout_of
 from agent.serve.composition.dicom import scu_of
 from agent.settings import Settings
 from agent.tasks.retention import Retention
-from agent.worklist import leases
+from agent.worklist import history, leases
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 from agent.worklist.retention import Removable
@@ -23,10 +24,14 @@ from agent.worklist.retention import Removable
 RETENTION_SECONDS: Final = 60.0
 _LEASE: Final = "retention"
 _DAY: Final = 86_400.0
+_HISTORY: Final = "history"
+_HISTORY_SECONDS: Final = 3600.0
+_PAUSE_SECONDS: Final = 0.05
 
 
 def make_room(settings: Settings, ledger: Ledger, owner: str) -> None:
     """Warn below the watermark and remove what may go, one process at a time; raises LedgerError."""
+    _forget(settings, ledger, owner)
     log, storage = structlog.get_logger("store"), settings.storage
     if not leases.hold(ledger, _LEASE, owner, now=time.time(), seconds=RETENTION_SECONDS * 5):
         return
@@ -45,6 +50,19 @@ def make_room(settings: Settings, ledger: Ledger, owner: str) -> None:
         audit=lambda study: _audit(settings, ledger, study),
         log=log,
     ).look(time.time())
+
+
+def _forget(settings: Settings, ledger: Ledger, owner: str) -> None:
+    """Remove rows of what ended long ago, once an hour over all processes."""
+    now = time.time()
+    if not leases.hold(ledger, _HISTORY, f"{owner}@{now!r}", now=now, seconds=_HISTORY_SECONDS):
+        return
+    before = now - settings.storage.history_days * _DAY
+    gone = history.forget(
+        ledger, before=before, audited=settings.audit.enabled, pause=lambda: time.sleep(_PAUSE_SECONDS)
+    )
+    if gone:
+        structlog.get_logger("store").info("history removed from the ledger", **asdict(gone))
 
 
 def _audit(settings: Settings, ledger: Ledger, study: Removable) -> None:

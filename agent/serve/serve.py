@@ -182,7 +182,7 @@ def _take_back(settings: Settings, role: str) -> None:
         log.info("taken back", work_items=freed, temporaries=collect_of_workers(layout_of(settings)))
         rebuilt = rebuild(ledger, files_of(settings), group_by=settings.study.group_by, now=time.time())
         if rebuilt.rows or rebuilt.unreadable:
-            log.warning("rows rebuilt from files", rows=rebuilt.rows, unreadable=rebuilt.unreadable)
+            log.warning("rows rebuilt from files", rows=rebuilt.rows, could_not_be_read=rebuilt.unreadable)
     ledger.close()
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from agent.store.layout import Layout
 from agent.store.part_ten import read_part_ten_header
 
 _PART: Final = ".part"
+_INSTANCE: Final = ".dcm"
 _STALE_SECONDS: Final = 3600.0
 _CHUNK: Final = 1 << 20
 _SPACE_SECONDS: Final = 0.02
@@ -170,10 +171,33 @@ class InstanceFiles:
                     stale += 1
         return stale
 
-    def digests(self) -> Iterator[str]:
-        """Digests of all files of the spool, by their names."""
-        for path in self._layout.instances.glob("*/*.dcm"):
-            yield path.stem
+    def digests(self, unlisted: Callable[[Path, OSError], None] | None = None) -> Iterator[str]:
+        """Digests of all files of the spool, by their names.
+
+        Parameters
+        ----------
+        unlisted
+            Is told of each folder that cannot be read; None: that raises OSError.
+        """
+
+        def names_in(folder: Path) -> list[str]:
+            try:
+                return os.listdir(folder)  # noqa: PTH208 - names are all that is asked for
+            except NotADirectoryError:
+                return []
+            except OSError as error:
+                if unlisted is None:
+                    raise
+                unlisted(folder, error)
+                return []
+
+        for folder in names_in(self._layout.instances):
+            names = names_in(self._layout.instances / folder)
+            yield from (name.removesuffix(_INSTANCE) for name in names if name.endswith(_INSTANCE))
+
+    def path_of(self, sha256: str) -> Path:
+        """Where the file of a digest lies."""
+        return self._layout.instance(sha256)
 
     def read_back(self, sha256: str) -> StoredFile:
         """Read again what the ledger should know of a file.
@@ -182,6 +206,8 @@ class InstanceFiles:
         ------
         RequestorError
             The file is not an instance that could have been accepted.
+        OSError
+            It cannot be read.
         """
         path = self._layout.instance(sha256)
         header, transfer_syntax_uid, offset = read_part_ten_header(path)

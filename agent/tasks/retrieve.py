@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import Archive
 from agent.domain.work_item import Step, WorkItem
 from agent.retrieve.query_retrieve import RetrieveContext, retrieve_study
-from agent.worklist import replay, retrievals
+from agent.worklist import removed, replay, retrievals
 from agent.worklist.ledger import Ledger
 
 
@@ -27,11 +27,23 @@ class RetrieveStep:
 
     def __call__(self, item: WorkItem, log: Any) -> None:
         """Fetch the study of the work item."""
+        studies = removed.studies_to_fetch(self.ledger, item)
+        try:
+            fetched = [self._fetch(replace(item, study_instance_uid=study), log) for study in studies]
+        except NotFoundError as error:
+            gone = f"retention removed files of the study, and they cannot be fetched: {error.cause}"
+            raise NotFoundError(gone, remedy=removed.SENT_AGAIN) from error
+        if not studies:
+            fetched = [self._fetch(item, log)]
+        replay.settle_retrieval(self.ledger, item, self.owner, retrieval_ids=fetched, now=self.now())
+        self.wake(item.id, Step.SCORE)
+
+    def _fetch(self, item: WorkItem, log: Any) -> int:
+        """Fetch one study; returns its retrieval."""
         if self.archive is None:
             raise NotFoundError("no archive may be queried", remedy="set archive.query")
         retrieval_id = retrievals.begin(self.ledger, item, archive=str(self.archive), now=self.now())
         method = retrieve_study(self.context, self.archive, item, retrieval_id)
         retrievals.finish(self.ledger, retrieval_id, method=method, now=self.now())
-        replay.settle_retrieval(self.ledger, item, self.owner, retrieval_id=retrieval_id, now=self.now())
         log.info("retrieved", method=method)
-        self.wake(item.id, Step.SCORE)
+        return retrieval_id

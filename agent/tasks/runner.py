@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from agent.deliver.backoff import gives_up, wait_seconds
 from agent.domain.errors import AgentError, LostLeaseError
 from agent.domain.work_item import LIVE_CAUSES, QUEUES, State, Step, WorkItem
 from agent.tasks.solitude import SUSPECT_ATTEMPTS, Solitude
@@ -158,10 +160,9 @@ class Runner:
         named = isinstance(error, AgentError)
         cause = str(error) if named else f"{type(error).__name__} in {item.step}"
         hopeless = named and not getattr(error, "retriable", False)
-        tried_enough = item.attempts >= work_items.MOST_ATTEMPTS and item.step is not Step.DELIVER
-        log.error("step failed", cause=cause, again=not (hopeless or tried_enough), exc_info=None if named else error)
         now = self.now()
-        wait = _RETRY_SECONDS[min(item.attempts, len(_RETRY_SECONDS)) - 1]
+        tried_enough, wait = _patience(item, now, named=named)
+        log.error("step failed", cause=cause, again=not (hopeless or tried_enough), exc_info=None if named else error)
         try:
             if hopeless or tried_enough:
                 replay.fail(self.ledger, item, self.owner, step=item.step, reason=cause, now=now)
@@ -170,3 +171,12 @@ class Runner:
         except AgentError as second:
             # the ledger itself is away, or the lease is lost: it expires and the work item comes back
             log.warning("fault not recorded", cause=second.cause)
+
+
+def _patience(item: WorkItem, now: float, *, named: bool) -> tuple[bool, float]:
+    """Say whether a step was tried often enough, and how many seconds to wait before it is tried again."""
+    if item.step is Step.DELIVER and not named:  # as for every other fault of delivery
+        age = now - item.created_at
+        return gives_up(item.attempts, age), wait_seconds(item.attempts, age, random.SystemRandom())
+    enough = item.attempts >= work_items.MOST_ATTEMPTS and item.step is not Step.DELIVER
+    return enough, _RETRY_SECONDS[min(item.attempts, len(_RETRY_SECONDS)) - 1]

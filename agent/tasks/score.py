@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from agent.domain.errors import NotFoundError
 from agent.domain.identifiers import Archive
 from agent.domain.result_uids import derived_uid
 from agent.domain.results import Extras, ResultKind
@@ -20,7 +21,7 @@ from agent.tasks.look_ahead import LookAhead
 from agent.tasks.pictures import Pictures
 from agent.tasks.sources import existing
 from agent.watch.observing import Observer
-from agent.worklist import replay, results
+from agent.worklist import removed, replay, results
 from agent.worklist.ledger import Ledger
 from inference.predictor import Predictor
 
@@ -57,7 +58,14 @@ class ScoreStep:
             self.wake(item.id, Step.DELIVER)
             return
         instances = results.instances_of(self.ledger, item.id)
-        sources = tuple((instance, existing(self.layout, instance)) for instance in instances)
+        try:
+            sources = tuple((instance, existing(self.layout, instance)) for instance in instances)
+        except NotFoundError:
+            if not removed.fetch_again(self.ledger, item, self.owner, now=self.now()):
+                raise
+            log.info("files were removed by retention: fetched first")
+            self.wake(item.id, Step.RETRIEVE)
+            return
         outcome, pictures = score_study(sources, predictor, self.limits, self.ahead.take)
         with ThreadPoolExecutor(1, thread_name_prefix="pictures") as disk:  # which is waited for
             written = disk.submit(self.pictures.keep, item.result_key, pictures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,13 +15,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.templating import Jinja2Templates
 
-from agent.domain.errors import AgentError
+from agent.domain.errors import AgentError, OutOfResourcesError
 from agent.web.actions import Note
 from agent.web.session import Session
 
 _HEADER: Final = "x-form-token"
 """Carries the form token: the body is the file itself."""
-_NOT_OURS, _TOO_LONG, _NO_DICOM, _REFUSED, _NO_LISTENER, _FULL = 403, 413, 415, 422, 502, 507
+_NOT_OURS, _TOO_LONG, _NO_DICOM, _REFUSED, _BROKEN, _NO_LISTENER, _FULL = 403, 413, 415, 422, 500, 502, 507
+_IS_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE})
+"""What C-STORE answers A700 for."""
+_MAKE_ROOM: Final = "make room in the data folder, then upload it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +81,16 @@ class Uploads:
         return JSONResponse({"study_instance_uid": study})
 
     async def _take(self, inlet: Inlet, request: Request) -> str:
-        if shutil.disk_usage(inlet.folder).free < inlet.least_free_bytes:
-            raise _RefusedError(_FULL, "less is free than storage.min_free_gb: make room in the data folder")
-        with tempfile.NamedTemporaryFile(dir=inlet.folder, prefix="upload-", suffix=".part") as file:
-            await _write(request, file, inlet.max_bytes)
-            return await run_in_threadpool(_send, inlet, Path(file.name))
+        try:
+            if shutil.disk_usage(inlet.folder).free < inlet.least_free_bytes:
+                raise _RefusedError(_FULL, f"less is free than storage.min_free_gb: {_MAKE_ROOM}")
+            with tempfile.NamedTemporaryFile(dir=inlet.folder, prefix="upload-", suffix=".part") as file:
+                await _write(request, file, inlet.max_bytes)
+                return await run_in_threadpool(_send, inlet, Path(file.name))
+        except OSError as error:  # closing the file may be what fails, too
+            if error.errno in _IS_FULL:
+                raise _RefusedError(_FULL, f"not written: {error.strerror}: {_MAKE_ROOM}") from error
+            raise _RefusedError(_BROKEN, f"not written to {inlet.folder}: {error.strerror}: see to the disk") from error
 
 
 async def _write(request: Request, file: IO[bytes], max_bytes: int) -> None:
@@ -90,11 +99,8 @@ async def _write(request: Request, file: IO[bytes], max_bytes: int) -> None:
         written += len(part)
         if written > max_bytes:
             raise _RefusedError(_TOO_LONG, f"longer than dicom.max_object_gb allows ({max_bytes / 1e9:g} GB)")
-        try:
-            await run_in_threadpool(file.write, part)
-        except OSError as error:
-            raise _RefusedError(_FULL, f"not written: {error.strerror}") from error
-    file.flush()
+        await run_in_threadpool(file.write, part)
+    await run_in_threadpool(file.flush)
 
 
 def _send(inlet: Inlet, path: Path) -> str:
@@ -104,6 +110,8 @@ def _send(inlet: Inlet, path: Path) -> str:
         raise _RefusedError(_NO_LISTENER, str(error)) from error
     if study is None:
         raise _RefusedError(_NO_DICOM, f"no DICOM object: {fault.cause if fault else ''}")
+    if isinstance(fault, OutOfResourcesError):
+        raise _RefusedError(_FULL, f"{fault.cause}: {_MAKE_ROOM}")
     if fault is not None:
         raise _RefusedError(_REFUSED, str(fault))
     return study

@@ -22,8 +22,9 @@ import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from agent.domain.errors import LedgerError, SettingsError
+from agent.worklist.ledger_faults import fault_of
 
-HEAD_REVISION: Final = "0007_fetched_studies"
+HEAD_REVISION: Final = "0008_history"
 """Newest migration in `migrations/versions`; a test holds that."""
 _MIGRATION_LOCK: Final = 0x57EA7051
 """Key of the advisory lock under which PostgreSQL is migrated."""
@@ -79,13 +80,13 @@ class Ledger:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction that writes; commits at the end, rolls back on any error."""
-        with _named_errors(), self._writer.begin() as connection:
+        with self._named_errors(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One consistent look."""
-        with _named_errors(), self._reader.begin() as connection:
+        with self._named_errors(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
@@ -129,10 +130,10 @@ class Ledger:
     @contextmanager
     def _kept_driver(self) -> Iterator[Driver]:
         """Lend a connection, one that is kept where one is free; after an error it is given up."""
-        with _named_errors():
+        with self._named_errors():
             kept = self._free()
         try:
-            with _named_errors(self._writer.dialect.loaded_dbapi.Error):
+            with self._named_errors(self._writer.dialect.loaded_dbapi.Error):
                 yield Driver(self._writer.dialect, kept)
         except BaseException:
             kept.close()  # back to the pool, which rolls back
@@ -141,6 +142,19 @@ class Ledger:
             self._kept.append(kept)
         else:
             kept.close()
+
+    @contextmanager
+    def _named_errors(self, of_driver: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        try:
+            yield
+        except _DriverError as error:
+            raise fault_of(error.__cause__, self.url) from error.__cause__
+        except sa.exc.DBAPIError as error:
+            raise fault_of(error.orig, self.url) from error
+        except sa.exc.TimeoutError as error:  # of the pool
+            raise fault_of(error, self.url) from error
+        except of_driver as error:
+            raise fault_of(error, self.url) from error
 
     def _free(self) -> sa.PoolProxiedConnection:
         try:
@@ -208,6 +222,10 @@ class Ledger:
         return engine
 
 
+class _DriverError(Exception):
+    """Carries an error of the driver's own out of its transaction, where it is known which ledger that is."""
+
+
 @dataclass(frozen=True)
 class Driver:
     """The driver's own connection within a transaction."""
@@ -234,10 +252,7 @@ class Prepared:
     def run(self, connection: sa.Connection | Driver, values: Mapping[str, Any]) -> Any:
         """Run within a transaction; returns the driver's cursor.
 
-        Raises
-        ------
-        LedgerError
-            Whatever the driver says.
+        Whatever the driver raises, the transaction around makes a LedgerError of.
         """
         dialect = connection.dialect
         if dialect.name not in self._compiled:
@@ -248,7 +263,7 @@ class Prepared:
             cursor = connection.connection.cursor()
             cursor.execute(text, given if order is None else [given[name] for name in order])
         except dialect.loaded_dbapi.Error as error:
-            raise _named(error) from error
+            raise _DriverError from error
         return cursor
 
     def _compile(self, dialect: sa.Dialect) -> tuple[str, dict[str, Any], list[str] | None]:
@@ -286,20 +301,6 @@ def _switch_to_wal(cursor: Any) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-@contextmanager
-def _named_errors(of_driver: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        raise _named(error.orig) from error
-    except of_driver as error:
-        raise _named(error) from error
-
-
-def _named(error: BaseException | None) -> LedgerError:
-    return LedgerError(f"the ledger cannot be used: {error}", remedy="see `agent doctor`; the step is tried again")
 
 
 def _file_system(path: Path) -> str:

@@ -24,7 +24,7 @@ from agent.domain.work_item import (
     Step,
     WorkItem,
 )
-from agent.worklist import outbox, results, work_items
+from agent.worklist import outbox, removed, results, work_items
 from agent.worklist import tables as t
 from agent.worklist.closing import GroupContent, content_of, group_content, is_to_be_held, latest_key
 from agent.worklist.ledger import Ledger
@@ -149,15 +149,16 @@ def rekey(ledger: Ledger, item: WorkItem, owner: str, *, bundle_digest: str) -> 
         return work_items.as_work_item(connection.execute(sa.select(t.work_items).where(w.id == item.id)).one())
 
 
-def settle_retrieval(ledger: Ledger, item: WorkItem, owner: str, *, retrieval_id: int, now: float) -> None:
-    """Give a work item the instances that its retrieval fetched, and move it on to be scored."""
+def settle_retrieval(ledger: Ledger, item: WorkItem, owner: str, *, retrieval_ids: Sequence[int], now: float) -> None:
+    """Give a work item the instances that its retrievals fetched, and move it on to be scored."""
     links, i = t.retrieval_instances, t.instances
-    query = sa.select(i).join(links, links.c.instance_id == i.c.id).where(links.c.retrieval_id == retrieval_id)
+    query = sa.select(i).join(links, links.c.instance_id == i.c.id).where(links.c.retrieval_id.in_(retrieval_ids))
     with ledger.write() as connection:
         rows = connection.execute(query.order_by(i.c.id.desc())).all()
-        if rows and not any(row.may_be_scored for row in rows):
+        content = removed.completed(connection, item, rows)
+        if content is None and rows and not any(row.may_be_scored for row in rows):
             _check_may_be_refused(connection, item, rows)
-        content = _retrieved_content(connection, item, rows)
+        content = content or _retrieved_content(connection, item, rows)
         if not content.instance_ids:
             raise NotFoundError(
                 f"the archive sent nothing of study {item.study_instance_uid} that could be scored",
@@ -259,8 +260,8 @@ def _retrieved_content(connection: sa.Connection, item: WorkItem, rows: Sequence
         return fetched
     came, i, s = group_content(connection, item.group_id), t.instances.c, t.studies.c
     of_group = sa.select(s.study_instance_uid).where(s.group_id == item.group_id)
-    removed = sa.select(i.id).where(i.study_instance_uid.in_(of_group), i.removed_at.is_not(None)).limit(1)
-    is_here = fetched.sop_instance_uids <= came.sop_instance_uids and connection.execute(removed).first() is None
+    missing = sa.select(i.id).where(i.study_instance_uid.in_(of_group), i.removed_at.is_not(None)).limit(1)
+    is_here = fetched.sop_instance_uids <= came.sop_instance_uids and connection.execute(missing).first() is None
     return came if is_here else fetched
 
 

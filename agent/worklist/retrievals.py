@@ -12,7 +12,8 @@ from agent.worklist.ledger import Ledger
 def begin(ledger: Ledger, item: WorkItem, *, archive: str, now: float) -> int:
     """Open the retrieval of a work item, or find the one that a killed process left open."""
     r = t.retrievals.c
-    open_one = sa.select(r.id).where(r.work_item_id == item.id, r.ended_at.is_(None))
+    ours = (r.work_item_id == item.id) & (r.study_instance_uid == item.study_instance_uid)
+    open_one = sa.select(r.id).where(ours, r.ended_at.is_(None))
     with ledger.write() as connection:
         known = connection.execute(open_one).scalar()
         if known is not None:

@@ -60,7 +60,7 @@ def _outcome(connection: sa.Connection, row: sa.Row[Any]) -> Outcome:
         progress=_progress(row),
         reason=(row.reason or "") if row.state == State.CANCELED else "",
         outputs=_outputs(connection, row.result_key) if row.finished_at is not None else (),
-        started_at=connection.execute(started).scalar(),
+        started_at=connection.execute(started).scalar() or (row.created_at if row.finished_at is not None else None),
         ended_at=row.finished_at,
     )
 

@@ -15,6 +15,8 @@ from agent.domain.work_item import WITHHELD, Step
 from agent.worklist import blinding
 from agent.worklist import tables as t
 
+_LATER: Final = "arrived after this score"
+_REMOVED: Final = "its file was removed by retention, and the archive did not give it back for this score"
 _WITHHELD: Final = "withheld until it is released"
 _TELLING: Final = (Step.SCORE, Step.REPORT)
 """Steps whose outcome tells the result: the grade or refusal, and how many objects it has."""
@@ -64,7 +66,7 @@ def scored_part(outcome: dict[str, Any] | None, instances: list[sa.Row[Any]]) ->
     """Compose the score, the model and one entry under `views` at least for every instance."""
     score, views = (outcome["score"], list(outcome["views"])) if outcome else (None, [])
     hidden = outcome is not None and blinding.is_masked(outcome)
-    otherwise = _WITHHELD if hidden else "arrived after this score" if outcome else "not scored yet"
+    otherwise = _WITHHELD if hidden else _LATER if outcome else "not scored yet"
     looked_at = {view["sop_instance_uid"] for view in views}
     for row in instances:
         if row.sop_instance_uid not in looked_at or row.conflict:
@@ -79,7 +81,7 @@ def scored_part(outcome: dict[str, Any] | None, instances: list[sa.Row[Any]]) ->
 
 
 def _unseen(row: sa.Row[Any], otherwise: str) -> dict[str, Any]:
-    reason = row.not_scored_reason or otherwise
+    reason = row.not_scored_reason or (_REMOVED if row.removed_at and otherwise == _LATER else otherwise)
     if row.conflict:
         reason = "another version of this instance came first and is scored"
     return {
@@ -104,6 +106,7 @@ def instance_entry(row: sa.Row[Any]) -> dict[str, Any]:
         "received_at": iso(row.received_at),
         "times_received": row.times_received,
         "conflict": row.conflict,
+        "removed_at": iso(row.removed_at),
     }
 
 

@@ -77,7 +77,7 @@ instances = sa.Table(
     sa.Column("issuer_of_patient_id", sa.String(256), nullable=False),
     sa.Column("received_at", sa.Float),  # NULL: only ever retrieved, so it never groups
     sa.Column("times_received", sa.Integer, nullable=False),
-    sa.Column("association_id", sa.ForeignKey("associations.id")),
+    sa.Column("association_id", sa.ForeignKey("associations.id"), index=True),  # NULL, too, once that is forgotten
     sa.Column("may_be_scored", sa.Boolean, nullable=False),
     sa.Column("not_scored_reason", sa.String(128)),
     sa.Column("conflict", sa.Boolean, nullable=False),
@@ -307,6 +307,15 @@ ended_sessions = sa.Table(
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("expires_at", sa.Float, nullable=False),  # then the row says nothing any more
+)
+
+tallies = sa.Table(  # totals of rows that `history` removed, for metrics
+    "tallies",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("label", sa.String(32), primary_key=True),
+    sa.Column("part", sa.String(16), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
 )
 
 leases = sa.Table(

@@ -20,13 +20,16 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind
 
+from agent.deliver import courier, storage_scu
 from agent.deliver.ahead import Ahead
 from agent.deliver.away import leave_alone, left_alone
 from agent.deliver.deliver_result import DeliveryOutcome, KeptBytesError, deliver_result
+from agent.deliver.storage_scu import PartTenFile
 from agent.domain.errors import LostLeaseError
 from agent.domain.results import Delivery, DeliveryState, Proof
 from agent.domain.score import Refusal
 from agent.domain.work_item import State
+from agent.scu.association import OpenAssociation
 from agent.store.result_files import object_path
 from agent.worklist import outbox, replay, work_items
 from agent.worklist import tables as t
@@ -458,3 +461,43 @@ def test_what_failed_together_is_due_together(tmp_path: Path) -> None:
     desk = make_desk(tmp_path, (WaywardArchive().name,))
     deliver(desk)
     assert len({row.not_before for row in desk.rows()}) == 1
+
+
+def test_pdus_too_short_for_any_message_have_a_sentence_and_a_growing_wait(tmp_path: Path) -> None:
+    with WaywardArchive() as pacs:
+        pacs.manners.longest_pdu = 6
+        desk = make_desk(tmp_path, (pacs.name,))
+        deliver(desk)
+        assert causes(desk) == {f"{pacs.name} takes PDUs of 6 bytes at most, into which no message fits"}
+        assert {row.attempts for row in desk.rows()} == {1}
+        pacs.manners.longest_pdu = 7
+        assert deliver(desk, time.time() + 3600, claim=True).state is State.COMPLETED
+
+
+def test_an_error_of_ours_counts_as_an_attempt_and_holds_up_no_other_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = storage_scu.store
+
+    def broken(association: OpenAssociation, file: PartTenFile, message_id: int) -> str:
+        if file.sop_instance_uid == second.sop_instance_uid:
+            raise ZeroDivisionError("what nobody foresaw")
+        return real(association, file, message_id)
+
+    with WaywardArchive() as pacs:
+        desk = make_desk(tmp_path, (pacs.name,))
+        first, second, third = desk.rows()
+        with monkeypatch.context() as patched:
+            patched.setattr(courier, "store", broken)
+            outcome = deliver(desk)
+        assert outcome.retry_at is not None
+        states = {row.sop_instance_uid: (row.state, row.attempts, row.last_error) for row in desk.rows()}
+        said = f"sending to {pacs.name} fails by an error of ours: ZeroDivisionError"
+        assert states[second.sop_instance_uid] == (DeliveryState.PENDING, 1, said)
+        assert {states[row.sop_instance_uid][0] for row in (first, third)} == {DeliveryState.PROVED}
+        with monkeypatch.context() as patched:
+            patched.setattr(courier, "store", broken)
+            deliver(desk, time.time() + 4 * 86_400, claim=True)
+        row = next(row for row in desk.rows() if row.sop_instance_uid == second.sop_instance_uid)
+        assert (row.state, row.attempts) == (DeliveryState.PENDING, 2)
+        assert deliver(desk, time.time() + 5 * 86_400, claim=True).state is State.COMPLETED

@@ -121,6 +121,7 @@ PROVOKED: dict[str, Callable[[], Iterator[str]]] = {
     "rejected-permanent": lambda: manners(reject=(1, 1, 3)),
     "nothing-accepted": lambda: archive(lambda _pacs: None, SECONDARY_CAPTURE, FIND),
     "context-refused": one_refused,
+    "tiny-pdu": lambda: manners(longest_pdu=6),
     "aborted": aborting,
     "closed": closing,
     "no-response": lambda: manners(hang_seconds=1.2),

@@ -169,3 +169,17 @@ def test_a_blinded_result_is_told_to_nobody(tmp_path: Path, fhir: Fhir) -> None:
 def test_probes(fhir: Fhir, mllp: Mllp) -> None:
     assert "4.0.1" in FhirServer(base=fhir.base, profile=FhirProfile()).probe()
     assert Hl7Receiver(address=mllp.address, profile=OruProfile(sending_application="S")).probe() == "connects"
+
+
+def test_an_error_of_ours_counts_as_an_attempt(tmp_path: Path) -> None:
+    def broken(_item: object, _row: object) -> tuple[Proof, str]:
+        raise ZeroDivisionError("what nobody foresaw")
+
+    name = "https://fhir.invalid/r4"
+    desk = make_desk(tmp_path, (name,), objects=1)
+    deliver_result(
+        desk.ledger, desk.layout, desk.item, OWNER, SCU, time.time, random.Random(1), LOG, senders={name: broken}
+    )
+    assert {(row.state, row.attempts, row.last_error) for row in desk.rows()} == {
+        (DeliveryState.PENDING, 1, f"sending to {name} fails by an error of ours: ZeroDivisionError")
+    }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from pydicom import dcmwrite
@@ -34,7 +37,7 @@ def settings_for(port: int) -> Settings:
     return load_settings(None, {"AGENT_DICOM__PORT": str(port)})
 
 
-def saved(folder: Path, number: int, **elements: str) -> Path:
+def saved(folder: Path, number: int, **elements: Any) -> Path:
     ds = instance(number, **elements)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -146,6 +149,44 @@ def test_what_is_not_taken_says_why_and_leaves_nothing(
     assert reception.stored() == []
     assert list((tmp_path / "incoming").iterdir()) == []
     assert acts.noted == []
+
+
+@pytest.mark.parametrize(
+    ("fails", "status", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 507, "No space left on device: make room"),
+        (None, 507, "No space left on device: make room"),
+        (OSError(errno.EROFS, "Read-only file system"), 500, "Read-only file system: see to the disk"),
+    ],
+    ids=["at the beginning", "at the end", "read-only"],
+)
+def test_a_disk_that_takes_nothing_is_told_in_a_sentence(
+    uploader: Callable[..., TestClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: OSError | None,
+    status: int,
+    words: str,
+) -> None:
+    def opened(**_named: str) -> IO[bytes]:
+        if fails is not None:
+            raise fails
+        return Path("/dev/full").open("wb")  # it takes what is written, and then has no room: to close it fails, too
+
+    content = saved(tmp_path, 1).read_bytes()
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", opened)
+    answer = uploader().post("/upload", content=content)
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+
+
+def test_a_listener_without_room_is_told_as_a_full_disk(
+    uploader: Callable[..., TestClient], reception: Reception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception.files, "_min_free_bytes", 1 << 62)
+    answer = uploader().post("/upload", content=saved(tmp_path, 1, size=100_000).read_bytes())
+    assert answer.status_code == 507
+    assert "answered C-STORE with A700: refused: out of resources: make room" in answer.json()["error"]
 
 
 def test_a_class_that_is_not_stored_is_refused_with_the_reason(

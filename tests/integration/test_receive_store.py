@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -386,6 +387,37 @@ def test_rows_are_rebuilt_from_files(reception: Reception) -> None:
     assert (done.rows, done.unreadable) == (1, 1)
     assert sorted(before) == sorted((r.sha256, r.bytes, r.transfer_syntax_uid) for r in reception.rows(t.instances))
     assert rebuild(reception.ledger, reception.files, group_by=GroupBy.STUDY, now=time.time()).rows == 0
+
+
+def test_what_cannot_be_read_is_passed_over_and_told(
+    reception: Reception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept `serve` from starting, and everything else from being recorded."""
+    assert reception.send(instance(1), instance(2)) == [0, 0]
+    first, second = reception.stored()
+    spoilt = reception.layout.instances / "aa" / f"{'a' * 64}.dcm"
+    spoilt.mkdir(parents=True)  # to open it fails for everybody, root too
+    with reception.ledger.write() as connection:
+        connection.execute(t.sending.delete())
+        connection.execute(t.instances.delete())
+    real = os.listdir
+
+    def broken(path: Any = ".") -> list[str]:
+        if Path(path) == second.parent:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", broken)
+        done = rebuild(reception.ledger, reception.files, group_by=GroupBy.STUDY, now=time.time() + 1)
+    assert (done.rows, done.unreadable) == (1, 2)
+    assert [row.sha256 for row in reception.rows(t.instances)] == [first.stem]
+    told = capsys.readouterr().out
+    assert f"path={spoilt}" in told
+    assert "Is a directory" in told
+    assert f"path={second.parent}" in told
+    assert "Input/output error" in told
+    assert rebuild(reception.ledger, reception.files, group_by=GroupBy.STUDY, now=time.time() + 1).rows == 1
 
 
 # Who may call, and endings

@@ -36,7 +36,8 @@ class Comparison:
 
 def compared(ledger: Ledger, layout: Layout, files: InstanceFiles) -> Iterator[Comparison]:
     """Compare everything; files are listed before rows, so what comes meanwhile is never taken for a stray."""
-    names = set(files.digests())
+    unlisted: list[Path] = []
+    names = set(files.digests(lambda folder, _error: unlisted.append(folder)))
     with ledger.read() as connection:
         rows = {row.sha256: row.removed_at for row in connection.execute(sa.select(t.instances))}
         objects = connection.execute(sa.select(t.result_objects)).all()
@@ -47,6 +48,9 @@ def compared(ledger: Ledger, layout: Layout, files: InstanceFiles) -> Iterator[C
     archive = "replay them with --from archive"
     yield _comparison("instance rows without file", there - present, archive)
     yield _comparison("instance files changed", _changed(files, present), archive)
+    yield _comparison(
+        "instance folders that cannot be read", map(str, unlisted), "see to the disk, and to who may read"
+    )
     yield _comparison("instance files without row", names - set(rows), "restart `agent serve`: it records them")
     yield _comparison("files that retention should have removed", present - there, "they are harmless; remove by hand")
     spoilt = (path.stem for path, sha256 in wanted.items() if _sha256(path) != sha256)
@@ -71,10 +75,12 @@ def _changed(files: InstanceFiles, digests: Iterable[str]) -> Iterator[str]:
 
 
 def _sha256(path: Path) -> str | None:
-    if not path.exists():
-        return None
+    """Hash a file; None where it is missing or cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError:
+        return None
     return digest.hexdigest()

@@ -66,7 +66,8 @@ _PATIENCE: Final = """
 
 Full jitter between attempts: up to {first:g} s at first, doubling to {young:g} s for the first {young_age:g} minutes
 and to {cap:g} s after. Given up after {days:g} days and {fewest} attempts, with the last cause as the reason. An
-archive that let us wait is passed by meanwhile, so that it holds up no other.
+archive that let us wait is passed by meanwhile, so that it holds up no other. An error of ours on the way counts as an
+attempt like any other; the log of the deliver worker has it in full.
 """
 
 

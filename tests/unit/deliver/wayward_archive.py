@@ -52,6 +52,8 @@ class Manners:
     hang_association: float = 0.0
     hang_second_association: float = 0.0
     """Before it answers an association that is requested while another is open."""
+    longest_pdu: int = 0
+    """That it takes; 0: any."""
     most_associations: int | None = None
     """Open at once; one more is rejected for the moment."""
     lies: bool = False
@@ -171,6 +173,7 @@ class WaywardArchive:
     def _on_request(self, event: evt.Event) -> None:
         self.associations += 1
         acceptor = event.assoc.acceptor
+        acceptor.maximum_length = self.manners.longest_pdu
         acceptor.supported_contexts = [
             context for context in acceptor.supported_contexts if context.abstract_syntax not in self.manners.refuses
         ]

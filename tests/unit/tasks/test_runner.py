@@ -299,3 +299,30 @@ def test_a_worker_that_ends_begins_no_step(steps: Steps) -> None:
     assert steps.seen == []
     steps.runner().run(1)
     assert steps.seen == [Step.SCORE, Step.REPORT]
+
+
+def test_an_error_of_ours_before_delivery_waits_longer_each_time_and_ends_after_days(steps: Steps) -> None:
+    """Such a step repeated itself every minute for ever."""
+
+    def broken(_item: WorkItem, _log: Any) -> None:
+        raise ZeroDivisionError("what nobody foresaw")
+
+    ledger, now = steps.scene.ledger, steps.scene.now
+    with ledger.write() as connection:
+        nearly = now - 3 * 86_400 + 3600
+        connection.execute(sa.update(t.work_items).values(step=Step.DELIVER, created_at=nearly))
+    waits = []
+    while state(steps)[0] is not State.CANCELED:
+        Runner(
+            ledger=ledger, owner=ME, queue="deliver", steps={Step.DELIVER: broken}, wake=lambda _number, _step: None,
+            now=lambda: steps.scene.now,
+        ).run(1)  # fmt: skip
+        with ledger.read() as connection:
+            due = connection.execute(sa.select(t.work_items.c.not_before)).scalar_one()
+        waits.append(due - steps.scene.now)
+        steps.scene.now = max(due, steps.scene.now + 1)
+        assert len(waits) < 1000
+    assert state(steps)[1] == "fault: ZeroDivisionError in deliver"
+    assert steps.scene.now - nearly >= 3 * 86_400
+    assert len(waits) >= 20
+    assert max(waits[:3]) <= 4 < 100 < max(waits)

@@ -247,7 +247,7 @@ def test_what_was_fetched_and_came_by_itself_too_is_one_result(scene: Scene, rem
     if removed:
         with scene.ledger.write() as connection:
             connection.execute(t.instances.update().where(t.instances.c.id == 1).values(removed_at=scene.now))
-    replay.settle_retrieval(scene.ledger, fetch, "me", retrieval_id=retrieval, now=scene.now)
+    replay.settle_retrieval(scene.ledger, fetch, "me", retrieval_ids=[retrieval], now=scene.now)
     keys = {item(scene, one).result_key for one in (number, closed.work_item_id)}
     assert len(keys) == (2 if removed else 1)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,7 @@ from agent.domain.errors import LedgerError, SettingsError
 from agent.worklist import ledger as module
 from agent.worklist import tables as t
 from agent.worklist.ledger import HEAD_REVISION, Ledger, Prepared
+from agent.worklist.ledger_faults import fault_of
 from agent.worklist.tables import metadata
 from tests.unit.worklist.conftest import Scene
 
@@ -111,3 +117,63 @@ def test_a_durable_commit_leaves_the_next_as_they_were(tmp_path: Path) -> None:
             found.append(driver.connection.cursor().execute("PRAGMA synchronous").fetchone()[0])
     assert found == [1, 2, 1]  # NORMAL, FULL, NORMAL
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said", "remedy"),
+    [
+        (lambda path: path.write_bytes(b"no database" * 200), "file is not a database", "restore it from a backup"),
+        (lambda path: path.mkdir(), "unable to open database file", "as the user that `agent serve` runs as"),
+        (lambda path: _with_revision(path), "no such table: work_items", "agent migrate"),
+    ],
+)
+def test_a_ledger_that_cannot_be_used_says_where_it_is_why_and_what_to_do(
+    tmp_path: Path, spoil: Callable[[Path], object], said: str, remedy: str
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    spoil(path)
+    environment = {**os.environ, "AGENT_STORAGE__DATA_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "worklist"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"agent: the ledger {path} cannot be used: {said} (")
+    assert remedy in line
+
+
+def _with_revision(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES (?)", (HEAD_REVISION,))
+        connection.commit()
+
+
+def test_a_postgresql_that_is_away_is_named_without_its_password() -> None:
+    ledger = Ledger("postgresql+psycopg://agent:secret@127.0.0.1:1/steatosis")
+    with pytest.raises(LedgerError) as caught, ledger.read():
+        pass
+    assert str(caught.value).startswith(
+        "the ledger (PostgreSQL database steatosis at 127.0.0.1:1) cannot be used: connection"
+    )
+    assert str(caught.value).endswith("(is PostgreSQL running, and can it be reached from here as database.url says?)")
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ('connection failed: FATAL:  password authentication failed for user "agent"', "user and password"),
+        ('connection failed: FATAL:  database "steatosis" does not exist', "user and name in database.url"),
+        ('relation "work_items" does not exist\nLINE 1: select', "agent migrate"),
+        ("could not extend file: No space left on device", "make room"),
+        ("what nobody has heard of\nDETAIL: Key (patient_id)=(P1)", "see `agent doctor`"),
+    ],
+)
+def test_what_postgresql_says_has_its_remedy_and_tells_no_values(said: str, remedy: str) -> None:
+    error = fault_of(RuntimeError(said), sa.make_url("postgresql+psycopg:///steatosis"))
+    assert remedy in error.remedy
+    assert error.cause.startswith("the ledger (PostgreSQL database steatosis at the local socket:5432) cannot be used")
+    assert "\n" not in error.cause
+    assert "P1" not in error.cause

@@ -238,7 +238,7 @@ def test_a_retrieval_never_regroups_and_settles_the_key(reported: Scene) -> None
             retrieval_id=fetched,
         )
     assert retrievals.retrieved_uids(reported.ledger, fetched) == {"1.2.9.1", "1.2.9.7"}
-    replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+    replay.settle_retrieval(reported.ledger, item, ME, retrieval_ids=[fetched], now=reported.now)
     settled = work_items.find(reported.ledger, number)
     assert settled is not None
     assert (settled.step, settled.replaces_key is None) == (Step.SCORE, False)
@@ -255,7 +255,7 @@ def test_nothing_retrieved_is_said(reported: Scene) -> None:
     assert item is not None
     fetched = retrievals.begin(reported.ledger, item, archive=PACS, now=reported.now)
     with pytest.raises(NotFoundError, match="sent nothing"):
-        replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+        replay.settle_retrieval(reported.ledger, item, ME, retrieval_ids=[fetched], now=reported.now)
 
 
 OURS, REPORT_OF_OTHERS = {"manufacturer_model_name": "steatosis-agent"}, {"sop_class_uid": SR}
@@ -282,10 +282,10 @@ def test_an_archive_without_the_images_replaces_no_result(reported: Scene, study
         retrieval_id=fetched,
     )
     if study == "1.99" and header is REPORT_OF_OTHERS:  # nothing else is known of it: that is worth a report
-        replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+        replay.settle_retrieval(reported.ledger, item, ME, retrieval_ids=[fetched], now=reported.now)
         return
     with pytest.raises(NotFoundError, match="holds no ultrasound image"):
-        replay.settle_retrieval(reported.ledger, item, ME, retrieval_id=fetched, now=reported.now)
+        replay.settle_retrieval(reported.ledger, item, ME, retrieval_ids=[fetched], now=reported.now)
 
 
 def test_failed_deliveries_are_dead_letters_that_may_be_retried(scene: Scene) -> None:

@@ -29,7 +29,7 @@ def settled(scene: Scene, *files: StoredFile) -> WorkItem:
         record_instance(
             scene.ledger, file, association_id=None, group_by=scene.group_by, now=scene.now, retrieval_id=fetched
         )
-    replay.settle_retrieval(scene.ledger, item, ME, retrieval_id=fetched, now=scene.now)
+    replay.settle_retrieval(scene.ledger, item, ME, retrieval_ids=[fetched], now=scene.now)
     found = work_items.find(scene.ledger, item.id)
     assert found is not None
     return found
