@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -15,6 +16,7 @@ from hl7apy.parser import parse_message
 from agent.deliver.deliver_result import DeliveryOutcome, deliver_result
 from agent.domain.results import DeliveryState, Proof
 from agent.domain.work_item import State
+from agent.messaging import fhir_server
 from agent.messaging.fhir import FhirProfile
 from agent.messaging.fhir_server import FhirServer
 from agent.messaging.mllp import Hl7Receiver
@@ -86,6 +88,39 @@ def test_telling_again_makes_nothing_new(tmp_path: Path, fhir: Fhir) -> None:
     first = sender(desk.item, row)
     assert sender(desk.item, row) == first
     assert (fhir.transactions, len(fhir.kept)) == (2, 3)
+
+
+def test_what_a_server_has_already_is_found_where_it_does_not_say_where(tmp_path: Path, fhir: Fhir) -> None:
+    """The connection was cut before the first answer came; the second transaction makes nothing, and names nothing."""
+    fhir.says_where = False
+    desk = desk_for(tmp_path, fhir.base)
+    server = FhirServer(base=fhir.base, profile=FhirProfile())
+    sender = MessageSender(ledger=desk.ledger, layout=desk.layout, tell=server.tell, proof=Proof.FHIR_READ)
+    (row,) = desk.rows()
+    first = sender(desk.item, row)
+    assert sender(desk.item, row) == first
+    assert (fhir.transactions, len(fhir.kept)) == (2, 3)
+
+
+def test_an_answer_that_nests_without_end_is_tried_again(tmp_path: Path, fhir: Fhir) -> None:
+    fhir.body = lambda out: out.write(b"[" * 200_000)
+    desk = desk_for(tmp_path, fhir.base)
+    assert deliver(desk, fhir=fhir.base).retry_at is not None
+    assert "something else than JSON" in (desk.rows()[0].last_error or "")
+
+
+def test_an_answer_that_trickles_holds_nobody_up(tmp_path: Path, fhir: Fhir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trickle(out: Any) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                out.write(b" ")
+                time.sleep(0.1)
+
+    monkeypatch.setattr(fhir_server, "_WHOLE_SECONDS", 0.5)
+    fhir.body = trickle
+    desk, began = desk_for(tmp_path, fhir.base), time.monotonic()
+    assert deliver(desk, fhir=fhir.base).retry_at is not None
+    assert time.monotonic() - began < 6
 
 
 @pytest.mark.parametrize("status", [503, 429, 500])

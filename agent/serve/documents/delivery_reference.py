@@ -115,7 +115,7 @@ def _failures() -> Iterable[tuple[str, str, str]]:
 
 
 def _statuses() -> Iterable[tuple[str, str]]:
-    yield "2xx", "the report is read back"
+    yield "2xx", "the report is read back, searched for where the answer does not say where it is"
     yield ", ".join(map(str, sorted(fhir_server.MAY_PASS))), _VERDICTS[Verdict.RETRY]
     yield "any other", _VERDICTS[Verdict.FAILED]
 
