@@ -107,9 +107,9 @@ class Hl7Receiver:
 
     def _judged(self, answer: bytes, sent: str) -> str:
         lines = _SEGMENT_ENDS.split(answer.decode("utf-8", "replace"))
-        segments = {line[:3]: line.split("|") for line in lines if line}
+        segments = {line[:3]: [part.strip() for part in line.split("|")] for line in lines if line}
         msa, err = segments.get("MSA", []), segments.get("ERR", [])
-        code, about = [*msa, "", "", ""][1].strip(), [*msa, "", "", ""][2].strip()
+        code, about = ([*msa, "", "", ""])[1:3]
         if not code or about != sent:
             raise ArchiveError(
                 f"{self.address} sent no acknowledgement of this message", remedy="is it an HL7 receiver?"

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hl7apy.parser import parse_message
 
 from agent.deliver.deliver_result import DeliveryOutcome, deliver_result
 from agent.domain.results import DeliveryState, Proof
-from agent.domain.work_item import State
+from agent.domain.work_item import Cause, State, Step
 from agent.messaging import fhir_server
 from agent.messaging.fhir import FhirProfile
 from agent.messaging.fhir_server import FhirServer
 from agent.messaging.mllp import Hl7Receiver
 from agent.messaging.oru import OruProfile
 from agent.tasks.messages import MessageSender
-from agent.worklist import work_items
+from agent.worklist import replay, work_items
+from agent.worklist import tables as t
 from tests.support.message_servers import Fhir, Mllp, running
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
 from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
@@ -185,6 +187,29 @@ def test_acknowledgements(tmp_path: Path, mllp: Mllp, answer: tuple[str, str], t
     if then == "again":
         assert deliver(desk, mllp=mllp.address, claim=True).state is State.COMPLETED
         assert mllp.received[0] == mllp.received[1], "the same message, under the same control id"
+
+
+@pytest.mark.parametrize(("cause", "times"), [(Cause.RETRY, 1), (Cause.REPLAY, 2)])
+def test_what_was_acknowledged_is_not_told_again_by_a_retry(
+    tmp_path: Path, fhir: Fhir, mllp: Mllp, cause: Cause, times: int
+) -> None:
+    """Somebody mends the FHIR server and retries its dead letter; the receiver of HL7 v2 had the result all along."""
+    fhir.answers = [403]
+    desk = desk_for(tmp_path, fhir.base, mllp.address)
+    assert deliver(desk, fhir=fhir.base, mllp=mllp.address).state is State.CANCELED
+    made = replay.retry(desk.ledger, desk.item, cause=cause, now=time.time())
+    with desk.ledger.write() as connection:
+        w = t.work_items.c
+        connection.execute(sa.update(t.work_items).where(w.id == made).values(step=Step.SCORE))
+    item = work_items.claim(desk.ledger, made, OWNER, time.time())
+    assert item is not None
+    desk.item = item
+    assert replay.skip_to_delivery(
+        desk.ledger, item, OWNER, destinations=(fhir.base, mllp.address), intact=lambda _: True, now=time.time()
+    )
+    assert deliver(desk, fhir=fhir.base, mllp=mllp.address, claim=True).state is State.COMPLETED
+    assert {row.proof for row in desk.rows()} == {Proof.FHIR_READ, Proof.HL7_ACK}
+    assert len(mllp.received) == times
 
 
 def test_an_address_that_is_no_longer_configured(tmp_path: Path, fhir: Fhir) -> None:

@@ -60,6 +60,7 @@ the objects are whole and checked; one that is not needed is released within thr
 A FHIR server has proved a result when it returns the report on being asked for it (`fhir-read`); an HL7 v2 receiver
 when it acknowledges the message, since HL7 v2 has nothing stronger (`hl7-ack`). Both are told again after a fault: FHIR
 by conditional create, so that nothing comes twice; HL7 v2 with the same message under the same control id (MSH-10).
+What an HL7 v2 receiver acknowledged is not told again by a retry of what another destination refused, but by a replay.
 """
 _PATIENCE: Final = """
 ## Patience
