@@ -252,6 +252,21 @@ def test_an_answer_that_is_lost_is_not_a_step_that_is_lost(ledger: Ledger, ups: 
     assert [row.state for row in rows(ledger)] == ["done"]
 
 
+@pytest.mark.parametrize("status", [0x0110, 0xB305])
+def test_a_claim_that_cannot_be_looked_at_now_is_looked_at_later(ledger: Ledger, ups: UpsWorklist, status: int) -> None:
+    """Its answer was lost, and whether it is ours the provider cannot say at once, or with a warning."""
+    ups.schedule("1.2.9", "1.2.3")
+    ups.lose_answers = 1
+    agent = performer(ledger, ups)
+    agent.look()
+    ups.failures = [status]
+    agent.look()
+    with ledger.write() as connection:
+        connection.execute(sa.update(t.procedure_steps).values(not_before=0.0))
+    agent.look()
+    assert [row.state for row in rows(ledger)] == ["performing"]
+
+
 def rows(ledger: Ledger) -> list[Any]:
     with ledger.read() as connection:
         return list(connection.execute(sa.select(t.procedure_steps)))
