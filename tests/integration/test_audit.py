@@ -139,6 +139,53 @@ def test_results(reception: Reception) -> None:
     ]
 
 
+def finished_item(reception: Reception, study: str, *states: str) -> None:
+    """A work item that has ended, with a result object and an outbox row for each state."""
+    with reception.ledger.write() as connection:
+        empty = {column.name: 0 for column in t.work_items.columns if not column.nullable}
+        item = {"id": 1, "study_instance_uid": study, "state": "CANCELED", "finished_at": 5.0}
+        connection.execute(insert(t.work_items).values(empty | {"group_id": "g", "step": "deliver"} | item))
+        made = {"result_key": "k", "kind": "x", "position": 0, "series_instance_uid": "1", "sha256": "0", "bytes": 1}
+        for number, state in enumerate(states):
+            made |= {"sop_instance_uid": f"1.{number}", "sop_class_uid": "1.2.3", "study_instance_uid": study}
+            connection.execute(insert(t.result_objects).values(made))
+            row = {"work_item_id": 1, "sop_instance_uid": f"1.{number}", "destination": "PACS@192.0.2.9:104"}
+            row |= {"state": state, "attempts": 0, "not_before": 0, "look_first": False}
+            connection.execute(insert(t.outbox).values(row))
+
+
+def test_what_never_left_is_no_transfer(reception: Reception) -> None:
+    """An operator cancels a work item whose objects wait."""
+    assert reception.send(instance()) == [0]
+    finished_item(reception, STUDY, DeliveryState.PENDING)
+    scribe = scribe_of(reception)
+    scribe.write(time.time())
+    assert "192.0.2.9" not in "".join(record.message for record in scribe.trail.records())
+
+
+def test_what_was_only_ever_fetched(reception: Reception) -> None:
+    """A study that a worklist named: its images come from the archive, its results go out, and it has no row."""
+    assert reception.send(instance(1), instance(2)) == [0, 0]
+    wait_for(lambda: all_closed(reception))
+    finished_item(reception, STUDY, DeliveryState.PROVED)
+    with reception.ledger.write() as connection:
+        connection.execute(update(t.associations).values(audited_at=1.0))
+        connection.execute(update(t.instances).values(received_at=None, association_id=None, study_instance_uid="1.9"))
+        connection.execute(update(t.result_objects).values(study_instance_uid="1.9"))
+        fetched = {"id": 1, "work_item_id": 1, "study_instance_uid": "1.9", "archive": "PACS@192.0.2.7:104"}
+        connection.execute(insert(t.retrievals).values(fetched | {"started_at": 3.0, "ended_at": 4.0}))
+        for number in (1, 2):
+            connection.execute(insert(t.retrieval_instances).values(retrieval_id=1, instance_id=number))
+    scribe = scribe_of(reception)
+    scribe.write(time.time())
+    came, left = written(scribe)
+    for message, host, count in ((came, "192.0.2.7", "2"), (left, "192.0.2.9", "1")):
+        assert (code_of(message), ids_of(message, "110180"), ids_of(message, "2")) == ("110104", ["1.9"], ["P1"])
+        assert message.findall(".//SOPClass")[0].get("NumberOfInstances") == count
+        hosts = [part.get("NetworkAccessPointID") for part in message.findall("ActiveParticipant")]
+        assert host in hosts
+
+
 def test_who_was_turned_away(tmp_path: Path) -> None:
     with Reception(tmp_path) as reception:
         trail = AuditTrail(reception.layout.audit)
