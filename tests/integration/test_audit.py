@@ -16,6 +16,7 @@ from sqlalchemy import insert, update
 
 from agent.domain.errors import SettingsError
 from agent.domain.results import DeliveryState
+from agent.observe.audit import syslog
 from agent.observe.audit.alerts import Alerts
 from agent.observe.audit.scribe import Scribe
 from agent.observe.audit.syslog import Destination, Forwarder
@@ -267,6 +268,34 @@ def test_sent_over_tls_after_the_receiver_came_back(tmp_path: Path, keys: Path) 
     length, _, rest = bytes(received).partition(b" ")
     assert rest[: int(length)].endswith(b"<AuditMessage n='0'/>")
     assert received.count(b"DICOM+RFC3881") == 4
+
+
+def test_a_slow_receiver_gets_a_part_at_a_time(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Who sends holds a lease: others would begin with the same records while one sends for minutes."""
+    monkeypatch.setattr(syslog, "_LONGEST_SECONDS", 0.3, raising=False)
+    server, ended = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), threading.Event()
+    server.load_cert_chain(keys / "theirs.pem", keys / "theirs.key")
+    trail = AuditTrail(tmp_path)
+    trail.append(["<AuditMessage/>" + " " * 40_000] * 400)
+
+    def receive() -> None:
+        connection, _ = listening.accept()
+        with server.wrap_socket(connection, server_side=True) as secured:
+            while not ended.wait(0.02):
+                if not secured.recv(16_384):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        destination = Destination.parse(f"tls://127.0.0.1:{listening.getsockname()[1]}")
+        tls = client_context(keys / "ours.pem", keys / "ours.key", keys / "theirs.pem")
+        forwarder = Forwarder(trail=trail, destination=destination, tls=tls, process_id=1)
+        thread = threading.Thread(target=receive)
+        thread.start()
+        sent = forwarder.forward()
+        ended.set()
+        thread.join()
+    assert 0 < sent < 400
+    assert forwarder._sent() == sent
 
 
 @pytest.mark.parametrize("text", ["siem:514", "tcp://siem:1", "udp://", "udp://siem:x", "tls://siem:1/path"])
