@@ -53,6 +53,25 @@ class OfferedStep:
     inputs: tuple[Reference, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class WantedSteps:
+    """Which work items are asked for as steps; None: any.
+
+    Parameters
+    ----------
+    numbers
+        Rows of the ledger.
+    with_references
+        What went in and came out of each, and since when, is wanted, too: most of the work.
+    """
+
+    numbers: tuple[int, ...] | None = None
+    state: State | None = None
+    patient_id: str | None = field(default=None, repr=False)
+    study_instance_uid: str | None = None
+    with_references: bool = True
+
+
 class Performing(StrEnum):
     """How far we are with a step of somebody else's worklist."""
 

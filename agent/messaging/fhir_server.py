@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import re
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.messaging.fhir import FhirProfile, report_identifier, transaction
 from agent.messaging.result import ResultMessage
 
 _SECONDS: Final = 30.0
+"""Longest silence."""
+_WHOLE_SECONDS: Final = 90.0
+"""For the body of an answer, however often something of it comes."""
 _MOST_BYTES: Final = 4 << 20
+_PART: Final = 1 << 16
 _JSON: Final = "application/fhir+json"
 MAY_PASS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
 """HTTP statuses of a server that may do it later; any other failure stays until somebody changes something."""
 _LOCATION: Final = re.compile(r"(?:^|/)DiagnosticReport/([A-Za-z0-9.-]{1,64})(?:/_history/|$)")
+_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _ISSUE: Final = re.compile(r"[a-z-]{1,32}")
 
 
@@ -54,7 +61,7 @@ class FhirServer:
             It refuses, and will refuse again.
         """
         answer = self._exchange("POST", "", transaction(message, self.profile))
-        found = _report_id(answer)
+        found = _report_id(answer) or self._searched(message)
         if found is None:
             raise ArchiveError(f"{self.base} took the transaction, but does not say where the report is")
         system, value = report_identifier(message)
@@ -62,6 +69,14 @@ class FhirServer:
         if {"system": system, "value": value} not in [_known(one) for one in _items(read, "identifier")]:
             raise ArchiveError(f"{self.base} returns another report than was sent")
         return f"DiagnosticReport/{found}"
+
+    def _searched(self, message: ResultMessage) -> str | None:
+        """Ask where the report is: of what a conditional create finds there already a server need not say it."""
+        wanted = quote("|".join(report_identifier(message)), safe="")
+        matches = _items(self._exchange("GET", f"/DiagnosticReport?identifier={wanted}", None), "entry")
+        found = [entry.get("resource") for entry in matches if isinstance(entry, dict)]
+        ids = [str(one.get("id")) for one in found if isinstance(one, dict) and one.get("id")]
+        return next((one for one in ids if _ID.fullmatch(one)), None)
 
     def probe(self) -> str:
         """Ask for its capability statement; returns its FHIR version."""
@@ -83,7 +98,7 @@ class FhirServer:
             raise self._refusal(method, status, content)
         try:
             decoded = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveError(f"{self.base} answered {method} with something else than JSON") from error
         return decoded if isinstance(decoded, dict) else {}
 
@@ -102,7 +117,7 @@ class FhirServer:
             sent = None if body is None else json.dumps(body).encode()
             connection.request(method, (parts.path + path) or "/", body=sent, headers=headers)
             answer = connection.getresponse()
-            return answer.status, answer.read(_MOST_BYTES)
+            return answer.status, _body(answer)
         finally:
             connection.close()
 
@@ -114,10 +129,20 @@ class FhirServer:
         return (ArchiveError if status in MAY_PASS else ArchiveRefusedError)(cause, remedy=remedy)
 
 
+def _body(answer: http.client.HTTPResponse) -> bytes:
+    """Read it within bounds of size and time."""
+    received, end = bytearray(), time.monotonic() + _WHOLE_SECONDS
+    while len(received) < _MOST_BYTES and (part := answer.read1(_PART)):
+        if time.monotonic() > end:
+            raise TimeoutError(errno.ETIMEDOUT, "its answer takes too long")
+        received += part
+    return bytes(received)
+
+
 def _issue_codes(content: bytes) -> list[str]:
     try:
         outcome = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     found = [str(one.get("code", "")) for one in _items(outcome, "issue") if isinstance(one, dict)]
     return [code for code in dict.fromkeys(found) if _ISSUE.fullmatch(code)][:5]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import socket
 import ssl
 import time
@@ -14,6 +16,10 @@ from agent.messaging.oru import OruProfile, control_id, oru
 from agent.messaging.result import ResultMessage
 
 _START, _END = b"\x0b", b"\x1c\r"
+_BLOCK_END: Final = _END[:1]
+"""Ends an answer: no text holds it, and some engines leave out the carriage return behind it."""
+_SEGMENT_ENDS: Final = re.compile(r"[\r\n]+")
+"""Of an answer: a carriage return (chapter 2.5.4), or what the engine's system ends lines with."""
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 _MOST_BYTES: Final = 1 << 16
@@ -100,7 +106,8 @@ class Hl7Receiver:
         return connection
 
     def _judged(self, answer: bytes, sent: str) -> str:
-        segments = {line[:3]: line.split("|") for line in answer.decode("utf-8", "replace").split("\r") if line}
+        lines = _SEGMENT_ENDS.split(answer.decode("utf-8", "replace"))
+        segments = {line[:3]: [part.strip() for part in line.split("|")] for line in lines if line}
         msa, err = segments.get("MSA", []), segments.get("ERR", [])
         code, about = ([*msa, "", "", ""])[1:3]
         if not code or about != sent:
@@ -120,13 +127,16 @@ class Hl7Receiver:
 def _answer(connection: socket.socket) -> bytes:
     """Read one framed message, within bounds of size and time."""
     deadline, received = time.monotonic() + _ANSWER_SECONDS, b""
-    while _END not in received and len(received) < _MOST_BYTES:
-        connection.settimeout(max(0.01, deadline - time.monotonic()))
+    while _BLOCK_END not in received and len(received) < _MOST_BYTES:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, "no whole acknowledgement in time")
+        connection.settimeout(left)
         part = connection.recv(4096)
         if not part:
             break
         received += part
-    return received.partition(_START)[2].partition(_END)[0]
+    return received.partition(_START)[2].partition(_BLOCK_END)[0]
 
 
 def _shown(code: str) -> str:

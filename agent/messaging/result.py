@@ -14,6 +14,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.valuerep import PersonName
 
 from agent.domain.errors import AgentError
 from agent.domain.score import ScoreOutcome
@@ -96,7 +97,7 @@ def identity_in(report: Path) -> Identity:
 
 
 def _identity(ds: Dataset) -> Identity:
-    name = ds.get("PatientName")
+    name = _told_name(ds.get("PatientName"))
     parts = (
         () if not name else (name.family_name, name.given_name, name.middle_name, name.name_prefix, name.name_suffix)
     )
@@ -111,6 +112,13 @@ def _identity(ds: Dataset) -> Identity:
         birth_date=_text(ds, "PatientBirthDate"),
         sex=_text(ds, "PatientSex"),
     )
+
+
+def _told_name(name: PersonName | None) -> PersonName | None:
+    """Choose the component group that has letters: alphabetic, else ideographic, else phonetic (PS3.5 section 6.2)."""
+    groups = () if not name else (name.alphabetic, name.ideographic, name.phonetic)
+    written = next((group for group in groups if group.strip("^ ")), None)
+    return None if written is None else PersonName(written)
 
 
 def _text(ds: Dataset, keyword: str) -> str:

@@ -10,6 +10,7 @@ import functools
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal, TextIO
 
@@ -31,6 +32,7 @@ _LOUD: Final = {
     "highdicom": logging.ERROR,
 }
 """Least level of other libraries' lines: below it they would drown ours or quote patients' data."""
+_WARNINGS: Final = "py.warnings"
 _LEVELS: Final = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()}
 
 
@@ -70,7 +72,9 @@ def set_up_logging(
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
+    handler.addFilter(_may_be_told)
     logging.captureWarnings(True)
+    warnings.showwarning = _told_warning
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -82,6 +86,25 @@ def set_up_logging(
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
+
+
+def _may_be_told(record: logging.LogRecord) -> bool:
+    """Hold other libraries to their least level here, too: pydicom sets its own when it is imported."""
+    return record.levelno >= _LOUD.get(record.name.partition(".")[0], logging.NOTSET)
+
+
+def _told_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say what kind of warning came and from where, never its words: pydicom's quote element values."""
+    del message, file, line
+    place = f"{'/'.join(filename.rsplit('/', 2)[-2:])}:{lineno}"
+    logging.getLogger(_WARNINGS).warning("%s at %s", category.__name__, place)
 
 
 class _Lines:

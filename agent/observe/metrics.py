@@ -181,12 +181,16 @@ def _finished(connection: sa.Connection, _now: float) -> Iterator[Metric]:
 
 
 def _proofs(connection: sa.Connection, _now: float) -> Iterator[Metric]:
-    """Time from a study's last image to the proof of its last object: of new studies, as they were received."""
-    w, g, o = t.work_items.c, t.groups.c, t.outbox.c
+    """Time from a study's last image to the proof of its last object: of new studies, as they were received.
+
+    The last image of what was scored: its group's quiet time begins anew with a later one; no counter goes back.
+    """
+    w, i, o, links = t.work_items.c, t.instances.c, t.outbox.c, t.work_item_instances.c
+    images = sa.select(sa.func.max(i.received_at)).join(t.work_item_instances, links.instance_id == i.id)
+    last = images.where(links.work_item_id == w.id).scalar_subquery()
     proved = (
-        sa.select((sa.func.max(o.proved_at) - sa.func.max(g.quiet_since)).label("spent"))
+        sa.select((sa.func.max(o.proved_at) - last).label("spent"))
         .join(t.work_items, w.id == o.work_item_id)
-        .join(t.groups, g.id == w.group_id)
         .where(w.cause == "new", w.finished_at.is_not(None))
         .group_by(w.id)
         .subquery()

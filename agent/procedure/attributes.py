@@ -24,8 +24,16 @@ LABEL: Final = "Hepatic steatosis estimate, research only"
 WORKLIST_LABEL: Final = "STEATOSIS"
 
 
-def offered_attributes(step: OfferedStep, *, sop_instance_uid: str, ae_title: str) -> Dataset:
-    """Build every attribute that we offer of a work item; names and birth dates are not in the ledger, hence empty."""
+def offered_attributes(
+    step: OfferedStep, *, sop_instance_uid: str, ae_title: str, with_references: bool = True
+) -> Dataset:
+    """Build every attribute that we offer of a work item; names and birth dates are not in the ledger, hence empty.
+
+    Parameters
+    ----------
+    with_references
+        With the two sequences that name what went in and came out.
+    """
     made = Dataset()
     made.SpecificCharacterSet = "ISO_IR 192"
     made.SOPClassUID, made.SOPInstanceUID = UPS_PUSH, sop_instance_uid
@@ -39,7 +47,12 @@ def offered_attributes(step: OfferedStep, *, sop_instance_uid: str, ae_title: st
     made.ScheduledProcedureStepStartDateTime = moment(step.created_at)
     made.ScheduledWorkitemCodeSequence = [code(*WORKITEM)]
     made.InputReadinessState = "READY"
-    made.InputInformationSequence = list(references(step.inputs)) or [_study(step.study_instance_uid)]
+    if with_references:
+        made.InputInformationSequence = list(references(step.inputs)) or [_study(step.study_instance_uid)]
+        performed = step.outcome.state is not State.SCHEDULED
+        made.UnifiedProcedureStepPerformedProcedureSequence = (
+            [performed_procedure(step.outcome, ae_title)] if performed else []
+        )
     made.StudyInstanceUID = step.study_instance_uid
     made.PatientName = made.PatientBirthDate = made.PatientSex = ""
     made.PatientID, made.IssuerOfPatientID = step.patient_id, step.issuer_of_patient_id
@@ -47,10 +60,6 @@ def offered_attributes(step: OfferedStep, *, sop_instance_uid: str, ae_title: st
     made.ReferencedRequestSequence = [_request(step)]
     made.ProcedureStepState = str(step.outcome.state)
     made.ProcedureStepProgressInformationSequence = [progress(step.outcome)]
-    performed = step.outcome.state is not State.SCHEDULED
-    made.UnifiedProcedureStepPerformedProcedureSequence = (
-        [performed_procedure(step.outcome, ae_title)] if performed else []
-    )
     return made
 
 

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import structlog
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pynetdicom import evt
 
 from agent.domain.errors import UNREADABLE, AgentError
-from agent.domain.procedure_step import OfferedStep
+from agent.domain.procedure_step import OfferedStep, WantedSteps
 from agent.domain.work_item import State
 from agent.procedure.attributes import UPS_PULL, UPS_QUERY, UPS_WATCH, offered_attributes
 from agent.procedure.matching import answer, matches
@@ -34,6 +35,7 @@ NO_EVENT_REPORTS: Final = 0xC315
 UNABLE_TO_PROCESS: Final = 0xC000
 _CHANGE_STATE, _CANCEL_REQUEST = 1, 2
 _SUBSCRIPTIONS: Final = (3, 4, 5)
+_REFERENCES: Final = ("InputInformationSequence", "UnifiedProcedureStepPerformedProcedureSequence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +47,14 @@ class StepProvider:
     root
         UID of this installation; a step's UID is this and the number of its work item.
     steps
-        Lists work items, or the one of a number; raises AgentError where the ledger is away.
+        Lists work items; raises AgentError where the ledger is away.
     cancel
         Ends a work item; False where it had ended. None: peers may not cancel.
     """
 
     ae_title: str
     root: str
-    steps: Callable[[int | None], list[OfferedStep]]
+    steps: Callable[[WantedSteps], list[OfferedStep]]
     cancel: Callable[[int], bool] | None
 
     def handlers(self) -> tuple[tuple[Any, Callable[..., Any]], ...]:
@@ -77,8 +79,24 @@ class StepProvider:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's quote values of keys, which may be a patient's
             keys = event.identifier
-            candidates = [self._attributes(step) for step in self.steps(None)]
+            wanted = self._wanted(keys)
+            candidates = (self._attributes(step, wanted.with_references) for step in self.steps(wanted))
             return [answer(one, keys) for one in candidates if matches(one, keys)]
+
+    def _wanted(self, keys: Dataset) -> WantedSteps:
+        """Have the ledger leave out what cannot match: all of it, at each look, would hold up what arrives."""
+        uids, state = keys.get("SOPInstanceUID"), _single(keys, "ProcedureStepState")
+        numbers = None
+        if uids and str(uids) != "*":
+            named = [self._number(uid) for uid in (uids if isinstance(uids, MultiValue) else [uids])]
+            numbers = tuple(number for number in named if number is not None)
+        return WantedSteps(
+            numbers=numbers,
+            state=next((one for one in State if one == state), None),
+            patient_id=_single(keys, "PatientID"),
+            study_instance_uid=_single(keys, "StudyInstanceUID"),
+            with_references=any(keyword in keys for keyword in _REFERENCES),
+        )
 
     def on_get(self, event: Any) -> tuple[int, Dataset | None]:
         """Answer an N-GET (PS3.4 CC.2.7); the Transaction UID is never told."""
@@ -126,15 +144,27 @@ class StepProvider:
         return SUCCESS if canceled else ALREADY_COMPLETED
 
     def _named(self, uid: Any) -> OfferedStep | None:
+        number = self._number(uid)
+        found = [] if number is None else self.steps(WantedSteps(numbers=(number,)))
+        return found[0] if found else None
+
+    def _number(self, uid: Any) -> int | None:
+        """Read the number of a work item from its step's UID; None where it is none of ours."""
         root, _, number = str(uid).rpartition(".")
         if root != self.root or not number.isascii() or not number.isdecimal() or len(number) > 18:
             return None
-        found = self.steps(int(number))
-        return found[0] if found else None
+        return int(number)
 
-    def _attributes(self, step: OfferedStep) -> Dataset:
+    def _attributes(self, step: OfferedStep, with_references: bool = True) -> Dataset:
         uid = f"{self.root}.{step.work_item_id}"
-        return offered_attributes(step, sop_instance_uid=uid, ae_title=self.ae_title)
+        return offered_attributes(step, sop_instance_uid=uid, ae_title=self.ae_title, with_references=with_references)
+
+
+def _single(keys: Dataset, keyword: str) -> str | None:
+    """Value of a key that asks for one value as it stands; None for lists, wild cards and any."""
+    value = keys.get(keyword)
+    plain = bool(value) and not isinstance(value, MultiValue) and not set("*?") & set(str(value))
+    return str(value) if plain else None
 
 
 def _log(event: str, error: Exception) -> None:

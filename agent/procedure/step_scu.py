@@ -85,10 +85,18 @@ def claim(association: OpenAssociation, uid: str, transaction: str) -> bool:
     """Take a step to IN PROGRESS; False where another performer has it.
 
     A claim whose answer was lost is told by its Transaction UID: only its owner may update the step.
+
+    Raises
+    ------
+    ArchiveError
+        The provider cannot say now whose it is.
     """
     status = _change_state(association, uid, transaction, State.IN_PROGRESS)
     if status in (_ENDED, _TAKEN):
-        return _set(association, uid, transaction, Dataset()) in (0x0000, 0x0001)
+        status = _set(association, uid, transaction, Dataset())
+        if judge(STEP_RULES, status).verdict is Verdict.FAILED:
+            return False
+        return _passed(association, "N-SET", status)
     return _passed(association, "N-ACTION", status)
 
 

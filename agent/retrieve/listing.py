@@ -55,12 +55,13 @@ def study_in(association: OpenAssociation, study_instance_uid: str) -> RemoteStu
 def instances_in(association: OpenAssociation, study_instance_uid: str) -> tuple[RemoteInstance, ...]:
     """List every instance of a study, series by series: relational queries are optional (PS3.4 C.4.1.3.1)."""
     of_study = {"StudyInstanceUID": study_instance_uid}
-    all_series = list(find(association, "SERIES", of_study | {"SeriesInstanceUID": "", "Modality": ""}))
+    found = list(find(association, "SERIES", of_study | {"SeriesInstanceUID": "", "Modality": ""}))
+    all_series = [series for series in found if is_uid(series["SeriesInstanceUID"]) and _is_of(series, of_study)]
     listed: dict[str, RemoteInstance] = {}
     for series in all_series:
         of_series = of_study | {"SeriesInstanceUID": series["SeriesInstanceUID"]}
         for match in find(association, "IMAGE", of_series | {"SOPInstanceUID": "", "SOPClassUID": ""}):
-            if is_uid(match["SOPInstanceUID"]) and is_uid(series["SeriesInstanceUID"]):
+            if is_uid(match["SOPInstanceUID"]) and _is_of(match, of_series):
                 listed[match["SOPInstanceUID"]] = RemoteInstance(
                     sop_instance_uid=match["SOPInstanceUID"],
                     series_instance_uid=series["SeriesInstanceUID"],
@@ -68,6 +69,11 @@ def instances_in(association: OpenAssociation, study_instance_uid: str) -> tuple
                     modality=series["Modality"],
                 )
     return tuple(listed.values())
+
+
+def _is_of(match: dict[str, str], asked: dict[str, str]) -> bool:
+    """Tolerance: an archive that ignores a key answers with others too; one that leaves it out is believed."""
+    return all(match[keyword] in ("", value) for keyword, value in asked.items())
 
 
 def list_studies(

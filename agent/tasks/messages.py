@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 from agent.domain.errors import ArchiveRefusedError
 from agent.domain.results import Delivery, Proof
-from agent.domain.work_item import WorkItem
+from agent.domain.work_item import Cause, WorkItem
 from agent.messaging.result import ResultMessage, UnreadableReportError, identity_in
 from agent.store.layout import Layout
 from agent.store.result_files import object_path
-from agent.worklist import results
+from agent.worklist import outbox, results
 from agent.worklist.ledger import Ledger
 
 
@@ -34,8 +34,17 @@ class MessageSender:
     proof: Proof
 
     def __call__(self, item: WorkItem, row: Delivery) -> tuple[Proof, str]:
-        """Tell of the report that the row names."""
+        """Tell of the report that the row names.
+
+        HL7 v2 has nothing to ask a receiver by: what it acknowledged is not told again because somebody retries what
+        another destination refused. A replay tells it again, since that is how to send what a receiver lost.
+        """
+        if item.cause is Cause.RETRY and self.proof is Proof.HL7_ACK and self._was_told(row):
+            return self.proof, "acknowledged before"
         return self.proof, self.tell(self._message(item, row))
+
+    def _was_told(self, row: Delivery) -> bool:
+        return outbox.was_proved(self.ledger, row.sop_instance_uid, row.destination or "", self.proof)
 
     def _message(self, item: WorkItem, row: Delivery) -> ResultMessage:
         kept = results.score_of(self.ledger, item.result_key)

@@ -70,6 +70,7 @@ _FAULTS: Final = (
     NotImplementedError,
     EOFError,
     MemoryError,
+    ArithmeticError,
     BytesLengthException,
     struct.error,
     zlib.error,
@@ -205,5 +206,5 @@ def _time(ds: Dataset) -> float | None:
     try:
         zone = timezone(timedelta(hours=int(offset[:3]), minutes=int(offset[0] + offset[3:5])))
         return datetime.strptime(date + time, "%Y%m%d%H%M%S").replace(tzinfo=zone).astimezone(UTC).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # a placeholder such as 00010101
         return None

@@ -69,6 +69,14 @@ def require_ours(ledger: Ledger, work_item_id: int, owner: str) -> None:
             raise LostLeaseError(f"work item {work_item_id} is no longer ours to deliver")
 
 
+def was_proved(ledger: Ledger, sop_instance_uid: str, destination: str, proof: Proof) -> bool:
+    """Whether an object is proved at a destination, by whichever work item."""
+    o = t.outbox.c
+    this = (o.sop_instance_uid == sop_instance_uid) & (o.destination == destination) & (o.proof == str(proof))
+    with ledger.read() as connection:
+        return connection.execute(sa.select(o.id).where(this).limit(1)).first() is not None
+
+
 def mark_sent(ledger: Ledger, delivery_id: int, now: float) -> None:
     """Record that the archive answered Success; it is not proved yet."""
     with ledger.write_prepared() as connection:

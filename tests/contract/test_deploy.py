@@ -191,6 +191,12 @@ def test_every_unit_reads_secrets_that_are_roots_alone() -> None:
     assert "\ntoken =" not in said
 
 
+def test_no_unit_hides_the_processor_from_the_engines() -> None:
+    """ProcSubset=pid takes /proc/cpuinfo away: engines then take the processor for an unknown one."""
+    for unit in (DEPLOY / "systemd").glob("*.service"):
+        assert "ProcSubset=pid" not in unit.read_text()
+
+
 @pytest.mark.peers
 def test_systemd_takes_the_units(peer_tool: Callable[[str], Path], tmp_path: Path) -> None:
     analyze = str(peer_tool("systemd-analyze"))

@@ -16,6 +16,7 @@ from sqlalchemy import insert, update
 
 from agent.domain.errors import SettingsError
 from agent.domain.results import DeliveryState
+from agent.observe.audit import syslog
 from agent.observe.audit.alerts import Alerts
 from agent.observe.audit.scribe import Scribe
 from agent.observe.audit.syslog import Destination, Forwarder
@@ -139,6 +140,53 @@ def test_results(reception: Reception) -> None:
     ]
 
 
+def finished_item(reception: Reception, study: str, *states: str) -> None:
+    """A work item that has ended, with a result object and an outbox row for each state."""
+    with reception.ledger.write() as connection:
+        empty = {column.name: 0 for column in t.work_items.columns if not column.nullable}
+        item = {"id": 1, "study_instance_uid": study, "state": "CANCELED", "finished_at": 5.0}
+        connection.execute(insert(t.work_items).values(empty | {"group_id": "g", "step": "deliver"} | item))
+        made = {"result_key": "k", "kind": "x", "position": 0, "series_instance_uid": "1", "sha256": "0", "bytes": 1}
+        for number, state in enumerate(states):
+            made |= {"sop_instance_uid": f"1.{number}", "sop_class_uid": "1.2.3", "study_instance_uid": study}
+            connection.execute(insert(t.result_objects).values(made))
+            row = {"work_item_id": 1, "sop_instance_uid": f"1.{number}", "destination": "PACS@192.0.2.9:104"}
+            row |= {"state": state, "attempts": 0, "not_before": 0, "look_first": False}
+            connection.execute(insert(t.outbox).values(row))
+
+
+def test_what_never_left_is_no_transfer(reception: Reception) -> None:
+    """An operator cancels a work item whose objects wait."""
+    assert reception.send(instance()) == [0]
+    finished_item(reception, STUDY, DeliveryState.PENDING)
+    scribe = scribe_of(reception)
+    scribe.write(time.time())
+    assert "192.0.2.9" not in "".join(record.message for record in scribe.trail.records())
+
+
+def test_what_was_only_ever_fetched(reception: Reception) -> None:
+    """A study that a worklist named: its images come from the archive, its results go out, and it has no row."""
+    assert reception.send(instance(1), instance(2)) == [0, 0]
+    wait_for(lambda: all_closed(reception))
+    finished_item(reception, STUDY, DeliveryState.PROVED)
+    with reception.ledger.write() as connection:
+        connection.execute(update(t.associations).values(audited_at=1.0))
+        connection.execute(update(t.instances).values(received_at=None, association_id=None, study_instance_uid="1.9"))
+        connection.execute(update(t.result_objects).values(study_instance_uid="1.9"))
+        fetched = {"id": 1, "work_item_id": 1, "study_instance_uid": "1.9", "archive": "PACS@192.0.2.7:104"}
+        connection.execute(insert(t.retrievals).values(fetched | {"started_at": 3.0, "ended_at": 4.0}))
+        for number in (1, 2):
+            connection.execute(insert(t.retrieval_instances).values(retrieval_id=1, instance_id=number))
+    scribe = scribe_of(reception)
+    scribe.write(time.time())
+    came, left = written(scribe)
+    for message, host, count in ((came, "192.0.2.7", "2"), (left, "192.0.2.9", "1")):
+        assert (code_of(message), ids_of(message, "110180"), ids_of(message, "2")) == ("110104", ["1.9"], ["P1"])
+        assert message.findall(".//SOPClass")[0].get("NumberOfInstances") == count
+        hosts = [part.get("NetworkAccessPointID") for part in message.findall("ActiveParticipant")]
+        assert host in hosts
+
+
 def test_who_was_turned_away(tmp_path: Path) -> None:
     with Reception(tmp_path) as reception:
         trail = AuditTrail(reception.layout.audit)
@@ -220,6 +268,34 @@ def test_sent_over_tls_after_the_receiver_came_back(tmp_path: Path, keys: Path) 
     length, _, rest = bytes(received).partition(b" ")
     assert rest[: int(length)].endswith(b"<AuditMessage n='0'/>")
     assert received.count(b"DICOM+RFC3881") == 4
+
+
+def test_a_slow_receiver_gets_a_part_at_a_time(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Who sends holds a lease: others would begin with the same records while one sends for minutes."""
+    monkeypatch.setattr(syslog, "_LONGEST_SECONDS", 0.3, raising=False)
+    server, ended = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), threading.Event()
+    server.load_cert_chain(keys / "theirs.pem", keys / "theirs.key")
+    trail = AuditTrail(tmp_path)
+    trail.append(["<AuditMessage/>" + " " * 40_000] * 400)
+
+    def receive() -> None:
+        connection, _ = listening.accept()
+        with server.wrap_socket(connection, server_side=True) as secured:
+            while not ended.wait(0.02):
+                if not secured.recv(16_384):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        destination = Destination.parse(f"tls://127.0.0.1:{listening.getsockname()[1]}")
+        tls = client_context(keys / "ours.pem", keys / "ours.key", keys / "theirs.pem")
+        forwarder = Forwarder(trail=trail, destination=destination, tls=tls, process_id=1)
+        thread = threading.Thread(target=receive)
+        thread.start()
+        sent = forwarder.forward()
+        ended.set()
+        thread.join()
+    assert 0 < sent < 400
+    assert forwarder._sent() == sent
 
 
 @pytest.mark.parametrize("text", ["siem:514", "tcp://siem:1", "udp://", "udp://siem:x", "tls://siem:1/path"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -10,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hl7apy.parser import parse_message
 
 from agent.deliver.deliver_result import DeliveryOutcome, deliver_result
 from agent.domain.results import DeliveryState, Proof
-from agent.domain.work_item import State
+from agent.domain.work_item import Cause, State, Step
+from agent.messaging import fhir_server
 from agent.messaging.fhir import FhirProfile
 from agent.messaging.fhir_server import FhirServer
 from agent.messaging.mllp import Hl7Receiver
 from agent.messaging.oru import OruProfile
 from agent.tasks.messages import MessageSender
-from agent.worklist import work_items
+from agent.worklist import replay, work_items
+from agent.worklist import tables as t
 from tests.support.message_servers import Fhir, Mllp, running
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
 from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
@@ -88,6 +92,39 @@ def test_telling_again_makes_nothing_new(tmp_path: Path, fhir: Fhir) -> None:
     assert (fhir.transactions, len(fhir.kept)) == (2, 3)
 
 
+def test_what_a_server_has_already_is_found_where_it_does_not_say_where(tmp_path: Path, fhir: Fhir) -> None:
+    """The connection was cut before the first answer came; the second transaction makes nothing, and names nothing."""
+    fhir.says_where = False
+    desk = desk_for(tmp_path, fhir.base)
+    server = FhirServer(base=fhir.base, profile=FhirProfile())
+    sender = MessageSender(ledger=desk.ledger, layout=desk.layout, tell=server.tell, proof=Proof.FHIR_READ)
+    (row,) = desk.rows()
+    first = sender(desk.item, row)
+    assert sender(desk.item, row) == first
+    assert (fhir.transactions, len(fhir.kept)) == (2, 3)
+
+
+def test_an_answer_that_nests_without_end_is_tried_again(tmp_path: Path, fhir: Fhir) -> None:
+    fhir.body = lambda out: out.write(b"[" * 200_000)
+    desk = desk_for(tmp_path, fhir.base)
+    assert deliver(desk, fhir=fhir.base).retry_at is not None
+    assert "something else than JSON" in (desk.rows()[0].last_error or "")
+
+
+def test_an_answer_that_trickles_holds_nobody_up(tmp_path: Path, fhir: Fhir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trickle(out: Any) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                out.write(b" ")
+                time.sleep(0.1)
+
+    monkeypatch.setattr(fhir_server, "_WHOLE_SECONDS", 0.5)
+    fhir.body = trickle
+    desk, began = desk_for(tmp_path, fhir.base), time.monotonic()
+    assert deliver(desk, fhir=fhir.base).retry_at is not None
+    assert time.monotonic() - began < 6
+
+
 @pytest.mark.parametrize("status", [503, 429, 500])
 def test_a_fault_that_may_pass_is_tried_again(tmp_path: Path, fhir: Fhir, status: int) -> None:
     fhir.answers = [status]
@@ -150,6 +187,29 @@ def test_acknowledgements(tmp_path: Path, mllp: Mllp, answer: tuple[str, str], t
     if then == "again":
         assert deliver(desk, mllp=mllp.address, claim=True).state is State.COMPLETED
         assert mllp.received[0] == mllp.received[1], "the same message, under the same control id"
+
+
+@pytest.mark.parametrize(("cause", "times"), [(Cause.RETRY, 1), (Cause.REPLAY, 2)])
+def test_what_was_acknowledged_is_not_told_again_by_a_retry(
+    tmp_path: Path, fhir: Fhir, mllp: Mllp, cause: Cause, times: int
+) -> None:
+    """Somebody mends the FHIR server and retries its dead letter; the receiver of HL7 v2 had the result all along."""
+    fhir.answers = [403]
+    desk = desk_for(tmp_path, fhir.base, mllp.address)
+    assert deliver(desk, fhir=fhir.base, mllp=mllp.address).state is State.CANCELED
+    made = replay.retry(desk.ledger, desk.item, cause=cause, now=time.time())
+    with desk.ledger.write() as connection:
+        w = t.work_items.c
+        connection.execute(sa.update(t.work_items).where(w.id == made).values(step=Step.SCORE))
+    item = work_items.claim(desk.ledger, made, OWNER, time.time())
+    assert item is not None
+    desk.item = item
+    assert replay.skip_to_delivery(
+        desk.ledger, item, OWNER, destinations=(fhir.base, mllp.address), intact=lambda _: True, now=time.time()
+    )
+    assert deliver(desk, fhir=fhir.base, mllp=mllp.address, claim=True).state is State.COMPLETED
+    assert {row.proof for row in desk.rows()} == {Proof.FHIR_READ, Proof.HL7_ACK}
+    assert len(mllp.received) == times
 
 
 def test_an_address_that_is_no_longer_configured(tmp_path: Path, fhir: Fhir) -> None:

@@ -41,6 +41,7 @@ class ModalityWorklist:
         for number, patient in self.orders:
             if self.loose or number == query.AccessionNumber:
                 match = Dataset()
+                match.SpecificCharacterSet = "ISO_IR 192"
                 match.AccessionNumber, match.PatientID, match.PatientName = number, patient, "Somebody^Else"
                 yield 0xFF00, match
 
@@ -82,6 +83,24 @@ def deliver(desk: Desk, worklist: Archive) -> None:
 def told(desk: Desk) -> tuple[str, str | None, str]:
     shown = reading.show(desk.ledger, STUDY)
     return shown["state"], shown["reason"], shown["order"]["result"]
+
+
+def test_the_order_is_found_behind_many_others(tmp_path: Path, pacs: WaywardArchive) -> None:
+    """A worklist that cannot match by accession number answers with the whole day."""
+    others = [(f"A-{number}", "P-9") for number in range(100, 260)]
+    with ModalityWorklist(*others, ("A-1", "P-2"), loose=True) as ris:
+        desk = desk_of(tmp_path, pacs)
+        deliver(desk, ris.archive)
+    assert told(desk) == (State.SCHEDULED, HELD_ORDER, OrderResult.MISMATCH)
+    assert pacs.stored == {}
+
+
+def test_an_accession_number_beyond_ascii_is_asked_for_as_it_is(tmp_path: Path, pacs: WaywardArchive) -> None:
+    with ModalityWorklist(("Ä-1Ж", "P-1")) as ris:
+        desk = desk_of(tmp_path, pacs, "Ä-1Ж")
+        deliver(desk, ris.archive)
+        assert told(desk)[2] == OrderResult.MATCH
+        assert ris.asked[0].SpecificCharacterSet == "ISO_IR 192"
 
 
 def test_a_match_is_delivered(tmp_path: Path, pacs: WaywardArchive) -> None:

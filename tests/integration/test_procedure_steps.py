@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
-from agent.domain.procedure_step import OfferedStep
+from agent.domain.procedure_step import OfferedStep, WantedSteps
 from agent.domain.work_item import CANCELED_BY_PEER, WITHHELD, State, Step
 from agent.procedure.performer import Performer
 from agent.procedure.provider import SOP_CLASSES, StepProvider
@@ -31,8 +31,8 @@ ROOT, ME = "2.25.77", "test/score"
 
 
 def provider(ledger: Ledger, *, may_cancel: bool = True) -> StepProvider:
-    def steps(number: int | None) -> list[OfferedStep]:
-        return step_outcomes.offered(ledger, work_item_id=number)
+    def steps(wanted: WantedSteps) -> list[OfferedStep]:
+        return step_outcomes.offered(ledger, wanted)
 
     def cancel(number: int) -> bool:
         return replay.cancel(ledger, number, reason=CANCELED_BY_PEER, now=time.time())
@@ -104,6 +104,22 @@ def test_our_worklist_is_found_by_state_patient_and_study(reception: Reception) 
     today = time.strftime("%Y%m%d", time.gmtime())
     assert len(find(reception, ScheduledProcedureStepStartDateTime=f"{today}-")) == 1
     assert find(reception, ScheduledProcedureStepStartDateTime=f"-{int(today) - 10_000}") == []
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+def test_what_is_asked_for_is_found_among_all_however_old(
+    reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers are bounded, and what a peer asks for counts before they are."""
+    replay.cancel(reception.ledger, 1, reason="canceled-by-operator", now=time.time())
+    assert replay_of(reception.ledger) == 2
+    monkeypatch.setattr(step_outcomes, "_MOST_OFFERED", 1)
+    assert [step.SOPInstanceUID for step in find(reception, SOPInstanceUID=[f"{ROOT}.1", "1.2.3"])] == [f"{ROOT}.1"]
+    assert [step.SOPInstanceUID for step in find(reception, ProcedureStepState="CANCELED")] == [f"{ROOT}.1"]
+    for keys in ({}, {"SOPInstanceUID": "*"}, {"ProcedureStepState": "S*"}, {"PatientID": "P1"}):
+        assert [step.SOPInstanceUID for step in find(reception, **keys)] == [f"{ROOT}.2"]
+    (step,) = find(reception, StudyInstanceUID=STUDY, InputInformationSequence=[])
+    assert len(step.InputInformationSequence[0].ReferencedSOPSequence) == 2
 
 
 def test_a_step_is_read_with_inputs_and_outputs(reception: Reception) -> None:
@@ -250,6 +266,21 @@ def test_an_answer_that_is_lost_is_not_a_step_that_is_lost(ledger: Ledger, ups: 
         agent.look()
     assert ups.states() == ["COMPLETED"]
     assert [row.state for row in rows(ledger)] == ["done"]
+
+
+@pytest.mark.parametrize("status", [0x0110, 0xB305])
+def test_a_claim_that_cannot_be_looked_at_now_is_looked_at_later(ledger: Ledger, ups: UpsWorklist, status: int) -> None:
+    """Its answer was lost, and whether it is ours the provider cannot say at once, or with a warning."""
+    ups.schedule("1.2.9", "1.2.3")
+    ups.lose_answers = 1
+    agent = performer(ledger, ups)
+    agent.look()
+    ups.failures = [status]
+    agent.look()
+    with ledger.write() as connection:
+        connection.execute(sa.update(t.procedure_steps).values(not_before=0.0))
+    agent.look()
+    assert [row.state for row in rows(ledger)] == ["performing"]
 
 
 def rows(ledger: Ledger) -> list[Any]:

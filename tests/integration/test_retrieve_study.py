@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain.errors import ArchiveError, ArchiveRefusedError, NotFoundError, StorageFullError
-from agent.retrieve.query_retrieve import list_studies, retrieve_study, study_at
+from agent.retrieve.query_retrieve import images_at, list_studies, retrieve_study, study_at
 from agent.store.instance_files import InstanceFiles
 from agent.worklist import retrievals
 from tests.unit.deliver.outbox_fixture import secondary_capture
@@ -127,6 +127,17 @@ def test_a_full_disk_is_our_own_fault(spool: Spool, source: WaywardSource) -> No
     full = replace(spool.context, files=InstanceFiles(spool.layout, 1 << 60))
     with source, pytest.raises(StorageFullError):
         retrieve_study(full, source.archive, spool.item, spool.retrieval_id)
+
+
+def test_an_archive_that_answers_with_more_than_was_asked_for(spool: Spool, listener: SpoolListener) -> None:
+    """Images of other studies are not awaited, nor are ours looked for in another series."""
+    other = ultrasound("1.2.3", "1.2.3.1", "1.2.3.1.1")
+    source = WaywardSource([*IMAGES.values(), other], move_to=("127.0.0.1", listener.port))
+    source.manners.ignores_keys = True
+    with source:
+        assert images_at(source.archive, STUDY, HASTY) == set(IMAGES)
+        assert retrieve(spool, source) == "C-GET"
+    assert have(spool) == set(IMAGES)
 
 
 @pytest.mark.parametrize("tells_number", [True, False])

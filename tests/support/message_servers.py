@@ -6,10 +6,11 @@ import json
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from hl7apy.parser import parse_message
 
@@ -41,6 +42,10 @@ class Fhir(ThreadingHTTPServer):
         self.answers: list[int] = []
         """Statuses to answer transactions with, before they are taken."""
         self.forgets = False
+        self.says_where = True
+        """Whether it says of what it had already where that is: FHIR leaves that open."""
+        self.body: Callable[[Any], None] | None = None
+        """Writes the body of a transaction's answer, where that is not one of ours."""
         self.transactions = 0
         self.tokens: set[str | None] = set()
 
@@ -62,6 +67,11 @@ class _FhirHandler(BaseHTTPRequestHandler):
             self._say(status if status != 200 else 404, {"resourceType": "OperationOutcome", "issue": [issue]})
             return
         entries = [self._create(entry) for entry in json.loads(body)["entry"]]
+        if self.server.body is not None:
+            self.send_response(200)
+            self.end_headers()
+            self.server.body(self.wfile)
+            return
         self._say(200, {"resourceType": "Bundle", "type": "transaction-response", "entry": entries})
 
     def _create(self, entry: dict[str, Any]) -> dict[str, Any]:
@@ -72,12 +82,23 @@ class _FhirHandler(BaseHTTPRequestHandler):
             self.server.conditions[condition], status = name, "201 Created"
             if not self.server.forgets:
                 self.server.kept[name] = entry["resource"]
+        if status == "200 OK" and not self.server.says_where:
+            return {"response": {"status": status}}
         return {"response": {"status": status, "location": f"{self.server.conditions[condition]}/_history/1"}}
 
     def do_GET(self) -> None:
         found = self.server.kept.get(self.path.removeprefix("/fhir/"))
         if self.path == "/fhir/metadata":
             found = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"}
+        kind, asks, wanted = self.path.removeprefix("/fhir/").partition("?identifier=")
+        if asks:
+            system, _, value = unquote(wanted).partition("|")
+            matches = [
+                {"resource": {**one, "id": name.split("/")[1]}}
+                for name, one in self.server.kept.items()
+                if name.startswith(kind) and {"system": system, "value": value} in one["identifier"]
+            ]
+            found = {"resourceType": "Bundle", "type": "searchset", "entry": matches}
         self._say(404 if found is None else 200, found or {"resourceType": "OperationOutcome"})
 
     def _say(self, status: int, body: dict[str, Any]) -> None:

@@ -153,7 +153,7 @@ class Scribe:
             .order_by(i.study_instance_uid, i.patient_id)
         )
         rows = connection.execute(new).all()
-        studies = {row.study_instance_uid: row for row in self._studies(connection, [row[0] for row in rows])}
+        studies = self._studies(connection, [row[0] for row in rows])
         found = [
             (_with_patient(studies[uid], patient_id), {row[2]: int(row[3]) for row in of_study})
             for (uid, patient_id), of_study in groupby(rows, key=lambda row: (row[0], row[1]))
@@ -164,22 +164,61 @@ class Scribe:
             found = [(dict(row._mapping), {}) for row in connection.execute(again)]
         return found
 
-    def _studies(self, connection: sa.Connection, uids: Iterable[str]) -> list[Any]:
-        query = sa.select(t.studies).where(t.studies.c.study_instance_uid.in_(set(uids)))
-        return list(connection.execute(query))
+    def _studies(self, connection: sa.Connection, uids: Iterable[str]) -> dict[str, Mapping[Any, Any]]:
+        """Read studies by UID; one that was only ever fetched has no row, and is known by an image."""
+        i, wanted = t.instances.c, set(uids)
+        query = sa.select(t.studies).where(t.studies.c.study_instance_uid.in_(wanted))
+        found: dict[str, Mapping[Any, Any]] = {
+            row.study_instance_uid: row._mapping for row in connection.execute(query)
+        }
+        for uid in sorted(wanted - found.keys()):
+            image = sa.select(i.study_instance_uid, i.patient_id, sa.literal("").label("accession_number"))
+            row = connection.execute(image.where(i.study_instance_uid == uid).order_by(i.id).limit(1)).first()
+            if row is not None:
+                found[uid] = row._mapping
+        return found
 
     def _of_work_item(self, connection: sa.Connection, row: Any) -> Iterator[m.Event]:
-        """One message for each archive that results were sent to, or one that they are kept here."""
+        """Tell what was fetched for it; then, by archive, what was sent of it, or that it is kept."""
+        yield from self._fetched(connection, row)
+        yield from self._told(connection, row)
+
+    def _fetched(self, connection: sa.Connection, row: Any) -> Iterator[m.Event]:
+        """One message for each patient whose instances an archive sent for a work item."""
+        f, i, links = t.retrievals.c, t.instances.c, t.retrieval_instances
+        query = (
+            sa.select(f.id, f.archive, f.ended_at, i.study_instance_uid, i.patient_id, i.sop_class_uid, sa.func.count())
+            .join(links, links.c.retrieval_id == f.id)
+            .join(t.instances, i.id == links.c.instance_id)
+            .where(f.work_item_id == row.id)
+            .group_by(f.id, f.archive, f.ended_at, i.study_instance_uid, i.patient_id, i.sop_class_uid)
+            .order_by(f.id, i.study_instance_uid, i.patient_id)
+        )
+        rows = connection.execute(query).all()
+        studies = self._studies(connection, [one[3] for one in rows])
+        for (_, archive, ended_at, uid, patient_id), of_patient in groupby(rows, key=lambda one: tuple(one[:5])):
+            study, classes = _with_patient(studies[uid], patient_id), {one[5]: int(one[6]) for one in of_patient}
+            yield self._event(
+                id=m.INSTANCES_TRANSFERRED,
+                action="C",
+                at=ended_at or row.finished_at,
+                participants=(_peer(archive, m.SOURCE), self._us(m.DESTINATION, is_requestor=True)),
+                entities=self._subjects(study, classes, work_item=str(row.id)),
+            )
+
+    def _told(self, connection: sa.Connection, row: Any) -> Iterator[m.Event]:
+        """Make a message for each archive that something was sent to, or was meant to: not of rows that only waited."""
         o, r = t.outbox.c, t.result_objects.c
+        left = (o.state != DeliveryState.PENDING) | o.sent_at.is_not(None)
         query = (
             sa.select(o.destination, o.state, r.sop_class_uid, r.study_instance_uid, sa.func.count().label("number"))
             .join(t.result_objects, r.sop_instance_uid == o.sop_instance_uid)
-            .where(o.work_item_id == row.id, o.state != DeliveryState.WITHHELD)
+            .where(o.work_item_id == row.id, o.state != DeliveryState.WITHHELD, left)
             .group_by(o.destination, o.state, r.sop_class_uid, r.study_instance_uid)
             .order_by(o.destination)
         )
         rows = list(connection.execute(query))
-        studies = {found.study_instance_uid: found for found in self._studies(connection, [x[3] for x in rows])}
+        studies = self._studies(connection, [one.study_instance_uid for one in rows])
         for destination, of_destination in groupby(rows, key=lambda each: each.destination):
             objects = list(of_destination)
             classes: dict[str, int] = {}
@@ -188,9 +227,7 @@ class Scribe:
             failed = any(each.state == DeliveryState.FAILED for each in objects)
             subject = studies.get(objects[0].study_instance_uid)
             if subject is not None:
-                yield self._sent(
-                    destination, row, self._subjects(subject._mapping, classes, work_item=str(row.id)), failed
-                )
+                yield self._sent(destination, row, self._subjects(subject, classes, work_item=str(row.id)), failed)
 
     def _sent(self, destination: str | None, row: Any, entities: tuple[m.Entity, ...], failed: bool) -> m.Event:
         outcome = m.Outcome.SERIOUS_FAILURE if failed else m.Outcome.SUCCESS
@@ -198,13 +235,12 @@ class Scribe:
             return self._event(
                 id=m.INSTANCES_ACCESSED, action="C", at=row.finished_at, participants=(self._us(),), entities=entities
             )
-        receiver = _receiver(destination)
         return self._event(
             id=m.INSTANCES_TRANSFERRED,
             action="C",
             at=row.finished_at,
             outcome=outcome,
-            participants=(self._us(m.SOURCE, is_requestor=True), receiver),
+            participants=(self._us(m.SOURCE, is_requestor=True), _peer(destination, m.DESTINATION)),
             entities=entities,
         )
 
@@ -220,13 +256,13 @@ class Scribe:
         return m.Event(source_id=self.ae_title, site=self.site, **parts)
 
 
-def _receiver(destination: str) -> m.Participant:
-    if is_message_address(destination):
-        return m.Participant(user_id=destination, host=urlsplit(destination).hostname or "", role=m.DESTINATION)
-    archive = Archive.parse(destination)
-    return m.Participant(user_id=archive.ae_title, ae_title=archive.ae_title, host=archive.host, role=m.DESTINATION)
+def _peer(address: str, role: m.Code) -> m.Participant:
+    if is_message_address(address):
+        return m.Participant(user_id=address, host=urlsplit(address).hostname or "", role=role)
+    archive = Archive.parse(address)
+    return m.Participant(user_id=archive.ae_title, ae_title=archive.ae_title, host=archive.host, role=role)
 
 
-def _with_patient(study: Any, patient_id: str) -> dict[str, Any]:
-    """Name a study as an association brought it, under the patient id that its instances carry."""
-    return {**study._mapping, "patient_id": patient_id}
+def _with_patient(study: Mapping[Any, Any], patient_id: str) -> dict[str, Any]:
+    """Name a study as an association or an archive brought it, under the patient id that its instances carry."""
+    return {**study, "patient_id": patient_id}

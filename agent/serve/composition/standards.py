@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from agent.domain.availability import AvailabilityNotice
-from agent.domain.procedure_step import OfferedStep
+from agent.domain.procedure_step import OfferedStep, WantedSteps
 from agent.domain.result_uids import derived_uid
 from agent.domain.work_item import CANCELED_BY_PEER
 from agent.procedure.performer import Performer
@@ -45,8 +45,8 @@ def services_of(settings: Settings, ledger: Ledger) -> Services:
 def provider_of(settings: Settings, ledger: Ledger) -> StepProvider:
     """Make what answers questions about our own work items."""
 
-    def steps(number: int | None) -> list[OfferedStep]:
-        return step_outcomes.offered(ledger, work_item_id=number)
+    def steps(wanted: WantedSteps) -> list[OfferedStep]:
+        return step_outcomes.offered(ledger, wanted)
 
     def cancel(number: int) -> bool:
         return replay.cancel(ledger, number, reason=CANCELED_BY_PEER, now=time.time())

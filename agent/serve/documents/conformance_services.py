@@ -24,9 +24,10 @@ attribute, 0110 where it could not be noted."""
 
 _OFFERED: Final = """\
 Our work items are offered as Unified Procedure Steps (Scheduled Workitem Code 110001, DCM). C-FIND matches single
-values, lists of UIDs, wild cards, ranges and sequences; N-GET returns all or the asked attributes. The agent performs
-its own steps: Change UPS State is answered 0124, subscriptions C315, and there are no events. Requests to cancel
-{cancels}: C307 for an unknown step, B304 where it is canceled, C311 where it is completed, C313 where peers may not."""
+values, lists of UIDs, wild cards, ranges and sequences, and answers with the thousand newest; N-GET returns all or
+the asked attributes. The agent performs its own steps: Change UPS State is answered 0124, subscriptions C315, and
+there are no events. Requests to cancel {cancels}: C307 for an unknown step, B304 where it is canceled, C311 where
+it is completed, C313 where peers may not."""
 
 INITIATED_BY_SETTING: Final = """\
 Modality Worklist: asked by Accession Number, once a work item and before its results leave, for Patient ID, Issuer,

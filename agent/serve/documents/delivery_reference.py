@@ -60,6 +60,7 @@ the objects are whole and checked; one that is not needed is released within thr
 A FHIR server has proved a result when it returns the report on being asked for it (`fhir-read`); an HL7 v2 receiver
 when it acknowledges the message, since HL7 v2 has nothing stronger (`hl7-ack`). Both are told again after a fault: FHIR
 by conditional create, so that nothing comes twice; HL7 v2 with the same message under the same control id (MSH-10).
+What an HL7 v2 receiver acknowledged is not told again by a retry of what another destination refused, but by a replay.
 """
 _PATIENCE: Final = """
 ## Patience
@@ -116,7 +117,7 @@ def _failures() -> Iterable[tuple[str, str, str]]:
 
 
 def _statuses() -> Iterable[tuple[str, str]]:
-    yield "2xx", "the report is read back"
+    yield "2xx", "the report is read back, searched for where the answer does not say where it is"
     yield ", ".join(map(str, sorted(fhir_server.MAY_PASS))), _VERDICTS[Verdict.RETRY]
     yield "any other", _VERDICTS[Verdict.FAILED]
 

@@ -21,8 +21,10 @@ from agent.observe.scrubber import REDACTED, scrub, scrubbed, scrubbed_text
 @pytest.fixture
 def stream():
     buffer = io.StringIO()
+    shown = warnings.showwarning
     set_up_logging("json", role="test", stream=buffer)
     yield buffer
+    warnings.showwarning = shown
     structlog.reset_defaults()
     logging.getLogger().handlers.clear()
 
@@ -104,6 +106,25 @@ def test_pynetdicom_and_pydicom_keep_their_dumps_to_themselves(stream: io.String
     logging.getLogger("pynetdicom").error("(0010,0020) LO [P-1]")
     logging.getLogger("pydicom").warning("Invalid value for VR PN: 'Doe'")
     assert stream.getvalue() == ""
+
+
+def test_a_level_that_a_library_sets_itself_lets_nothing_through(stream: io.StringIO) -> None:
+    """pydicom sets its own to WARNING when it is imported, which most processes do after their log is set up."""
+    name = logging.getLogger("pydicom")
+    least = name.level
+    name.setLevel(logging.DEBUG)
+    try:
+        name.warning("Invalid value for VR CS: 'Doe Jane'")
+        logging.getLogger("pydicom.pixels").warning("Invalid value for VR CS: 'Doe Jane'")
+    finally:
+        name.setLevel(least)
+    assert stream.getvalue() == ""
+
+
+def test_a_warning_is_told_without_its_words(stream: io.StringIO) -> None:
+    warnings.showwarning("Invalid value for VR AS: 'Jane Doe'", UserWarning, "/opt/x/pydicom/valuerep.py", 440)
+    (line,) = lines(stream)
+    assert (line["event"], line["level"]) == ("UserWarning at pydicom/valuerep.py:440", "warning")
 
 
 @pytest.mark.parametrize("key", ["patient_id", "PatientName", "birth_date", "accession_number", "data_set"])

@@ -39,6 +39,8 @@ class Manners:
     move_offered: bool = True
     tells_sop_class: bool = True
     tells_number: bool = True
+    ignores_keys: bool = False
+    """It answers each C-FIND with all that it has of the level."""
     withheld: set[str] = field(default_factory=set)
     """SOP Instance UIDs that it lists but does not send."""
     swapped: bytes | None = None
@@ -101,7 +103,7 @@ class WaywardSource:
 
     def _on_find(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
         query, seen = event.identifier, set()
-        for one in self._matching(query):
+        for one in self.held if self.manners.ignores_keys else self._matching(query):
             keys = _LEVELS[query.QueryRetrieveLevel]
             name = tuple(one[keyword].value for keyword in keys)
             if name in seen:

@@ -69,6 +69,15 @@ def test_who_when_and_of_what(tmp_path: Path) -> None:
     assert found.graded_at == datetime(2026, 11, 24, 8, 15, tzinfo=UTC).timestamp()
 
 
+@pytest.mark.parametrize(("date", "zone"), [("00010101", "+1200"), ("99991231", "-1200")])
+def test_a_date_at_the_end_of_the_calendar_is_no_date(tmp_path: Path, date: str, zone: str) -> None:
+    """Placeholders that systems write; in UTC they lie in no year that there is."""
+    ds = make.report(make.graded(), ContentDate=date, ContentTime="235959" if date[0] == "9" else "000000")
+    ds.TimezoneOffsetFromUTC = zone
+    found = rr.read_report(make.saved(ds, tmp_path / "sr.dcm"))
+    assert (found.outcome, found.graded_at) == ("S1", None)
+
+
 def test_what_is_no_report_is_no_fault(tmp_path: Path) -> None:
     junk = tmp_path / "junk.dcm"
     junk.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 300)
