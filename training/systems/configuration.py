@@ -12,6 +12,8 @@ from inference.contract import VIEWS
 FOLDER: Final = Path(__file__).resolve().parents[1] / "experiments" / "systems"
 TABLE: Final = ("baseline", "resnet50", "efficientnet_b3", "multiview", "ensemble")
 """The rows of the published comparison, in its order."""
+SETTINGS: Final = "experiment.json"
+"""Of a run folder: what it is a run of."""
 FUSIONS: Final = ("none", "attention", "transformer")
 
 
