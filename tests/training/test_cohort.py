@@ -144,6 +144,13 @@ def test_parquet_reads_as_csv_does(phantoms, tmp_path):
     assert read_manifest(path) == frames
 
 
+def test_phantoms_of_another_seed_are_other_patients_of_another_site(phantoms, tmp_path):
+    away = read_manifest(write_cohort(tmp_path, 1, seed=6, foreign=True))
+    home = read_manifest(phantoms)
+    refuse_leaks(home=[row.patient for row in home], external=[row.patient for row in away])
+    assert not {row.site for row in home} & {row.site for row in away}
+
+
 def test_examples_of_a_manifest(phantoms):
     examples, left_out = read_examples(read_manifest(phantoms), 32)
     assert examples.views.shape == (3, 4, 3, 32, 32)
@@ -157,10 +164,10 @@ def test_examples_of_a_manifest(phantoms):
 def test_frames_without_a_sector_are_left_out_and_said(phantoms, tmp_path):
     black = tmp_path / "black.png"
     Image.new("L", (64, 64)).save(black)
-    frames = [frame for frame in read_manifest(phantoms) if frame.patient == "phantom-0000"]
+    frames = [frame for frame in read_manifest(phantoms) if frame.patient == "phantom-5-0000"]
     more = [Frame(patient="x", study="x-1", file=black, grade=1, label_source="reader")]
     examples, left_out = read_examples([*frames, *more], 32)
-    assert examples.studies.tolist() == ["phantom-0000-1"]
+    assert examples.studies.tolist() == ["phantom-5-0000-1"]
     assert any("no ultrasound sector" in line for line in left_out)
     assert any("no usable frame" in line for line in left_out)
 
