@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from training.__main__ import main
+from training.bundle.configuration import EXPERIMENTS
 
 
 @pytest.mark.parametrize(
@@ -18,11 +19,26 @@ from training.__main__ import main
         (["refusals", "--real-frames", "FOLDER", "--each", "1", "--no-hearts"], "no AUL frame"),
         (["robustness", "--real-frames", "FOLDER"], "no AUL frame"),
         (["explain", "sanity", "--real-frames", "FOLDER", "--studies", "1"], "no AUL frame"),
+        (["fit", "--experiment", "FOLDER/broken.toml"], "broken.toml is not an experiment: Invalid value"),
+        (
+            ["recalibrate", "--bundle", "FOLDER", "--version", "1", "--experiment", "FOLDER/broken.toml"],
+            "broken.toml is",
+        ),
+        (["fit", "--experiment", "FOLDER/words.toml", "--run", "FOLDER/run"], "no file of weights 'nowhere.pt'"),
+        (["export", "--experiment", "FOLDER/half.toml"], "half.toml is not an experiment: it lacks the table [data]"),
+        (["system", "FOLDER/broken.toml"], "broken.toml is not a system: Invalid value"),
+        (["report", "FOLDER/picture.csv"], "picture.csv is not a file of predictions"),
+        (["report", "FOLDER/broken.toml", "--operating-point", "7"], "7.0 is not in the range 0<=x<=1"),
         (["system", "baseline", "--folds", "-3"], "-3 is not in the range x>=0"),
         (["system", "baseline", "--folds", "1"], "would leave nobody to learn from"),
     ],
 )
 def test_no_traceback(tmp_path, arguments, words):
+    (tmp_path / "broken.toml").write_text("x = = 3\n")
+    (tmp_path / "half.toml").write_text("[fit]\n")
+    (tmp_path / "picture.csv").write_bytes(b"\x89PNG")
+    plain = (EXPERIMENTS / "first.toml").read_text()
+    (tmp_path / "words.toml").write_text(plain.replace("[bundle]", 'weights = "nowhere.pt"\n[bundle]'))
     told = CliRunner().invoke(main, [word.replace("FOLDER", str(tmp_path)) for word in arguments])
     assert isinstance(told.exception, SystemExit), told.exception
     assert words in told.output

@@ -71,6 +71,7 @@ def system(
 
     from training.systems.contributions import explain_clinical
     from training.systems.crossval import cross_validate, split
+    from training.systems.fit import new_grader
     from training.systems.fronts import with_fronts
     from training.systems.runtime import runtime
     from training.systems.table import labels, rows, write_figures
@@ -86,6 +87,7 @@ def system(
         runs = runs or RUNS / setting
         count, run = benchmark.folds if folds is None else folds, runs / experiment.system.name
         with runtime(device) as where:
+            new_grader(experiment, 0)  # says at once that its weights cannot be had
             if manifest is None:
                 home, away = _phantoms(benchmark, runs / "data", where, threads)
             else:
