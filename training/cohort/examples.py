@@ -12,7 +12,7 @@ import numpy as np
 from inference.contract import CHANNELS
 from training.cohort.clinical import VARIABLES, encode
 from training.cohort.frames import read_frame
-from training.cohort.manifest import Frame, by_study
+from training.cohort.manifest import Frame, by_study, whole
 from training.frames.data import prepared
 
 MOST_VIEWS: Final = 8
@@ -118,7 +118,7 @@ def read_examples(frames: Iterable[Frame], size: int) -> tuple[Examples, list[st
                 f"study {study}: {len(usable) - MOST_VIEWS} of {len(usable)} frames, more than are looked at"
             )
         if usable:
-            kept.append(_study(rows[0], usable[:MOST_VIEWS], room, size))
+            kept.append(_study(whole(rows), usable[:MOST_VIEWS], room, size))
         else:
             left_out.append(f"study {study}: no usable frame")
     return stack(kept), left_out
