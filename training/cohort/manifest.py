@@ -232,7 +232,7 @@ def by_study(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
     return dict(found)
 
 
-def whole(rows: Sequence[Frame]) -> Frame:
+def gathered(rows: Sequence[Frame]) -> Frame:
     """Return a study's first row with what only its others say of the patient, the site, the scanner and readers."""
     known = {}
     for name in (*OF_THE_PATIENT, "site", "scanner"):

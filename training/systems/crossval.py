@@ -17,6 +17,7 @@ from training.bundle.calibrate import fit_scaling, grade_threshold, interval_qua
 from training.cohort.examples import Examples
 from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
+from training.keeping import whole
 from training.systems.configuration import SETTINGS, Experiment, System
 from training.systems.fit import answers, fit_network
 from training.systems.runtime import Runtime
@@ -150,9 +151,8 @@ def _claim(
     where.wait()
     if where.leads:
         run.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({**wanted, "labels": dict(labels)}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_text(json.dumps({**wanted, "labels": dict(labels)}, indent=1) + "\n", encoding="utf-8")
 
 
 def _digest(examples: Examples | None) -> str | None:
@@ -188,9 +188,8 @@ def _member(
         if stranger is not None:
             found["external_logits"], found["external_fat_fraction"], _ = answers(network, stranger, where)
         if where.leads:
-            partial = folder / "scores.partial.npz"
-            np.savez(partial, **found)
-            partial.replace(kept)
+            with whole(kept) as partial:
+                np.savez(partial, **found)
             (folder / "last.pt").unlink(missing_ok=True)  # the best is kept; optimiser states are three times as large
         where.wait()
     with np.load(kept) as scores:
