@@ -1,9 +1,12 @@
 """Commands that are given something else than they need end in a sentence, before they work for minutes."""
 
+import shutil
+
 import pytest
 from click.testing import CliRunner
 
 from training.__main__ import main
+from training.bundle.commands import SHIPPED
 from training.bundle.configuration import EXPERIMENTS
 
 
@@ -12,7 +15,7 @@ from training.bundle.configuration import EXPERIMENTS
     [
         (["refusals", "--bundle", "FOLDER", "--each", "1"], "bundle.json cannot be read"),
         (["explain", "views", "--bundle", "FOLDER", "--studies", "1"], "bundle.json cannot be read"),
-        (["recalibrate", "--bundle", "FOLDER", "--version", "1"], "bundle.json: there is no such file"),
+        (["recalibrate", "--bundle", "FOLDER", "--version", "1"], "bundle.json cannot be read"),
         (["regate", "--bundle", "FOLDER", "--version", "1"], "bundle.json: there is no such file"),
         (["reference", "--experiment", "nonesuch"], "nonesuch.toml: there is no such file"),
         (["evaluate", "--run", "FOLDER/none"], "none/parts.json: there is no such file"),
@@ -43,3 +46,15 @@ def test_no_traceback(tmp_path, arguments, words):
     assert isinstance(told.exception, SystemExit), told.exception
     assert words in told.output
     assert told.exit_code in (1, 2)
+
+
+@pytest.mark.parametrize(("file", "words"), [("bundle.json", "is not JSON"), ("member-0.onnx", "was changed")])
+def test_a_damaged_bundle_is_not_calibrated_for_minutes(tmp_path, file, words):
+    shutil.copytree(SHIPPED, tmp_path / "bundle")
+    with (tmp_path / "bundle" / file).open("ab") as stream:
+        stream.write(b"x")
+    arguments = ["recalibrate", "--bundle", str(tmp_path / "bundle"), "--version", "1", "--keep", str(tmp_path)]
+    told = CliRunner().invoke(main, arguments)
+    assert isinstance(told.exception, SystemExit), told.exception
+    assert f"{file} {words}" in told.output
+    assert not list(tmp_path.glob("*-home-*")), "nobody was looked at"
