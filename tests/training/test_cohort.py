@@ -15,7 +15,7 @@ from training.cohort.byra import ImportRefusedError, checksum, import_byra
 from training.cohort.clinical import NAMES, decode, encode
 from training.cohort.commands import cohort
 from training.cohort.examples import read_examples
-from training.cohort.frames import read_frame
+from training.cohort.frames import check_kind, read_frame
 from training.cohort.manifest import Frame, ManifestError, by_study, read_manifest, write_manifest
 from training.cohort.splits import LeakError, folds, held_back, leave_one_patient_out, refuse_leaks
 
@@ -52,7 +52,11 @@ def test_a_row_is_read_with_blanks_as_unknown(tmp_path):
     ("text", "words"),
     [
         ("", "it holds no row"),
-        (HEADER.replace(",", ";") + "\np1;s1;a.png;;S2;;biopsy;;;;;\n", "separated by semicolons"),
+        (
+            HEADER + "\np1,s1,a.png,,S2,,biopsy,54,F,1,66,80,\n",
+            "row 2 has 13 fields, more than the header's 12; is there",
+        ),
+        (HEADER + ",sex\n", "the column 'sex' is given twice"),
         (HEADER + "\n,s1,a.png,,S2,,biopsy,,,,,\n", "row 2: patient is blank"),
         (HEADER + "\np1,s1,manifest.csv,,S2,,biopsy,,,,,\n", "manifest.csv is neither DICOM nor a picture"),
     ],
@@ -65,6 +69,94 @@ def test_check_says_what_is_wrong_in_a_sentence(tmp_path, text, words):
     assert words in told.output
     assert "biopsy" not in told.output, "no row is repeated"
     assert "it is a folder" in CliRunner().invoke(cohort, ["check", str(tmp_path)]).output
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_a_spreadsheets_table_is_read(tmp_path, separator):
+    """Of a German Excel: byte order mark, decimal commas, percent signs, blank rows, backslashes, umlauts."""
+    path = manifest(tmp_path)
+    (tmp_path / "bilder").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "bilder" / "a.png")
+    rows = [
+        (HEADER + ",scanner,,").split(","),
+        ["p1", "s1", "bilder\\a.png", "", "", "12,5 %", "mri-pdff", "54", "F", "1,66", "80,5", "", "Gerät Ä", "", ""],
+        [""] * 15,
+        ["p2", "s2", "b.png", "", "s2", "", "biopsy", "", "", "", "", "", "", "", ""],
+    ]
+    quoted = [[f'"{cell}"' if separator in cell else cell for cell in row] for row in rows]
+    path.write_bytes(b"\xef\xbb\xbf" + ("\r\n".join(separator.join(row) for row in quoted) + "\r\n\r\n").encode())
+    first, second = read_manifest(path)
+    assert (first.fat_fraction_percent, first.size_m, first.weight_kg) == (12.5, 1.66, 80.5)
+    assert first.file.is_file()
+    assert first.scanner == "Gerät Ä"
+    assert second.true_grade == 2
+
+
+def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path):
+    path = manifest(tmp_path, "", ",,,,,,,,,,,", "p1,s1,a.png,,7,,biopsy,,,,,")
+    with pytest.raises(ManifestError, match="row 4: grade"):
+        read_manifest(path)
+
+
+def test_alike_rows_are_one_reason_and_hide_no_other(tmp_path):
+    rows = [f"p{one},s{one},none{one}.png,,moderate,,biopsy,,w,170,," for one in range(300)]
+    with pytest.raises(ManifestError) as error:
+        read_manifest(manifest(tmp_path, *rows, "p,s,a.png,,1,,biopsy,700,,,,"))
+    text = str(error.value)
+    assert "rows 2, 3, 4, 5, 6 and 295 more: grade" in text
+    assert "not 'moderate' (0 to 3, or S0 to S3)" in text
+    assert "not 'w'" in text
+    assert "not '170' (metres, as 1.70)" in text
+    assert "row 302: age_years" in text
+    with pytest.raises(ManifestError, match=r"row 2: there is no file .*none0.png, and 299 more of 300 rows have none"):
+        read_manifest(manifest(tmp_path, *(row.replace("moderate", "2").replace(",w,170", ",,") for row in rows)))
+
+
+def test_other_encodings_and_workbooks_say_what_to_save(tmp_path):
+    path = manifest(tmp_path)
+    for encoding in ("cp1252", "utf-16"):
+        path.write_text(HEADER + "\np1,s1,a.png,,1,,biopsy,,,,,Ä\n", encoding=encoding)
+        with pytest.raises(ManifestError, match="which spreadsheets save as 'CSV UTF-8'"):
+            read_manifest(path)
+    with pytest.raises(ManifestError, match="it is a workbook; save its sheet"):
+        read_manifest(path.rename(tmp_path / "cohort.xlsx"))
+
+
+def test_shares_are_not_taken_for_percent(tmp_path):
+    """0.25 would be a healthy liver."""
+    rows = [f"p{one},s{one},{one}.png,,,{fat},mri-pdff,,,,," for one, fat in enumerate((0.04, 0.1, 0.25, 0.3, 0.02))]
+    for one in range(6):
+        Image.new("L", (32, 32)).save(tmp_path / f"{one}.png")
+    with pytest.raises(ManifestError, match=r"all 5 fat fractions .* shares of one, not percent: give 12 for 0\.12"):
+        read_manifest(manifest(tmp_path, *rows))
+    assert len(read_manifest(manifest(tmp_path, *rows, "p5,s5,5.png,,,12,mri-pdff,,,,,"))) == 6
+
+
+def test_what_rows_of_a_study_say_of_the_patient_agrees_and_is_gathered(tmp_path, phantoms):
+    rows = ["p1,s1,a.png,,1,,biopsy,54,F,,,", "p1,s1,b.png,,1,,biopsy,54,M,,80,2"]
+    with pytest.raises(ManifestError, match="study 's1' has 2 values of sex: F, M") as error:
+        read_manifest(manifest(tmp_path, *rows))
+    assert "several studies" not in str(error.value)
+    with pytest.raises(ManifestError, match="patient 'p1' has 2 values of sex in several studies"):
+        read_manifest(manifest(tmp_path, rows[0], rows[1].replace("s1", "s2")))
+    frames = [row for row in read_manifest(phantoms) if row.patient == "phantom-5-0000"]
+    scarce = [frames[0].model_copy(update={"sex": None, "weight_kg": None, "scanner": ""}), *frames[1:]]
+    scarce[1] = scarce[1].model_copy(update={"readers": {"ann": 2}})
+    examples, _ = read_examples(scarce, 32)
+    assert examples.known[0].all()
+    assert examples.readers[0] == {"ann": 2}
+    assert examples.scanners[0] == frames[0].scanner
+
+
+def test_check_says_what_is_strange_and_finds_copies(tmp_path):
+    path = manifest(tmp_path, "p1,s1,a.png,,0,30,mri-pdff,54,F,1.7,,", "p2,s2,b.png,,1,8,mri-pdff,64,F,,,")
+    told = CliRunner().invoke(cohort, ["check", str(path)])
+    assert "b.png of study 's2' holds the same bytes as a.png of study 's1'" in told.output
+    Image.new("L", (32, 32), 9).save(tmp_path / "b.png")
+    told = CliRunner().invoke(cohort, ["check", str(path)]).output
+    assert "fat_fraction_percent: 8 to 30, median 19, unknown in 0 studies" in told
+    assert "size_m: 1.7 to 1.7, median 1.7, unknown in 1 studies" in told
+    assert "1 studies, as 's1', have another grade than their fat fraction gives" in told
 
 
 def test_a_refused_file_leaves_no_folder(tmp_path):
@@ -144,6 +236,13 @@ def test_parquet_reads_as_csv_does(phantoms, tmp_path):
     assert read_manifest(path) == frames
 
 
+def test_phantoms_of_another_seed_are_other_patients_of_another_site(phantoms, tmp_path):
+    away = read_manifest(write_cohort(tmp_path, 1, seed=6, foreign=True))
+    home = read_manifest(phantoms)
+    refuse_leaks(home=[row.patient for row in home], external=[row.patient for row in away])
+    assert not {row.site for row in home} & {row.site for row in away}
+
+
 def test_examples_of_a_manifest(phantoms):
     examples, left_out = read_examples(read_manifest(phantoms), 32)
     assert examples.views.shape == (3, 4, 3, 32, 32)
@@ -157,10 +256,10 @@ def test_examples_of_a_manifest(phantoms):
 def test_frames_without_a_sector_are_left_out_and_said(phantoms, tmp_path):
     black = tmp_path / "black.png"
     Image.new("L", (64, 64)).save(black)
-    frames = [frame for frame in read_manifest(phantoms) if frame.patient == "phantom-0000"]
+    frames = [frame for frame in read_manifest(phantoms) if frame.patient == "phantom-5-0000"]
     more = [Frame(patient="x", study="x-1", file=black, grade=1, label_source="reader")]
     examples, left_out = read_examples([*frames, *more], 32)
-    assert examples.studies.tolist() == ["phantom-0000-1"]
+    assert examples.studies.tolist() == ["phantom-5-0000-1"]
     assert any("no ultrasound sector" in line for line in left_out)
     assert any("no usable frame" in line for line in left_out)
 
@@ -174,6 +273,32 @@ def test_dicom_frames_are_read_with_their_region():
     assert first.shape == last.shape
     with pytest.raises(ValueError, match="no frame 999"):
         read_frame(path, 999)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F"])
+def test_deep_pictures_are_refused_not_cut_off_at_white(tmp_path, mode):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.full((8, 8), 3000, np.uint16 if mode == "I;16" else np.float32)).save(path)
+    for look in (check_kind, read_frame):
+        with pytest.raises(ValueError, match=r"deep\.tif has more than 8 bits a pixel"):
+            look(path)
+
+
+def test_dicom_without_a_usable_picture_is_refused_in_a_sentence(tmp_path):
+    source = Path(get_testdata_file("examples_ybr_color.dcm"))
+    whole, cut = source.read_bytes(), tmp_path / "cut.dcm"
+    cut.write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(ValueError, match=r"cut\.dcm: its pixels cannot be decoded"):
+        read_frame(cut, 29)
+    cut.write_bytes(whole[:600])
+    computed = Path(get_testdata_file("CT_small.dcm"))
+    for look in (check_kind, read_frame):  # what the beginning tells, the check finds
+        with pytest.raises(ValueError, match="holds no picture, or is cut off"):
+            look(cut)
+        with pytest.raises(ValueError, match="pixels of 16 bits; ultrasound has 8"):
+            look(computed)
+        with pytest.raises(ValueError, match="30 frames, counted from 0; there is no frame 30"):
+            look(source, 30)
 
 
 def test_what_is_no_picture_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """The whole way on a few patients: it learns, resumes, exports, calibrates, and serving takes what comes out."""
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -55,6 +56,18 @@ def test_it_learns(run):
     _, metrics = run
     assert metrics["3_views"]["auroc_s1_or_more"][0] > 0.65
     assert metrics["3_views"]["auroc_s2_or_more"][0] > 0.65
+
+
+def test_a_run_folder_of_other_data_is_refused(tmp_path):
+    kept = json.dumps(TINY.as_dict())
+    (tmp_path / "experiment.json").write_text(kept)
+    more = replace(TINY, data=replace(TINY.data, train_patients=400))
+    with pytest.raises(ValueError, match="was begun with train_patients 112, not 400"):
+        reference.fit_members(more, tmp_path)
+    other = replace(TINY, fit=replace(TINY.fit, weights=""))
+    with pytest.raises(ValueError, match="was begun with weights 'imagenet', not ''"):
+        reference.fit_members(other, tmp_path)
+    assert (tmp_path / "experiment.json").read_text() == kept
 
 
 def test_serving_takes_the_bundle_and_finds_its_golden_vectors(run):

@@ -308,6 +308,40 @@ def test_a_finished_run_is_read_not_fitted_again(run, sites):
     assert scores.stat().st_mtime_ns == touched
 
 
+def test_kept_scores_are_never_taken_for_those_of_others(run, sites):
+    runs, made = run
+    home, away = sites
+    before = (runs / "ensemble" / "experiment.json").read_text()
+    others = {
+        "cohort": (made, replace(home, grades=home.grades[::-1].copy()), away, 2),
+        "external site": (made, home, None, 2),
+        "number of folds": (made, home, away, 3),
+        "way of fitting": (replace(made, fit=replace(made.fit, epochs=1)), home, away, 2),
+    }
+    for said, (other, here, there, count) in others.items():
+        with pytest.raises(ValueError, match=f"another {said}; choose another folder with --runs"):
+            cross_validate(other, here, there, count, runs / "ensemble", CPU)
+    assert (runs / "ensemble" / "experiment.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("patients", "count", "said"),
+    [(24, 25, "25 folds of 24 patients"), (3, 2, "learns from 1"), (2, 0, "learns from 1"), (1, 0, "but 1 patient")],
+)
+def test_too_few_patients_are_said_before_anything_is_fitted(sites, tmp_path, patients, count, said):
+    few = sites[0].some(np.arange(patients))
+    with pytest.raises(ValueError, match=said):
+        cross_validate(experiment("baseline"), few, None, count, tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_three_patients_can_be_left_out_one_by_one(sites, tmp_path):
+    few = sites[0].some(np.arange(3))
+    alike = replace(few, grades=np.ones_like(few.grades))  # nor does it need more than one grade
+    cross_validate(experiment("baseline"), alike, None, 0, tmp_path, CPU)
+    assert write_figures(tmp_path)["folds"]["accuracy"][0] in (0.0, 1 / 3, 2 / 3, 1.0)
+
+
 def test_the_table_stands_beside_the_published_one(run):
     runs, _ = run
     write_figures(runs / "ensemble")
@@ -332,7 +366,12 @@ def test_commands(tmp_path):
     arguments = [str(path), "--setting", "tiny", "--runs", str(tmp_path / "runs"), "--folds", "2"]
     done = CliRunner().invoke(system_command, [*arguments, "--manifest", str(tmp_path / "manifest.csv")])
     assert done.exit_code == 0, done.output
-    assert "| Try |" in done.output
+    assert "| Try | manifest.csv, 2 folds |" in done.output
+    assert "phantoms" not in done.output, "they are somebody's patients"
+    lone = CliRunner().invoke(system_command, [*arguments, "--external", str(tmp_path / "manifest.csv")])
+    assert "give that by --manifest" in lone.output
+    for option in ("--epochs", "--members", "--threads"):
+        assert "0 is not in the range" in CliRunner().invoke(system_command, [*arguments, option, "0"]).output
     refused = CliRunner().invoke(system_command, ["none"])
     assert refused.exit_code == 1
     assert "There is no system" in refused.output

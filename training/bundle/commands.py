@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from training.bundle.configuration import DRIFT_PATIENTS, DRIFT_SEED, Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "inference" / "bundles" / "reference"
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """End in a sentence where an experiment, its weights, its device or its run folder cannot be used."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,6 +47,7 @@ def _settled(experiment: str, run: Path | None, bundle: Path | None, real_frames
 
 @click.command()
 @_options
+@_told()
 def fit(**options: Any) -> None:
     """Render the phantoms and fit the members; an interrupted run goes on where it stopped."""
     from training.bundle.reference import fit_members
@@ -47,6 +58,7 @@ def fit(**options: Any) -> None:
 
 @click.command()
 @_options
+@_told()
 def export(**options: Any) -> None:
     """Write the members as ONNX graphs with golden vectors."""
     from training.bundle.reference import export_bundle
@@ -56,6 +68,7 @@ def export(**options: Any) -> None:
 
 @click.command()
 @_options
+@_told()
 def calibrate(**options: Any) -> None:
     """Calibrate the exported graphs on patients no member has seen; writes bundle.json."""
     from training.bundle.reference import calibrate_bundle
@@ -65,6 +78,7 @@ def calibrate(**options: Any) -> None:
 
 @click.command()
 @_options
+@_told()
 def gate(**options: Any) -> None:
     """Fit the liver gate of the exported graphs on more frames, and choose its threshold on others."""
     from training.bundle.reference import gate_bundle
@@ -74,6 +88,7 @@ def gate(**options: Any) -> None:
 
 @click.command()
 @_options
+@_told()
 def evaluate(**options: Any) -> None:
     """Evaluate the bundle on held-out patients; writes the figures and the model card."""
     from training.bundle.reference import evaluate_bundle
@@ -101,6 +116,7 @@ def reference(context: click.Context, **options: Any) -> None:
     "--kept", type=click.FloatRange(0.0, 1.0), default=0.0, show_default=True, help="Share that the old line keeps."
 )
 @click.option("--threshold", type=float, help="Least liver logit that is taken.  [default: by the calibration frames]")
+@_told()
 def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: float, threshold: float | None) -> None:
     """Fit the liver gate of a finished bundle anew; grades and fat fractions stay as they are."""
     from training.bundle.regate import regate as fit_again
@@ -114,16 +130,12 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
     "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Changed in place."
 )
 @click.option("--version", required=True, help="Of the changed bundle.")
+@_told()
 def reexport(bundle: Path, version: str) -> None:
     """Write a finished bundle's graphs anew, as the exporter now writes them; what members learnt stays."""
-    from inference.description import BundleError
     from training.bundle.reexport import reexport as write_again
 
-    try:
-        moved = write_again(bundle, version)
-    except (BundleError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(json.dumps(moved, indent=1))
+    click.echo(json.dumps(write_again(bundle, version), indent=1))
 
 
 _kept_in = click.option(
@@ -141,6 +153,7 @@ _kept_in = click.option(
 @click.option("--experiment", default="reference", show_default=True, help="Whose patients are used.")
 @click.option("--version", required=True, help="Of the changed bundle.")
 @_kept_in
+@_told()
 def recalibrate(bundle: Path, experiment: str, version: str, keep: Path) -> None:
     """Fit calibration and operating point of a finished bundle anew, and its figures; members stay as they are."""
     from training.bundle.recalibrate import recalibrate as fit_again
@@ -166,6 +179,7 @@ def recalibrate(bundle: Path, experiment: str, version: str, keep: Path) -> None
 @click.option("--workers", type=click.IntRange(1), help="Processes that render.  [default: the experiment's]")
 @click.option("--out", type=click.Path(path_type=Path), help="Also as JSON.")
 @_kept_in
+@_told()
 def calibration(
     bundles: tuple[Path, ...],
     experiment: str,

@@ -97,13 +97,15 @@ def read_experiment(path: Path | str) -> Experiment:
     Raises
     ------
     ValueError
-        If a key is unknown or missing.
+        It is not TOML, or a key is unknown or missing; the message names the file.
     """
     path = Path(path)
     if not path.suffix:
         path = EXPERIMENTS / f"{path}.toml"
-    tables = tomllib.loads(path.read_text())
     try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
         return Experiment(data=Data(**tables["data"]), fit=Fit(**tables["fit"]), bundle=Bundle(**tables["bundle"]))
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
+        raise ValueError(f"{path} is not an experiment: it lacks the table [{error.args[0]}].") from error
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not an experiment: {error}.") from error

@@ -19,6 +19,7 @@ import numpy as np
 from training.bundle.configuration import Data
 from training.bundle.halves import Halves, Seen
 from training.frames.data import study_of
+from training.keeping import whole
 
 CHUNK: Final = 100
 """Patients rendered, looked at and kept at a time."""
@@ -100,9 +101,8 @@ def _parts(make: Make, halves: Halves, patients: int, kept: Path, workers: int) 
                     for name, found in vars(seen).items()
                     for member, values in enumerate(found)
                 }
-                partial_path = path.with_suffix(".partial.npz")
-                np.savez(partial_path, fat=np.array(fat, np.float32), **arrays)
-                partial_path.replace(path)
+                with whole(path) as partial_path:
+                    np.savez(partial_path, fat=np.array(fat, np.float32), **arrays)
                 print(f"{kept.name}: {chunk[1]} of {patients} patients looked at", flush=True)
             with np.load(path) as found:
                 yield {name: found[name] for name in found.files}

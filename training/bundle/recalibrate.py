@@ -57,7 +57,13 @@ def recalibrate(folder: Path, experiment: Experiment, version: str, keep: Path) 
     -------
     dict
         Its figures.
+
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, or a file of it was changed; said before anything is looked at.
     """
+    Bundle.load(folder)
     described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     members = [(folder / entry["file"]).read_bytes() for entry in described["members"]]
     parts = {name: value for name, value in described.items() if name not in WRITTEN}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -28,6 +28,12 @@ from training.phantom.patient import PDFF_CUT_OFFS
 
 ADAPTED_TO = 1200
 """Phantom views beside all real ones to whose grey statistics the trunk's frozen front is fitted."""
+RENDERED: Final = (
+    "seed", "size", "train_patients", "negatives", "real_frames", "edits", "trimmed", "phased", "heavy",
+)  # fmt: skip
+"""Of an experiment's data: what decides the pictures that members learn from."""
+STARTED: Final = ("trunk", "weights", "frozen_blocks")
+"""Of its fit: what decides the trunk that they share."""
 CUT_OFF_SOURCE = "MRI-PDFF against histology: Tang et al., Radiology 2013;267:422-431"
 
 
@@ -37,8 +43,15 @@ def learnt(experiment: Experiment, run: Path) -> Split:
 
 
 def fit_members(experiment: Experiment, run: Path) -> None:
-    """Fit every member, or go on where an interrupted run stopped."""
+    """Fit every member, or go on where an interrupted run stopped.
+
+    Raises
+    ------
+    ValueError
+        The folder holds a run on other data, or the weights or the device cannot be had.
+    """
     run.mkdir(parents=True, exist_ok=True)
+    _refuse_other(experiment, run)
     (run / "experiment.json").write_text(json.dumps(experiment.as_dict(), indent=1) + "\n")
     fit, device = experiment.fit, device_of(experiment.fit.device)
     start = _start(experiment, run)  # first, since its weights may not be had
@@ -70,6 +83,23 @@ def fit_members(experiment: Experiment, run: Path) -> None:
     )
     for index in range(fit.members):
         fit_member(index, fit, trunk, features, run / f"member-{index}.pt")
+
+
+def _refuse_other(experiment: Experiment, run: Path) -> None:
+    """Raise ValueError where what a run has rendered is of other data: its card would tell of these."""
+    path = run / "experiment.json"
+    if not path.exists():
+        return
+    wanted: dict[str, Any] = json.loads(json.dumps(experiment.as_dict()))
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for table, decisive in (("data", RENDERED), ("fit", STARTED)):
+        for name in decisive:
+            before, now = found[table].get(name, wanted[table][name]), wanted[table][name]
+            if before != now:
+                raise ValueError(
+                    f"{run} was begun with {name} {before!r}, not {now!r}; choose another folder with --run, or "
+                    "remove it."
+                )
 
 
 def _start(experiment: Experiment, run: Path) -> Trunk:

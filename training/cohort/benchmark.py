@@ -79,15 +79,17 @@ def write_cohort(folder: Path, patients: int, *, seed: int, foreign: bool = Fals
     frames = []
     for index in range(patients):
         patient, scanner = _drawn(np.random.default_rng([seed, 90, index]), foreign)
+        name = f"phantom-{seed}-{index:04d}"  # those of another seed are others
         for view in VIEWS:
             file = folder / "images" / f"{index:04d}-{view}.png"
             Image.fromarray(render_view(patient, view, scanner).pixels).save(file)
             frames.append(
                 Frame(
-                    patient=f"phantom-{index:04d}", study=f"phantom-{index:04d}-1", file=file, view=view,
+                    patient=name, study=f"{name}-1", file=file, view=view,
                     fat_fraction_percent=round(patient.fat_fraction_percent, 2), label_source="phantom",
-                    site="phantom", scanner=scanner.name, age_years=patient.age_years, sex=patient.sex,
-                    size_m=patient.size_m, weight_kg=patient.weight_kg, **patient.history,
+                    site="phantom, foreign" if foreign else "phantom", scanner=scanner.name,
+                    age_years=patient.age_years, sex=patient.sex, size_m=patient.size_m,
+                    weight_kg=patient.weight_kg, **patient.history,
                 )
             )  # fmt: skip
     manifest = folder / "manifest.csv"

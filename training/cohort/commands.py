@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from training.cohort.manifest import Frame
 
 
 @click.group()
@@ -18,11 +22,12 @@ def cohort() -> None:
 @click.argument("manifest", type=click.Path(path_type=Path))
 def check(manifest: Path) -> None:
     """Say what a manifest holds, or all that is wrong with it."""
+    from training.cohort.contradictions import copies, remarks
     from training.cohort.manifest import ManifestError, by_study, read_manifest
 
     try:
         frames = read_manifest(manifest)
-        if reasons := _other_files(frame.file for frame in frames):
+        if reasons := [*_other_files(frames), *copies(frames)]:
             raise ManifestError(manifest, reasons)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
@@ -33,16 +38,18 @@ def check(manifest: Path) -> None:
     for name in ("label_source", "view", "site", "scanner"):
         counted = Counter(getattr(frame, name) or "unknown" for frame in frames)
         click.echo(f"{name}: " + ", ".join(f"{value} {count}" for value, count in counted.most_common()))
+    for remark in remarks(studies):
+        click.echo(remark)
 
 
-def _other_files(files: Iterable[Path]) -> list[str]:
-    """Say which files are neither DICOM nor pictures, without reading them whole."""
+def _other_files(frames: Iterable[Frame]) -> list[str]:
+    """Say which files cannot be learnt from, as far as their beginnings tell."""
     from training.cohort.frames import check_kind
 
     reasons = []
-    for file in dict.fromkeys(files):
+    for file, frame in dict.fromkeys((row.file, row.frame) for row in frames):
         try:
-            check_kind(file)
+            check_kind(file, frame)
         except (OSError, ValueError) as error:
             reasons.append(str(error))
     return reasons

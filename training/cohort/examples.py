@@ -12,9 +12,12 @@ import numpy as np
 from inference.contract import CHANNELS
 from training.cohort.clinical import VARIABLES, encode
 from training.cohort.frames import read_frame
-from training.cohort.manifest import Frame, by_study
+from training.cohort.manifest import Frame, by_study, gathered
 from training.frames.data import prepared
+from training.keeping import whole
 
+TOLD_EVERY: Final = 50
+"""Studies, while they are read."""
 MOST_VIEWS: Final = 8
 """Of one study; later frames are left out."""
 
@@ -105,7 +108,9 @@ def read_examples(frames: Iterable[Frame], size: int) -> tuple[Examples, list[st
     studies = by_study(frames)
     room = min(MOST_VIEWS, max((len(rows) for rows in studies.values()), default=0))
     kept, left_out = [], []
-    for study, rows in studies.items():
+    for place, (study, rows) in enumerate(studies.items(), start=1):
+        if place % TOLD_EVERY == 0:
+            print(f"{place} of {len(studies)} studies read", flush=True)
         usable = []
         for row in rows:
             view = prepared(*read_frame(row.file, row.frame), size)
@@ -118,7 +123,7 @@ def read_examples(frames: Iterable[Frame], size: int) -> tuple[Examples, list[st
                 f"study {study}: {len(usable) - MOST_VIEWS} of {len(usable)} frames, more than are looked at"
             )
         if usable:
-            kept.append(_study(rows[0], usable[:MOST_VIEWS], room, size))
+            kept.append(_study(gathered(rows), usable[:MOST_VIEWS], room, size))
         else:
             left_out.append(f"study {study}: no usable frame")
     return stack(kept), left_out
@@ -148,13 +153,16 @@ def _study(row: Frame, usable: Sequence[tuple[np.ndarray, str]], room: int, size
 def save(examples: Examples, folder: Path) -> None:
     """Keep examples in a folder; views are read back memory-mapped."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "views.npy", examples.views)
+    with whole(folder / "views.npy") as partial:
+        np.save(partial, examples.views)
     rest = {
         field.name: getattr(examples, field.name)
         for field in fields(Examples)
         if field.name not in ("views", "readers")
     }
-    np.savez(folder / "rest.npz", **rest, readers=np.array([repr(sorted(own.items())) for own in examples.readers]))
+    readers = np.array([repr(sorted(own.items())) for own in examples.readers])
+    with whole(folder / "rest.npz") as partial:
+        np.savez(partial, **rest, readers=readers)
     (folder / "done").touch()
 
 

@@ -6,18 +6,31 @@ import csv
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from inference.contract import GRADES, VIEWS
+from training.cohort.contradictions import OF_THE_PATIENT, contradictions
+from training.cohort.tables import Numbered, TableError, parquet_module, read_rows
 from training.phantom.patient import PDFF_CUT_OFFS
 
 READER_PREFIX: Final = "reader_"
 BIOPSY_CUT_OFFS: Final = (5.0, 33.0, 66.0)
 """Percent of hepatocytes with fat from which a biopsy is S1, S2, S3 (Kleiner et al., Hepatology 2005)."""
 MOST_REASONS: Final = 20
+MOST_NUMBERS: Final = 5
+"""Of rows that are named for one reason."""
+HINTS: Final = {
+    "size_m": " (metres, as 1.70)",
+    "age_years": " (years, not months or a date)",
+    "weight_kg": " (kilograms)",
+    "fat_fraction_percent": " (percent, as 12.5)",
+    "grade": " (0 to 3, or S0 to S3)",
+    "readers": " (0 to 3, or S0 to S3)",
+}
+"""What a column takes, said behind what it does not."""
 LabelSource = Literal["mri-pdff", "biopsy", "reader", "phantom"]
 
 
@@ -38,10 +51,29 @@ def _blank(value: Any) -> Any:
 
 
 def _grade(value: Any) -> Any:
-    return value.strip().upper().removeprefix("S") if isinstance(value, str) else value
+    """Return S2 as 2, and other words as they are, for the message."""
+    bare = value.strip().upper().removeprefix("S") if isinstance(value, str) else ""
+    return bare if bare[:1].isdigit() else value
+
+
+def _number(value: Any) -> Any:
+    """Return a number with its decimal comma as a point; none of ours is so large that a comma parts thousands."""
+    return value.strip().replace(",", ".") if isinstance(value, str) and value.count(",") == 1 else value
+
+
+def _percent(value: Any) -> Any:
+    """Return a number without the sign that spreadsheets put behind it."""
+    return _number(value.strip().removesuffix("%").strip() if isinstance(value, str) else value)
+
+
+def _name(value: Any) -> Any:
+    """Return a whole number, as Parquet keeps names that are digits, as text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Grade = Annotated[int, BeforeValidator(_grade), Field(ge=0, le=len(GRADES) - 1)]
+Number = Annotated[float | None, BeforeValidator(_number)]
+Name = Annotated[str, BeforeValidator(_name), Field(min_length=1)]
 
 
 class Frame(BaseModel):
@@ -52,22 +84,22 @@ class Frame(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    patient: str = Field(min_length=1)
-    study: str = Field(min_length=1)
+    patient: Name
+    study: Name
     file: Path
     """Relative to the manifest's folder, or absolute."""
     frame: int | None = Field(default=None, ge=0)
     """Of a multi-frame file, from 0; blank takes the middle one."""
     view: Literal[VIEWS] | None = None  # type: ignore[valid-type]
     grade: Grade | None = None
-    fat_fraction_percent: float | None = Field(default=None, ge=0, le=100)
+    fat_fraction_percent: Annotated[float | None, BeforeValidator(_percent)] = Field(default=None, ge=0, le=100)
     label_source: LabelSource
     site: str = ""
     scanner: str = ""
-    age_years: float | None = Field(default=None, ge=0, le=120)
+    age_years: Number = Field(default=None, ge=0, le=120)
     sex: Literal["F", "M", "O"] | None = None
-    size_m: float | None = Field(default=None, ge=0, le=2.5)
-    weight_kg: float | None = Field(default=None, ge=0, le=400)
+    size_m: Number = Field(default=None, ge=0, le=2.5)
+    weight_kg: Number = Field(default=None, ge=0, le=400)
     diabetes: bool | None = None
     hypertension: bool | None = None
     dyslipidaemia: bool | None = None
@@ -95,8 +127,11 @@ class Frame(BaseModel):
     @property
     def true_grade(self) -> int:
         """The grade given, or that of the fat fraction by the cut-offs of its source."""
-        if self.grade is not None:
-            return self.grade
+        return self.grade_by_fat if self.grade is None else self.grade
+
+    @property
+    def grade_by_fat(self) -> int:
+        """The grade of the fat fraction by the cut-offs of its source; 0 where it is unknown."""
         cut_offs = BIOPSY_CUT_OFFS if self.label_source == "biopsy" else PDFF_CUT_OFFS
         return sum(float(self.fat_fraction_percent or 0.0) >= cut for cut in cut_offs)
 
@@ -122,31 +157,45 @@ def read_manifest(path: Path | str) -> list[Frame]:
     Raises
     ------
     ManifestError
-        With every row that is wrong, up to `MOST_REASONS`: unknown columns or values, missing files, a frame given
-        twice, a study of two patients or with two labels.
+        With all that is wrong, alike rows together, up to `MOST_REASONS`: unknown columns or values, missing files, a
+        frame given twice, a study of two patients, with two labels or with two of what is known of a patient, fat
+        fractions that are shares.
     """
     path = Path(path)
-    rows = _rows(path)
+    try:
+        rows = list(read_rows(path))
+    except TableError as error:
+        raise ManifestError(path, [str(error)]) from error
     if not rows:
         raise ManifestError(path, ["it holds no row"])
-    reasons = list(_columns(rows[0]))
+    reasons = list(_columns(rows))
     if reasons:
         raise ManifestError(path, reasons)
-    frames: list[Frame] = []
-    for number, row in enumerate(rows, start=2):
+    frames, reasons = _read(path.parent, rows)
+    reasons += contradictions(frames)
+    if reasons:
+        raise ManifestError(path, reasons)
+    return list(frames.values())
+
+
+def _read(folder: Path, rows: Sequence[Numbered]) -> tuple[dict[int, Frame], list[str]]:
+    """Return frames by the number of their row, and what is wrong with rows, alike ones together."""
+    frames: dict[int, Frame] = {}
+    wrong: dict[str, list[int]] = defaultdict(list)
+    for number, row in rows:
         try:
             frame = Frame.model_validate(row)
         except ValidationError as error:
-            reasons += [f"row {number}: {_said(problem)}" for problem in error.errors()]
+            for problem in error.errors():
+                wrong[_said(problem)].append(number)
             continue
-        frame = frame.model_copy(update={"file": path.parent / frame.file})
-        if not frame.file.is_file():
-            reasons.append(f"row {number}: there is no file {frame.file}")
-        frames.append(frame)
-    reasons += _contradictions(frames)
-    if reasons:
-        raise ManifestError(path, reasons)
-    return frames
+        frames[number] = frame.model_copy(update={"file": _resolved(folder, frame.file)})
+    missing = [(number, frame.file) for number, frame in frames.items() if not frame.file.is_file()]
+    reasons = [f"{_numbered(numbers)}: {words}" for words, numbers in wrong.items()]
+    if missing:
+        more = f", and {len(missing) - 1} more of {len(rows)} rows have none" if len(missing) > 1 else ""
+        reasons.append(f"row {missing[0][0]}: there is no file {missing[0][1]}{more}")
+    return frames, reasons
 
 
 def write_manifest(path: Path | str, frames: Iterable[Frame]) -> None:
@@ -164,7 +213,10 @@ def write_manifest(path: Path | str, frames: Iterable[Frame]) -> None:
         row["file"] = str(file.relative_to(path.parent) if file.is_relative_to(path.parent) else file)
         rows.append(row)
     if path.suffix == ".parquet":
-        _parquet().write_table(_arrow().Table.from_pylist(rows), path)
+        parquet = parquet_module()
+        import pyarrow
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
         return
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
@@ -180,30 +232,39 @@ def by_study(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
     return dict(found)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise ManifestError(path, ["it is a folder" if path.is_dir() else "there is no such file"])
-    if path.suffix == ".parquet":
-        return list(_parquet().read_table(path).to_pylist())
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets write a byte order mark
-            reader = csv.DictReader(stream, restkey="more", strict=True)
-            return list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(path, [f"it is not CSV in UTF-8: {error}"]) from error
+def gathered(rows: Sequence[Frame]) -> Frame:
+    """Return a study's first row with what only its others say of the patient, the site, the scanner and readers."""
+    known = {}
+    for name in (*OF_THE_PATIENT, "site", "scanner"):
+        known[name] = next((value for row in rows if (value := getattr(row, name)) not in (None, "")), None)
+    readers = {name: grade for row in reversed(rows) for name, grade in row.readers.items()}
+    found = {name: value for name, value in known.items() if value is not None}
+    return rows[0].model_copy(update={**found, "readers": readers})
 
 
-def _columns(row: Mapping[str, Any]) -> Iterable[str]:
-    if len(row) == 1 and ";" in next(iter(row)):
-        yield "its columns are separated by semicolons; save it with commas"
-        return
+def _resolved(folder: Path, file: Path) -> Path:
+    """Return a file below the manifest's folder; backslashes of Windows are tried where there is no such name."""
+    found = folder / file
+    if "\\" in str(file) and not found.is_file():
+        found = folder / PureWindowsPath(file).as_posix()
+    return found
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    """Say which rows, as a spreadsheet counts them."""
+    if len(numbers) == 1:
+        return f"row {numbers[0]}"
+    more = f" and {len(numbers) - MOST_NUMBERS} more" if len(numbers) > MOST_NUMBERS else ""
+    return f"rows {', '.join(map(str, numbers[:MOST_NUMBERS]))}{more}"
+
+
+def _columns(rows: Sequence[Numbered]) -> Iterable[str]:
+    header = rows[0][1]
     for name in ("patient", "study", "file", "label_source"):
-        if name not in row:
+        if name not in header:
             yield f"the column {name!r} is missing"
-    for name in row:
-        if name == "more" or name is None:
-            yield "row 2 has more fields than the header"
-        elif name not in COLUMNS and not name.startswith(READER_PREFIX):
+    for name in header:
+        if name not in COLUMNS and not name.startswith(READER_PREFIX):
             near = difflib.get_close_matches(name, COLUMNS, 1)
             hint = f"; is {near[0]!r} meant?" if near else f"; known are {', '.join(COLUMNS)} and {READER_PREFIX}NAME"
             yield f"the column {name!r} is unknown{hint}"
@@ -213,35 +274,5 @@ def _said(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"{where} is blank"
-    return f"{where + ': ' if where else ''}{problem['msg']}" + (f", not {problem['input']!r}" if where else "")
-
-
-def _contradictions(frames: Sequence[Frame]) -> Iterable[str]:
-    seen: set[tuple[Path, int | None]] = set()
-    for frame in frames:
-        if (frame.file, frame.frame) in seen:
-            yield f"{frame.file.name} is given twice; every frame counts once"
-        seen.add((frame.file, frame.frame))
-    for study, rows in by_study(frames).items():
-        for what, values in (
-            ("patients", {row.patient for row in rows}),
-            ("grades", {row.true_grade for row in rows}),
-            ("fat fractions", {row.fat_fraction_percent for row in rows}),
-        ):
-            if len(values) > 1:
-                yield f"study {study!r} has {len(values)} {what}: {', '.join(sorted(map(str, values)))}"
-
-
-def _arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise ValueError("Parquet needs the package pyarrow (pip install pyarrow); or give CSV.") from error
-    return pyarrow
-
-
-def _parquet() -> Any:
-    _arrow()
-    import pyarrow.parquet
-
-    return pyarrow.parquet
+    hint = HINTS.get(str(problem["loc"][0]) if problem["loc"] else "", "")
+    return f"{where + ': ' if where else ''}{problem['msg']}" + (f", not {problem['input']!r}{hint}" if where else "")

@@ -31,8 +31,10 @@ def folds(patients: Sequence[str], grades: Sequence[int], count: int, *, seed: i
     highest: dict[str, int] = {}
     for patient, grade in zip(patients, grades, strict=True):
         highest[patient] = max(highest.get(patient, 0), int(grade))
+    if len(highest) < 2:
+        raise ValueError(f"There is but {len(highest)} patient; a split needs two at least.")
     if not 2 <= count <= len(highest):
-        raise ValueError(f"{count} folds of {len(highest)} patients; give 2 to {len(highest)}.")
+        raise ValueError(f"{count} folds of {len(highest)} patients; give 2 to {len(highest)} folds.")
     rng = np.random.default_rng(seed)
     # Dealt out grade by grade, going on where the last grade ended: folds differ by one patient at most.
     dealt = [

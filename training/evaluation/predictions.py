@@ -114,7 +114,11 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     """
     with Path(path).open(newline="", encoding="utf-8") as stream:
         rows = csv.DictReader(stream)
-        if missing := [column for column in COLUMNS if column not in (rows.fieldnames or ())]:
+        try:
+            columns = rows.fieldnames or ()
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} is not a file of predictions, which are CSV in UTF-8: {error}") from error
+        if missing := [column for column in COLUMNS if column not in columns]:
             raise ValueError(f"{path}: lacks the columns {', '.join(missing)}")
         predictions = []
         for row in rows:

@@ -211,7 +211,11 @@ def cues(bundle: Path, real_frames: Path | None, each: int) -> None:
     "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Draw panels of its maps."
 )
 @_aul_option
-@click.option("--operating-point", type=float, help="P(≥ S1) from which steatosis is told.  [default: the bundle's]")
+@click.option(
+    "--operating-point",
+    type=click.FloatRange(0, 1),
+    help="P(≥ S1) from which steatosis is told.  [default: the bundle's]",
+)
 def report(
     predictions: tuple[Path, ...], out: Path, title: str, about: str, bundle: Path | None, real_frames: Path | None,
     operating_point: float | None,

@@ -25,6 +25,7 @@ from training.frames.cuts import read_grey, seeded, stored, through_sector
 from training.frames.edits import FAT, LEAN, edited, liver_of
 from training.frames.grafts import WAYS, grafted
 from training.frames.outlines import read_outline
+from training.keeping import mapped, whole
 from training.phantom import NEGATIVES, Patient, Scanner, draw_patient, render_negative, render_view
 from training.phantom.patient import PDFF_CUT_OFFS
 
@@ -275,15 +276,20 @@ def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Spl
             if not (target / "fat_fraction.npy").exists():  # written last
                 _render(pool, render, range(counts[split]), target, split)
             paths = real_frames(Path(data.real_frames), split) if data.real_frames else []
-            np.save(target / "negatives.npy", _negatives(pool, data, split, gate, paths))
+            _save(target / "negatives.npy", _negatives(pool, data, split, gate, paths))
             positives = pool.map(partial(real_of, data.size), paths, chunksize=16)
-            np.save(target / "positives.npy", _stacked(positives, data.size))
+            _save(target / "positives.npy", _stacked(positives, data.size))
             learnt = paths if split == "train" else []  # only members need these
             _edit(pool, data, learnt, target)
             _order(pool, data, learnt, target)
         (target / "done").touch()
     names = ("views", "fat_fraction", "negatives", "positives", "edits", "edit_points", "ordered", "order")
     return Split(**{name: np.load(target / f"{name}.npy", mmap_mode="r") for name in names})
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with whole(path) as partial:
+        np.save(partial, array)
 
 
 def _stacked(frames: Iterable[np.ndarray | None], size: int) -> np.ndarray:
@@ -302,9 +308,9 @@ def _edit(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path
     edit = partial(edits_of, data.size, data.edits, data.seed, trimmed=data.trimmed, phased=data.phased)
     made = [found for found in pool.map(edit, paths if data.edits else [], chunksize=8) if found is not None]
     shape = (0, data.edits, len(CHANNELS), data.size, data.size)
-    np.save(target / "edits.npy", np.stack([views for views, _ in made]) if made else np.zeros(shape, np.float16))
+    _save(target / "edits.npy", np.stack([views for views, _ in made]) if made else np.zeros(shape, np.float16))
     points = np.stack([points for _, points in made]) if made else np.zeros((0, data.edits), np.float32)
-    np.save(target / "edit_points.npy", points)
+    _save(target / "edit_points.npy", points)
 
 
 def _order(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Path) -> None:
@@ -315,8 +321,8 @@ def _order(pool: ProcessPoolExecutor, data: Data, paths: list[Path], target: Pat
         line = fit_cue_line(cues, fat)
         found = pool.map(partial(ordered_of, data.size, data.seed, line), paths, chunksize=8)
         made = [one for own in found for one in own]
-    np.save(target / "ordered.npy", _stacked([view for view, _ in made], data.size))
-    np.save(target / "order.npy", np.array([score for _, score in made], np.float32))
+    _save(target / "ordered.npy", _stacked([view for view, _ in made], data.size))
+    _save(target / "order.npy", np.array([score for _, score in made], np.float32))
 
 
 def _render(pool: ProcessPoolExecutor, render: Callable[[int], Any], indices: range, target: Path, split: str) -> None:
@@ -324,8 +330,8 @@ def _render(pool: ProcessPoolExecutor, render: Callable[[int], Any], indices: ra
     for index, (study, fat_fraction) in enumerate(pool.map(render, indices, chunksize=8)):
         if views is None:
             shape = (len(indices), *study.shape)
-            views = np.lib.format.open_memmap(target / "views.npy", mode="w+", dtype=np.float16, shape=shape)
+            views = mapped(target / "views.npy", shape)
         views[index], fat[index] = study, fat_fraction
         if index % 200 == 199:
             print(f"{split}: {index + 1} of {len(indices)} patients rendered", flush=True)
-    np.save(target / "fat_fraction.npy", fat)
+    _save(target / "fat_fraction.npy", fat)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.members.trunk import IMAGENET_MEAN, IMAGENET_STD, SameConv2d, Trunk, batch_norm
+from training.members.trunk import IMAGENET_MEAN, IMAGENET_STD, SameConv2d, Trunk, batch_norm, read_weights
 
 STEM_CHANNELS: Final = 40
 STAGES: Final = (
@@ -177,10 +177,8 @@ def pretrained_b3(path: Path | None = None) -> B3:
     """
     if path is None:
         state, mean, std = _from_timm()
-    elif path.is_file():
-        state, mean, std = torch.load(path, map_location="cpu", weights_only=True), COLOUR_MEAN, COLOUR_STD
     else:
-        raise ValueError(f"There is no file of weights {str(path)!r}.")
+        state, mean, std = read_weights(path), COLOUR_MEAN, COLOUR_STD
     return b3_of(state, mean, std)
 
 

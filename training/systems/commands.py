@@ -55,10 +55,10 @@ def _own(path: Path, size: int) -> Examples:
     help="Number of folds; 0 leaves one patient out at a time. Default: the benchmark's.",
 )
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder of runs.  [default: runs/systems/SETTING]")
-@click.option("--epochs", type=int, help="Fewer or more epochs, for a try.")
-@click.option("--members", type=int, help="Fewer or more members, for a try.")
+@click.option("--epochs", type=click.IntRange(1), help="Fewer or more epochs, for a try.")
+@click.option("--members", type=click.IntRange(1), help="Fewer or more members, for a try.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", type=int, default=2, show_default=True, help="Of a CPU.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="Of a CPU.")
 def system(
     name: str, setting: str, manifest: Path | None, external: Path | None, folds: int | None, runs: Path | None,
     epochs: int | None, members: int | None, device: str, threads: int,
@@ -70,13 +70,16 @@ def system(
     import torch
 
     from training.systems.contributions import explain_clinical
-    from training.systems.crossval import cross_validate
+    from training.systems.crossval import cross_validate, split
+    from training.systems.fit import new_grader
     from training.systems.fronts import with_fronts
     from training.systems.runtime import runtime
-    from training.systems.table import rows, write_figures
+    from training.systems.table import labels, rows, write_figures
 
     if folds == 1:
         raise click.UsageError("--folds 1 would leave nobody to learn from; give 2 or more, or 0")
+    if external and not manifest:
+        raise click.UsageError("--external is another site of your own cohort; give that by --manifest")
     try:
         experiment = shortened(read_system(name, setting), epochs=epochs, members=members)
         benchmark = read_benchmark(setting)
@@ -84,14 +87,17 @@ def system(
         runs = runs or RUNS / setting
         count, run = benchmark.folds if folds is None else folds, runs / experiment.system.name
         with runtime(device) as where:
+            new_grader(experiment, 0)  # says at once that its weights cannot be had
             if manifest is None:
                 home, away = _phantoms(benchmark, runs / "data", where, threads)
             else:
                 home = _own(manifest, benchmark.size)
                 away = _own(external, benchmark.size) if external else None
+            split(experiment, home, away, count)  # said before fronts are made for minutes
+            told = labels(count, manifest, external)
             home = with_fronts(experiment, home, experiment.fit.looks, runs / "fronts", where)
             away = None if away is None else with_fronts(experiment, away, 0, runs / "fronts", where)
-            cross_validate(experiment, home, away, count, run, where)
+            cross_validate(experiment, home, away, count, run, where, labels=told)
             if not where.leads:
                 return
         made = write_figures(run)
@@ -99,7 +105,7 @@ def system(
             explain_clinical(experiment, home, count, run)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    click.echo("\n".join(rows(experiment.system, made)))
+    click.echo("\n".join(rows(experiment.system, made, told)))
 
 
 @click.command("table")

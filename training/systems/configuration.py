@@ -12,6 +12,8 @@ from inference.contract import VIEWS
 FOLDER: Final = Path(__file__).resolve().parents[1] / "experiments" / "systems"
 TABLE: Final = ("baseline", "resnet50", "efficientnet_b3", "multiview", "ensemble")
 """The rows of the published comparison, in its order."""
+SETTINGS: Final = "experiment.json"
+"""Of a run folder: what it is a run of."""
 FUSIONS: Final = ("none", "attention", "transformer")
 
 
@@ -107,7 +109,10 @@ def read_system(name: str | Path, setting: str) -> Experiment:
     path = path if path.suffix == ".toml" else FOLDER / f"{name}.toml"
     if not path.is_file():
         raise ValueError(f"There is no system {str(name)!r}; use one of {', '.join(names())}, or a path.")
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # neither TOML nor, perhaps, text
+        raise ValueError(f"{path} is not a system: {error}") from error
     system, fit = dict(tables.get("system", {})), dict(tables.get("fit", {}))
     own = {field.name for field in fields(System)}
     changed = {**tables.get("reduced", {}), **tables.get("tiny", {})} if setting == "tiny" else tables.get(setting, {})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,13 +17,23 @@ from training.bundle.calibrate import fit_scaling, grade_threshold, interval_qua
 from training.cohort.examples import Examples
 from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
-from training.systems.configuration import Experiment, System
+from training.keeping import whole
+from training.systems.configuration import SETTINGS, Experiment, System
 from training.systems.fit import answers, fit_network
 from training.systems.runtime import Runtime
 
 COVERAGE: Final = 0.9
 LEAST_TO_CALIBRATE: Final = 20
 """Patients; with fewer, conformal ranks say nothing."""
+LEAST_TO_LEARN: Final = 2
+"""Patients of the learning side of a fold."""
+_WORDS: Final = {
+    "folds": "number of folds",
+    "fit": "way of fitting",
+    "home": "cohort",
+    "external": "external site",
+}
+"""What messages call the parts of a run's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +47,14 @@ class Raw:
 
 
 def cross_validate(
-    experiment: Experiment, home: Examples, external: Examples | None, count: int, run: Path, where: Runtime
+    experiment: Experiment,
+    home: Examples,
+    external: Examples | None,
+    count: int,
+    run: Path,
+    where: Runtime,
+    *,
+    labels: Mapping[str, str] | None = None,
 ) -> Path:
     """Fit and score every fold, or go on where an interrupted run stopped; returns the path of the predictions.
 
@@ -51,17 +69,19 @@ def cross_validate(
         Number of folds; 0 leaves one patient out at a time.
     run
         Run folder: settings, a folder a fold and member, and `predictions.csv`.
+    labels
+        What the table calls the folds and the external site; None for the phantom benchmark.
+
+    Raises
+    ------
+    ValueError
+        The folder holds a run of other settings or patients, there are more folds than patients, or a patient is at
+        both sites.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps({"folds": count, **experiment.as_dict()}, indent=1) + "\n"
-    if where.leads:
-        (run / "experiment.json").write_text(settings, encoding="utf-8")
+    fold = split(experiment, home, external, count)
+    _claim(run, experiment, home, external, count, where, labels or {})
     shown = home.with_views(experiment.system.views)
     stranger = None if external is None else external.with_views(experiment.system.views)
-    patients = [str(name) for name in home.patients]
-    fold = folds(patients, home.grades, count or len(set(patients)), seed=experiment.fit.seed)
-    if external is not None:
-        refuse_leaks(home=patients, external=[str(name) for name in external.patients])
     parts, outside = [], []
     for number in range(fold.max() + 1):
         own, left_out = shown.some(fold != number), shown.some(fold == number)
@@ -86,6 +106,66 @@ def cross_validate(
     return path
 
 
+def split(experiment: Experiment, home: Examples, external: Examples | None, count: int) -> np.ndarray:
+    """Return the fold of each home study, int [N]; `count` 0 leaves one patient out at a time.
+
+    Raises
+    ------
+    ValueError
+        There are too few patients, or one is at both sites.
+    """
+    patients = [str(name) for name in home.patients]
+    if external is not None:
+        refuse_leaks(home=patients, external=[str(name) for name in external.patients])
+    fold = folds(patients, home.grades, count or len(set(patients)), seed=experiment.fit.seed)
+    fewest = min(len({name for name, own in zip(patients, fold, strict=True) if own != left}) for left in set(fold))
+    if fewest < LEAST_TO_LEARN:
+        raise ValueError(
+            f"With {fold.max() + 1} folds of {len(set(patients))} patients a fold learns from {fewest}; it needs "
+            f"{LEAST_TO_LEARN} at least, as one of them says when to stop. Give more patients, or --folds 0."
+        )
+    return fold
+
+
+def _claim(
+    run: Path,
+    experiment: Experiment,
+    home: Examples,
+    external: Examples | None,
+    count: int,
+    where: Runtime,
+    labels: Mapping[str, str],
+) -> None:
+    """Say in the run folder what it is a run of; kept scores of anything else must never be taken for this one's."""
+    of = {"folds": count, **experiment.as_dict(), "home": _digest(home), "external": _digest(external)}
+    wanted: dict[str, Any] = json.loads(json.dumps(of))
+    path = run / SETTINGS
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, value in wanted.items() if name in found and found[name] != value]
+        if changed:
+            raise ValueError(
+                f"{run} holds a run with another {', another '.join(_WORDS.get(name, name) for name in changed)}; "
+                "choose another folder with --runs, or remove it."
+            )
+    where.wait()
+    if where.leads:
+        run.mkdir(parents=True, exist_ok=True)
+        with whole(path) as partial:
+            partial.write_text(json.dumps({**wanted, "labels": dict(labels)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _digest(examples: Examples | None) -> str | None:
+    """Return what tells these studies, their pictures and labels from others."""
+    if examples is None:
+        return None
+    kept = (examples.views, examples.patients, examples.studies, examples.names, examples.present)
+    found = 0
+    for array in (*kept, examples.grades, examples.fat_fraction, examples.clinical, examples.known):
+        found = zlib.crc32(np.ascontiguousarray(array), found)
+    return f"{len(examples)} studies, {found:08x}"
+
+
 def _member(
     experiment: Experiment,
     own: Examples,
@@ -108,9 +188,8 @@ def _member(
         if stranger is not None:
             found["external_logits"], found["external_fat_fraction"], _ = answers(network, stranger, where)
         if where.leads:
-            partial = folder / "scores.partial.npz"
-            np.savez(partial, **found)
-            partial.replace(kept)
+            with whole(kept) as partial:
+                np.savez(partial, **found)
             (folder / "last.pt").unlink(missing_ok=True)  # the best is kept; optimiser states are three times as large
         where.wait()
     with np.load(kept) as scores:

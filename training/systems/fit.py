@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.cohort.examples import Examples
+from training.keeping import whole
 from training.members.losses import fat_loss, grade_loss
 from training.systems.augment import augment
 from training.systems.backbones import build
@@ -213,9 +214,8 @@ def _resume(state: _State, experiment: Experiment, path: Path, where: Runtime) -
 def _write(where: Runtime, content: dict[str, Any], path: Path) -> None:
     """Write whole or not at all: a killed process must not leave half a checkpoint."""
     if where.leads:
-        partial = path.with_suffix(".partial")
-        torch.save(content, partial)
-        partial.replace(path)
+        with whole(path) as partial:
+            torch.save(content, partial)
 
 
 def _log(where: Runtime, folder: Path, row: tuple[float, ...]) -> None:

@@ -10,10 +10,12 @@ from typing import Any, Final
 from training.evaluation.figures import answers_of, as_plain, chosen_on, figures
 from training.evaluation.predictions import EXTERNAL, Prediction, read_predictions
 from training.metrics import Interval
-from training.systems.configuration import System, names, read_system
+from training.systems.configuration import SETTINGS, System, names, read_system
 
 ROW: Final = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece")
 HEAD: Final = ("AUROC", "accuracy", "sensitivity", "specificity", "F1", "ECE")
+PHANTOMS: Final = {"folds": "phantoms, five-fold", EXTERNAL: "phantoms, external site"}
+"""What the parts of a run of the benchmark are called."""
 PERCENT: Final = ("accuracy", "sensitivity", "specificity")
 
 
@@ -56,20 +58,39 @@ def table(runs: Path, setting: str) -> str:
             continue
         count += 1
         made: Mapping[str, Mapping[str, Sequence[Any]]] = json.loads(kept.read_text(encoding="utf-8"))
-        lines += rows(system, made)
+        lines += rows(system, made, labels_of(runs / name))
     if not count:
         raise ValueError(f"{runs} holds no figures; run `python -m training system NAME --setting {setting}` first.")
     return "\n".join(lines)
 
 
-def rows(system: System, made: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[str]:
+def labels(count: int, manifest: Path | None, external: Path | None) -> dict[str, str]:
+    """Return what the parts of a run are called: on whom, and how they were left out.
+
+    `count` is the number of folds, 0 where one patient is left out at a time; without a manifest they are phantoms.
+    """
+    told = {0: "one patient left out", 5: "five-fold"}.get(count, f"{count} folds")
+    home = "phantoms" if manifest is None else manifest.name
+    away = PHANTOMS[EXTERNAL] if external is None else f"{external.name}, external site"
+    return {"folds": f"{home}, {told}", EXTERNAL: away}
+
+
+def labels_of(run: Path) -> dict[str, str]:
+    """Return what the parts of a kept run are called."""
+    kept = run / SETTINGS
+    return (json.loads(kept.read_text(encoding="utf-8")).get("labels") if kept.exists() else None) or PHANTOMS
+
+
+def rows(
+    system: System, made: Mapping[str, Mapping[str, Sequence[Any]]], labels: Mapping[str, str] = PHANTOMS
+) -> list[str]:
     """Return a system's rows: published, cross-validated, external."""
     lines = []
     if system.published is not None:
         published = [_plain(name, system.published.get(name)) for name in ROW]
         lines.append(f"| {system.title} | published | " + " | ".join(published) + " |")
     title = "" if lines else system.title
-    for part, label in (("folds", "phantoms, five-fold"), (EXTERNAL, "phantoms, external site")):
+    for part, label in labels.items():
         if part in made:
             values = [_with_interval(name, made[part][name]) for name in ROW]
             lines.append(f"| {title} | {label} | " + " | ".join(values) + " |")
