@@ -31,6 +31,11 @@ class Rule:
     verdict: Verdict
     words: str
 
+    @property
+    def span(self) -> str:
+        """The statuses in hexadecimal, as the standard writes them."""
+        return f"{self.first:04X}" if self.first == self.last else f"{self.first:04X} to {self.last:04X}"
+
 
 def judge(rules: tuple[Rule, ...], status: int) -> Rule:
     """Find the first rule of a status. A status that no rule names may pass: archives invent their own."""
