@@ -45,6 +45,30 @@ def judge(rules: tuple[Rule, ...], status: int) -> Rule:
     return Rule(status, status, Verdict.RETRY, "a status that DICOM does not define")
 
 
+def require_passed(rules: tuple[Rule, ...], status: int, answered: str, *, note: str = "", remedy: str = "") -> None:
+    """Raise what a status means, unless it is one to go on with.
+
+    Parameters
+    ----------
+    answered
+        Who answered what: "PACS@10.0.0.5:104 answered C-FIND".
+    note
+        Stands behind the meaning.
+
+    Raises
+    ------
+    ArchiveError
+        It may pass.
+    ArchiveRefusedError
+        It will be the same again.
+    """
+    rule = judge(rules, status)
+    if rule.verdict is Verdict.PASSED:
+        return
+    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
+    raise kind(f"{answered} with {status:04X}: {rule.words}{note}", remedy=remedy)
+
+
 def spans(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """Cut all 65536 statuses into runs of one meaning, in order: what `judge` says, written as a table."""
     cut: list[Rule] = []
