@@ -1,8 +1,8 @@
 """What an archive's answers mean: tables from statuses and rejections to a verdict with its cause in words.
 
-The verdict follows one rule: what the archive says may pass is tried again; what it says is permanent is not
-(design §3.5), because sending the same bytes under the same names again cannot change it. An administrator may mend
-an AE title in the archive; he then sends the dead letters again with `agent retry --reason delivery-failed`.
+The verdict follows one rule: what the archive says may pass is tried again; what it says is permanent is not, because
+sending the same bytes under the same names again cannot change it. An administrator may mend an AE title in the
+archive; he then sends the dead letters again with `agent retry --reason delivery-failed`.
 """
 
 from __future__ import annotations
