@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from inference.onnx_wire import bytes_field, number_of, parts, varint_field, without
+from inference.onnx_wire import bytes_field, parts, text_of, varint_field, without
 
 TYPES: Final = {"fp16": 10, "bf16": 16}
 """TensorProto.DataType by precision."""
@@ -21,7 +21,7 @@ _PASSES_ON: Final = frozenset({"Clip", "Relu", "Sigmoid", "Add", "Mul", "HardSwi
 """Stay in half precision where all that flows in is: activations, shortcuts and gates of a trunk."""
 _GRAPH, _NODE, _TENSOR = 7, 1, 5
 _INPUT, _OUTPUT, _NAME, _OPERATOR, _ATTRIBUTE = 1, 2, 3, 4, 5
-_TENSOR_NAME, _TENSOR_TYPE = 8, 2
+_TENSOR_NAME: Final = 8
 
 
 def in_half(model: bytes, precision: str) -> bytes:
@@ -49,12 +49,11 @@ class _Rewriting:
         self.nodes: list[bytes] = []
         self._half = half
         self._in_half: dict[str, str] = {}
-        self._constants = {_text(t, _TENSOR_NAME) for t in parts(graph, _TENSOR)}
-        self._floats = {_text(t, _TENSOR_NAME) for t in parts(graph, _TENSOR) if number_of(t, _TENSOR_TYPE) == _FLOAT}
+        self._constants = {text_of(t, _TENSOR_NAME) for t in parts(graph, _TENSOR)}
 
     def add(self, node: bytes) -> None:
         """Take a node over, in half precision where that is its kind."""
-        operator = _text(node, _OPERATOR)
+        operator = text_of(node, _OPERATOR)
         inputs = [name.decode() for name in parts(node, _INPUT)]
         outputs = [name.decode() for name in parts(node, _OUTPUT)]
         if operator == "Cast" and inputs[0] in self._constants:
@@ -85,7 +84,3 @@ def _cast(given: str, made: str, to: int) -> bytes:
     attribute = bytes_field(1, "to") + varint_field(3, to) + varint_field(20, 2)  # AttributeProto: name, i, INT
     links = bytes_field(_INPUT, given) + bytes_field(_OUTPUT, made) + bytes_field(_NAME, f"cast_{made}")
     return links + bytes_field(_OPERATOR, "Cast") + bytes_field(_ATTRIBUTE, attribute)
-
-
-def _text(message: bytes, number: int) -> str:
-    return b"".join(parts(message, number)).decode()

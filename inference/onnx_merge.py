@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from inference.contract import INPUT_VIEWS, OUTPUTS
-from inference.onnx_wire import OnnxFileError, bytes_field, number_of, parts, varint_field, without
+from inference.onnx_wire import OnnxFileError, bytes_field, number_of, parts, text_of, varint_field, without
 
 _MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET, _MODEL_FUNCTION = 1, 7, 8, 25
 _GRAPH_NODE, _GRAPH_NAME, _GRAPH_TENSOR, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 2, 5, 11, 12, 15
@@ -66,7 +66,7 @@ class _Joint:
             raise OnnxFileError("cannot be joined: it has other inputs than views, or sparse tensors")
         names = {"": "", INPUT_VIEWS: INPUT_VIEWS}
         for tensor in parts(graph, _GRAPH_TENSOR):
-            names[_text(tensor, _TENSOR_NAME)] = self._tensor(tensor)
+            names[text_of(tensor, _TENSOR_NAME)] = self._tensor(tensor)
         for node in parts(graph, _GRAPH_NODE):
             self._node(node, names)
         try:
@@ -103,7 +103,7 @@ class _Joint:
 
     def _check(self, member: bytes) -> None:
         opsets = sorted(parts(member, _MODEL_OPSET))
-        version = max((number_of(one, _OPSET_VERSION) for one in opsets if not _text(one, _OPSET_DOMAIN)), default=0)
+        version = max((number_of(one, _OPSET_VERSION) for one in opsets if not text_of(one, _OPSET_DOMAIN)), default=0)
         if self.opsets not in (None, opsets) or version < _LEAST_OPSET or parts(member, _MODEL_FUNCTION):
             raise OnnxFileError(f"cannot be joined: it has functions, or opset {version} differs or is too old")
         self.opsets = opsets
@@ -161,8 +161,4 @@ def _with_axis(name: str, kind: bytes, members: int) -> bytes:
 
 
 def _name(value: bytes) -> str:
-    return _text(value, _VALUE_NAME)
-
-
-def _text(message: bytes, number: int) -> str:
-    return b"".join(parts(message, number)).decode()
+    return text_of(value, _VALUE_NAME)

@@ -52,6 +52,11 @@ def parts(content: bytes, number: int) -> list[bytes]:
     return [content[first:last] for found, wire, first, last in _all(content) if found == number and wire == BYTES]
 
 
+def text_of(content: bytes, number: int) -> str:
+    """Text of a string field; empty where there is none."""
+    return b"".join(parts(content, number)).decode()
+
+
 def number_of(content: bytes, number: int, default: int = 0) -> int:
     """Value of a varint field; the last one counts."""
     values = [first for found, wire, first, _ in _all(content) if found == number and wire == VARINT]

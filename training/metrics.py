@@ -10,6 +10,11 @@ from scipy.stats import rankdata
 Interval = tuple[float, float, float]
 
 
+def mean(values: np.ndarray) -> float:
+    """Return the mean, a figure for `bootstrap`."""
+    return float(values.mean())
+
+
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:
     """Return the area under the ROC curve (Mann-Whitney); not a number where one class is missing."""
     positive = np.asarray(positive, dtype=bool)

@@ -17,7 +17,7 @@ from agent.settings import Settings
 
 _HEAD = """# Settings
 
-Generated from `agent/settings.py` by `make docs`; do not edit.
+Generated from `agent/settings/sections.py` by `make docs`; do not edit.
 
 One TOML file (`--config FILE` or `AGENT_CONFIG`) with a table for each section, and environment variables
 `AGENT_<SECTION>__<KEY>`, which win. Lists in the environment are JSON, for example

@@ -22,7 +22,7 @@ class AgentError(Exception):
     retriable: ClassVar[bool] = False
     """Whether the same step may succeed later without anybody's help."""
     exit_code: ClassVar[int] = 1
-    """Exit status of a command that ends with this error (design: 1 fault, 2 wrong use or settings, 3 not found)."""
+    """Exit status of a command that ends with this error (1 fault, 2 wrong use or settings, 3 not found)."""
 
     def __init__(self, cause: str, *, remedy: str = "") -> None:
         super().__init__(cause)

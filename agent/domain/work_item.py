@@ -61,14 +61,6 @@ RELEASED: Final = "released"
 WITHHELD: Final = "withheld"
 """Reason of a SCHEDULED work item whose results are made and wait, blinded, for `agent release`."""
 
-MOVES: Final[dict[State, frozenset[State]]] = {
-    State.SCHEDULED: frozenset({State.IN_PROGRESS, State.CANCELED}),
-    State.IN_PROGRESS: frozenset({State.SCHEDULED, State.COMPLETED, State.CANCELED}),
-    State.COMPLETED: frozenset(),
-    State.CANCELED: frozenset(),
-}
-"""IN PROGRESS falls back to SCHEDULED when its lease expires or its worker gives it back at SIGTERM."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class WorkItem:

@@ -79,8 +79,7 @@ class Hl7Receiver:
             cause = f"TLS with {self.address} failed ({error.reason})"
             raise ArchiveError(cause, remedy="check messages.tls_ca") from error
         except OSError as error:
-            told = error.strerror or type(error).__name__
-            raise ArchiveError(f"{self.address}: {told}", remedy="is the HL7 receiver running?") from error
+            raise self._away(error) from error
         return self._judged(answer, control_id(message))
 
     def probe(self) -> str:
@@ -89,8 +88,11 @@ class Hl7Receiver:
             with self._connected():
                 return "connects"
         except OSError as error:
-            told = error.strerror or type(error).__name__
-            raise ArchiveError(f"{self.address}: {told}", remedy="is the HL7 receiver running?") from error
+            raise self._away(error) from error
+
+    def _away(self, error: OSError) -> ArchiveError:
+        told = error.strerror or type(error).__name__
+        return ArchiveError(f"{self.address}: {told}", remedy="is the HL7 receiver running?")
 
     def _connected(self) -> socket.socket:
         parts = urlsplit(self.address)

@@ -9,14 +9,13 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.domain.identifiers import is_uid
 from agent.domain.procedure_step import Outcome
 from agent.domain.work_item import State
 from agent.procedure.attributes import UPS_PULL, UPS_PUSH, performed_procedure, progress
 from agent.scu.association import Context, OpenAssociation
 from agent.scu.find import answers_to, text_of
-from agent.scu.outcomes import GENERAL_RULES, Rule, Verdict, judge
+from agent.scu.outcomes import GENERAL_RULES, Rule, Verdict, judge, require_passed
 
 PULL_CONTEXT: Final = Context(UPS_PULL, (ExplicitVRLittleEndian, ImplicitVRLittleEndian))
 _CHANGE_STATE: Final = 1
@@ -96,8 +95,10 @@ def claim(association: OpenAssociation, uid: str, transaction: str) -> bool:
         status = _set(association, uid, transaction, Dataset())
         if judge(STEP_RULES, status).verdict is Verdict.FAILED:
             return False
-        return _passed(association, "N-SET", status)
-    return _passed(association, "N-ACTION", status)
+        _require_passed(association, "N-SET", status)
+        return True
+    _require_passed(association, "N-ACTION", status)
+    return True
 
 
 def tell(association: OpenAssociation, uid: str, transaction: str, outcome: Outcome) -> None:
@@ -112,7 +113,7 @@ def tell(association: OpenAssociation, uid: str, transaction: str, outcome: Outc
     """
     made = Dataset()
     made.ProcedureStepProgressInformationSequence = [progress(outcome)]
-    _passed(association, "N-SET", _set(association, uid, transaction, made))
+    _require_passed(association, "N-SET", _set(association, uid, transaction, made))
 
 
 def finish(
@@ -124,8 +125,8 @@ def finish(
     made.UnifiedProcedureStepPerformedProcedureSequence = [performed_procedure(outcome, ae_title, archive)]
     status = _set(association, uid, transaction, made)
     if status != _ENDED:  # then an earlier look ended it, and was cut short before it could record so
-        _passed(association, "N-SET", status)
-    _passed(association, "N-ACTION", _change_state(association, uid, transaction, outcome.state))
+        _require_passed(association, "N-SET", status)
+    _require_passed(association, "N-ACTION", _change_state(association, uid, transaction, outcome.state))
 
 
 def _change_state(association: OpenAssociation, uid: str, transaction: str, state: State) -> int:
@@ -153,12 +154,8 @@ def _status(association: OpenAssociation, request: str, send: Any, *arguments: A
     return int(status)
 
 
-def _passed(association: OpenAssociation, request: str, status: int) -> bool:
-    rule = judge(STEP_RULES, status)
-    if rule.verdict is Verdict.PASSED:
-        return True
-    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
-    raise kind(f"{association.archive} answered {request} with {status:04X}: {rule.words}")
+def _require_passed(association: OpenAssociation, request: str, status: int) -> None:
+    require_passed(STEP_RULES, status, f"{association.archive} answered {request}")
 
 
 def _study(match: Dataset) -> str:

@@ -34,7 +34,6 @@ LINE: Final = 1.25
 BANNER_HEIGHT: Final = 66
 
 BACKGROUND: Final[Colour] = (12, 15, 20)
-PANEL: Final[Colour] = (26, 31, 38)
 RULE: Final[Colour] = (70, 78, 90)
 TEXT: Final[Colour] = (240, 243, 246)
 MUTED: Final[Colour] = (176, 185, 196)

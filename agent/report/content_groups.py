@@ -16,14 +16,10 @@ from agent.domain.score import Refusal, StudyScore, ViewUse
 from agent.report import codes
 from agent.report.codes import Code
 from agent.report.content_items import concept, evaluation, said_again, text
+from agent.report.content_measurements import study_measurements, view_measurements
 from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version
 from agent.report.evidence import SourceHeader
-from agent.report.judgement import (
-    Change,
-    change_since_earlier,
-    reasons_not_used,
-    used_views,
-)
+from agent.report.judgement import Change, change_since_earlier, reasons_not_used, used_views
 from agent.report.words import GRADE_WORDS, RESEARCH_STATEMENT, no_score_sentence, plain, view_name
 
 Group = sr.MeasurementsAndQualitativeEvaluations
@@ -53,7 +49,7 @@ def study_group(study: ReportedStudy, score: StudyScore) -> Group:
         name="Hepatic steatosis of the study",
         finding=codes.STEATOSIS,
         images=[_source(study, view) for view in used_views(study.outcome.views)],
-        measurements=[*_fat_fraction(score), *_probabilities(score), *_cut_offs(score), *_changes(change)],
+        measurements=study_measurements(score, change),
         evaluations=[*_study_evaluations(score), *_change_evaluations(change)],
     )
     return _with_comments(group, (_headline(score), *_study_comments(study, score), RESEARCH_STATEMENT))
@@ -106,59 +102,6 @@ def _reasons(views: Sequence[ViewUse]) -> Iterable[str]:
         yield f"Not used: {rest} for {len(counted) - MOST_REASONS} reasons more"
 
 
-def _fat_fraction(score: StudyScore) -> list[sr.Measurement]:
-    low, high = score.fat_fraction_interval
-    value = score.fat_fraction_percent
-    estimate = _percent(
-        codes.FAT_FRACTION, value, codes.METHOD_FAT_FRACTION, derivation=codes.ESTIMATED,
-        properties=_uncertainties(upper=high - value, lower=value - low),
-    )  # fmt: skip
-    return [
-        estimate,
-        _percent(codes.INTERVAL_LOW, low, codes.METHOD_FAT_FRACTION),
-        _percent(codes.INTERVAL_HIGH, high, codes.METHOD_FAT_FRACTION),
-        _of_model(codes.COVERAGE, 100 * score.interval_coverage),
-        _percent(codes.FAT_FRACTION_SPREAD, score.fat_fraction_spread),
-    ]
-
-
-def _uncertainties(*, upper: float, lower: float) -> sr.MeasurementProperties:
-    """In the unit of the value: highdicom 0.28 writes them without unit. A calibrated interval may lie to one side."""
-    properties = sr.MeasurementProperties(
-        upper_measurement_uncertainty=round(max(0.0, upper), 2), lower_measurement_uncertainty=round(max(0.0, lower), 2)
-    )
-    for item in properties:
-        item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [concept(codes.PERCENT)]
-    return properties
-
-
-def _probabilities(score: StudyScore) -> list[sr.Measurement]:
-    method = codes.METHOD_GRADE_PROBABILITY
-    return [
-        _percent(codes.PROBABILITY, 100 * score.steatosis_probability, codes.METHOD_PROBABILITY),
-        *(_percent(codes.GRADE_PROBABILITY[grade], 100 * p, method) for grade, p in score.probabilities.items()),
-        _percent(codes.CERTAINTY, 100 * score.certainty, method),
-        _percent(codes.PROBABILITY_SPREAD, 100 * score.member_spread),
-    ]
-
-
-def _cut_offs(score: StudyScore) -> list[sr.Measurement]:
-    if not has_cut_offs(score):
-        return []
-    return [_of_model(name, value) for name, value in zip(codes.CUT_OFF.values(), score.cut_offs, strict=True)]
-
-
-def _changes(change: Change | None) -> list[sr.Measurement]:
-    if change is None:
-        return []
-    made = [
-        _percent(codes.EARLIER_FAT_FRACTION, change.before, codes.METHOD_FAT_FRACTION),
-        _percent(codes.FAT_FRACTION_CHANGE, change.points),
-    ]
-    limit = change.repeatability
-    return made if limit is None else [*made, _of_model(codes.REPEATABILITY, limit)]
-
-
 def _change_evaluations(change: Change | None) -> list[sr.QualitativeEvaluation]:
     return [] if change is None else [evaluation(codes.CHANGE_NAME, codes.CHANGE[change.verdict])]
 
@@ -174,24 +117,13 @@ def _study_evaluations(score: StudyScore) -> list[sr.QualitativeEvaluation]:
 
 
 def _used_group(study: ReportedStudy, index: int, view: ViewUse) -> Group:
-    single = (view.probabilities or {}).items()
-    values = (
-        (codes.VIEW_WEIGHT, view.weight, codes.UNITY, None),
-        (codes.VIEW_PROBABILITY, _hundred(view.view_probability), codes.PERCENT, None),
-        (codes.VIEW_QUALITY, view.quality, codes.UNITY, None),
-        *((codes.GRADE_PROBABILITY[grade], 100 * p, codes.PERCENT, codes.METHOD_SINGLE_VIEW) for grade, p in single),
-    )
     group = _group(
         study,
         index=index,
         name=f"View {index}: {view_name(view.view)}",
         finding=codes.STEATOSIS,
         images=[_source(study, view)],
-        measurements=[
-            _measurement(name, round(value, 4), unit, method)
-            for name, value, unit, method in values
-            if value is not None
-        ],
+        measurements=view_measurements(view),
         evaluations=[*_view_evaluations(view.view), evaluation(codes.VIEW_USED, codes.YES)],
     )
     other = view.view is not None and view.view not in codes.VIEW
@@ -303,57 +235,6 @@ def _source(study: ReportedStudy, view: ViewUse) -> sr.SourceImageForMeasurement
 
 def _image(header: SourceHeader, frames: Sequence[int] | None) -> sr.SourceImageForMeasurementGroup:
     return sr.SourceImageForMeasurementGroup(header.sop_class_uid, header.sop_instance_uid, frames)
-
-
-def _percent(
-    name: Code,
-    value: float,
-    method: Code | None = None,
-    *,
-    derivation: Code | None = None,
-    properties: sr.MeasurementProperties | None = None,
-) -> sr.Measurement:
-    return _measurement(name, round(value, 2), codes.PERCENT, method, derivation=derivation, properties=properties)
-
-
-@lru_cache(maxsize=64)
-def _of_model(name: Code, value: float) -> sr.Measurement:
-    """Make what each report of a model says, whatever it found."""
-    return said_again(_percent(name, value))
-
-
-def _measurement(
-    name: Code,
-    value: float,
-    unit: Code,
-    method: Code | None,
-    *,
-    derivation: Code | None = None,
-    properties: sr.MeasurementProperties | None = None,
-) -> sr.Measurement:
-    made = sr.Measurement(name=concept(name), value=value, unit=concept(unit), properties=properties)
-    if modifiers := _modifiers(method, derivation):
-        made[0].ContentSequence = [*modifiers, *(properties or ())]
-    return made
-
-
-@cache
-def _modifiers(method: Code | None, derivation: Code | None) -> tuple[Dataset, ...]:
-    """Make what modifies the concept of a measurement (TID 300 rows 2 to 4): the same in every report."""
-    if method is None and derivation is None:
-        return ()
-    whole = sr.Measurement(
-        name=concept(codes.PROBABILITY),
-        value=0,
-        unit=concept(codes.PERCENT),
-        method=None if method is None else concept(method),
-        derivation=None if derivation is None else concept(derivation),
-    )
-    return said_again(tuple(whole[0].ContentSequence))
-
-
-def _hundred(value: float | None) -> float | None:
-    return None if value is None else 100 * value
 
 
 def _with_comments(group: Group, comments: Iterable[str]) -> Group:

@@ -90,18 +90,8 @@ def build_report(
         A finished object breaks one of our rules.
     """
     _check(request)
-    evidence = read_evidence(request.evidence, request.study_instance_uid)
-    study = ReportedStudy(
-        result_key=request.result_key,
-        outcome=request.outcome,
-        evidence=evidence,
-        content_at=request.content_at,
-        predecessor=request.predecessor,
-        station_name=request.station_name,
-        agent_version=request.agent_version,
-        replaced=request.replaced,
-    )
-    sources = [_source(evidence, view) for view in used_views(request.outcome.views)]
+    study = _reported(request)
+    sources = [_source(study.evidence, view) for view in used_views(request.outcome.views)]
 
     def kept(made: ResultObject) -> ResultObject:
         keep(made)
@@ -121,6 +111,20 @@ def build_report(
     wait(building)  # whatever fails, nothing goes on behind the caller's back
     made = tuple(one.result() for one in building)
     return made + tuple(map(passed, _extras(study, summary, sources, request.extras)))
+
+
+def _reported(request: ReportRequest) -> ReportedStudy:
+    """Read the evidence, and put together what every object of the result is made of."""
+    return ReportedStudy(
+        result_key=request.result_key,
+        outcome=request.outcome,
+        evidence=read_evidence(request.evidence, request.study_instance_uid),
+        content_at=request.content_at,
+        predecessor=request.predecessor,
+        station_name=request.station_name,
+        agent_version=request.agent_version,
+        replaced=request.replaced,
+    )
 
 
 def _extras(

@@ -8,10 +8,9 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
 from agent.retrieve.listing import RemoteInstance
 from agent.scu.association import MOST_CONTEXTS, Context, OpenAssociation
-from agent.scu.outcomes import RETRIEVE_RULES, Verdict, judge
+from agent.scu.outcomes import RETRIEVE_RULES, require_passed
 
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
@@ -154,12 +153,9 @@ def _follow(
 
 
 def _check(association: OpenAssociation, request: str, status: int, destination: str) -> None:
-    rule = judge(RETRIEVE_RULES, status)
-    if rule.verdict is Verdict.PASSED:
-        return
-    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
-    cause = f"{association.archive} answered {request} with {status:04X}: {rule.words}"
+    note, remedy = "", "see the archive's own log"
     if destination:
+        note = f" (destination {destination})"
         remedy = "register our AE title, host and port at the archive, and let it reach our listener"
-        raise kind(f"{cause} (destination {destination})", remedy=remedy)
-    raise kind(cause, remedy="see the archive's own log")
+    answered = f"{association.archive} answered {request}"
+    require_passed(RETRIEVE_RULES, status, answered, note=note, remedy=remedy)

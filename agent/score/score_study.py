@@ -79,9 +79,7 @@ def score_study(
         looked.append(replace(one, candidates=()))
     chosen = choice.chosen()
     refusal = _refusal(looked, chosen, choice.reasons, limits)
-    prediction = None
-    if refusal is None:
-        prediction = choice.predict(chosen)
+    prediction = choice.predict(chosen) if refusal is None else None
     drawn = [] if prediction is None else _drawing(chosen, prediction, predictor)
     outcome = ScoreOutcome(
         score=None if prediction is None else _score(chosen, prediction, predictor),

@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 
-from agent.domain.errors import UNREADABLE, AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import UNREADABLE, AgentError
 from agent.scu.association import Context, OpenAssociation
 from agent.scu.commitment_report import CommitmentReport, report_of
-from agent.scu.outcomes import ACTION_RULES, Verdict, judge
+from agent.scu.outcomes import ACTION_RULES, require_passed
 
 STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 """Storage Commitment Push Model SOP Class (PS3.4 J.3)."""
@@ -67,11 +67,8 @@ def ask(association: OpenAssociation, transaction_uid: str, references: Iterable
     code = status.get("Status")
     if code is None:
         raise association.no_answer("N-ACTION")
-    rule = judge(ACTION_RULES, int(code))
-    if rule.verdict is Verdict.PASSED:
-        return
-    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
-    raise kind(f"{association.archive} answered the request for storage commitment with {int(code):04X}: {rule.words}")
+    answered = f"{association.archive} answered the request for storage commitment"
+    require_passed(ACTION_RULES, int(code), answered)
 
 
 def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:

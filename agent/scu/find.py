@@ -11,9 +11,9 @@ from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from agent.domain.errors import UNREADABLE, AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import UNREADABLE
 from agent.scu.association import Context, OpenAssociation
-from agent.scu.outcomes import FIND_RULES, Verdict, judge
+from agent.scu.outcomes import FIND_RULES, require_passed
 
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 FIND_CONTEXT: Final = Context(STUDY_ROOT_FIND, (ExplicitVRLittleEndian, ImplicitVRLittleEndian))
@@ -65,15 +65,7 @@ def answers_to(association: OpenAssociation, query: Dataset, model: str) -> Iter
             if match is not None:
                 yield match
             continue
-        _check(association, int(status))
-
-
-def _check(association: OpenAssociation, status: int) -> None:
-    rule = judge(FIND_RULES, status)
-    if rule.verdict is Verdict.PASSED:
-        return
-    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
-    raise kind(f"{association.archive} answered C-FIND with {status:04X}: {rule.words}")
+        require_passed(FIND_RULES, int(status), f"{association.archive} answered C-FIND")
 
 
 def text_of(match: Dataset, keyword: str) -> str:

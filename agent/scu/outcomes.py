@@ -1,8 +1,8 @@
 """What an archive's answers mean: tables from statuses and rejections to a verdict with its cause in words.
 
-The verdict follows one rule: what the archive says may pass is tried again; what it says is permanent is not
-(design §3.5), because sending the same bytes under the same names again cannot change it. An administrator may mend
-an AE title in the archive; he then sends the dead letters again with `agent retry --reason delivery-failed`.
+The verdict follows one rule: what the archive says may pass is tried again; what it says is permanent is not, because
+sending the same bytes under the same names again cannot change it. An administrator may mend an AE title in the
+archive; he then sends the dead letters again with `agent retry --reason delivery-failed`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class Rule:
     verdict: Verdict
     words: str
 
+    @property
+    def span(self) -> str:
+        """The statuses in hexadecimal, as the standard writes them."""
+        return f"{self.first:04X}" if self.first == self.last else f"{self.first:04X} to {self.last:04X}"
+
 
 def judge(rules: tuple[Rule, ...], status: int) -> Rule:
     """Find the first rule of a status. A status that no rule names may pass: archives invent their own."""
@@ -38,6 +43,30 @@ def judge(rules: tuple[Rule, ...], status: int) -> Rule:
         if rule.first <= status <= rule.last:
             return rule
     return Rule(status, status, Verdict.RETRY, "a status that DICOM does not define")
+
+
+def require_passed(rules: tuple[Rule, ...], status: int, answered: str, *, note: str = "", remedy: str = "") -> None:
+    """Raise what a status means, unless it is one to go on with.
+
+    Parameters
+    ----------
+    answered
+        Who answered what: "PACS@10.0.0.5:104 answered C-FIND".
+    note
+        Stands behind the meaning.
+
+    Raises
+    ------
+    ArchiveError
+        It may pass.
+    ArchiveRefusedError
+        It will be the same again.
+    """
+    rule = judge(rules, status)
+    if rule.verdict is Verdict.PASSED:
+        return
+    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
+    raise kind(f"{answered} with {status:04X}: {rule.words}{note}", remedy=remedy)
 
 
 def spans(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:

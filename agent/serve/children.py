@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # each process loads what it needs
     from agent.settings import Settings
     from agent.worklist.ledger import Ledger
 
-ROLES: Final = ("all", "listener", "worker", "web")
 _QUEUES: Final = ("score", "deliver", "retrieve")
 _SHADOW: Final = "shadow"
 

@@ -37,7 +37,7 @@ _STEADY_SECONDS: Final = 30.0
 FORKED_NAME: Final = ("agent.serve.children",)
 """What forked children are called first, as those are that were started anew."""
 WRONG_SETTINGS: Final = 2
-"""Exit code of a child that no restart can help (design: wrong use or settings)."""
+"""Exit code of a child that no restart can help (wrong use or settings, as for commands)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,7 @@ def stage(final: Path, content: bytes, *, sync: bool = True) -> Path:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
-            _write_all(descriptor, content)
+            write_all(descriptor, content)
             os.fsync(descriptor) if sync else start_writing(descriptor)
         finally:
             os.close(descriptor)
@@ -144,7 +144,8 @@ def sync_files(paths: Sequence[Path]) -> None:
         sync_directory(directory)
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write to the end, however much the kernel takes at a time."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

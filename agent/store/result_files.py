@@ -91,11 +91,6 @@ def _picture(arrays: Any, index: int) -> ViewPicture:
     )
 
 
-def write_object(layout: Layout, result_key: str, sop_instance_uid: str, encoded: bytes) -> None:
-    """Keep one result object's bytes, durably."""
-    write_file(object_path(layout, result_key, sop_instance_uid), encoded)
-
-
 class ObjectFiles:
     """The objects of a result on their way to their names: all of them get one, or none does.
 

@@ -58,13 +58,6 @@ def first_of_each(ledger: Ledger, bundle_digest: str, kind: UnitKind, count: int
     return found
 
 
-def newest_digest(ledger: Ledger) -> str | None:
-    """Digest of the bundle that scored last."""
-    o = t.observations.c
-    with ledger.read() as connection:
-        return connection.execute(sa.select(o.bundle_digest).order_by(o.at.desc()).limit(1)).scalar_one_or_none()
-
-
 def _told() -> sa.ColumnElement[bool]:
     """Leave out what is blinded: where a scanner has one study a day, its distribution is its result."""
     o, k = t.observations.c, t.scores.c

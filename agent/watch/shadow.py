@@ -18,6 +18,7 @@ from agent.watch.agreement import Agreement, Answer, Pair, agreement
 from agent.worklist import blinding
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
+from agent.worklist.work_items import is_held
 
 LOOK_BACK_SECONDS: Final = 30 * 86400.0
 """Older scores are not scored again; `agent shadow report` is about the present."""
@@ -42,13 +43,11 @@ class Waiting:
 def is_busy(ledger: Ledger) -> bool:
     """Whether live work is under way or waits, in whatever step before delivery: then the shadow waits."""
     w = t.work_items.c
-    held = sa.func.coalesce(w.reason, "").startswith("held:", autoescape=True)
     before_delivery = w.step.in_([Step.RETRIEVE, Step.SCORE, Step.REPORT])
     unfinished = w.state.in_([State.SCHEDULED, State.IN_PROGRESS])
+    query = sa.select(w.id).where(unfinished, before_delivery, ~is_held()).limit(1)
     with ledger.read() as connection:
-        return (
-            connection.execute(sa.select(w.id).where(unfinished, before_delivery, ~held).limit(1)).first() is not None
-        )
+        return connection.execute(query).first() is not None
 
 
 def next_waiting(ledger: Ledger, *, live: str, shadow: str, now: float) -> Waiting | None:

@@ -224,8 +224,7 @@ def next_live(ledger: Ledger, queue: str, now: float) -> int | None:
 def any_live_since(ledger: Ledger, since: float) -> bool:
     """Whether live work that was made since then is unfinished, in whatever step; what is held waits for a person."""
     w = t.work_items.c
-    held = sa.func.coalesce(w.reason, "").startswith("held:", autoescape=True)
-    live = w.cause.in_(LIVE_CAUSES) & w.state.in_((State.SCHEDULED, State.IN_PROGRESS)) & ~held
+    live = w.cause.in_(LIVE_CAUSES) & w.state.in_((State.SCHEDULED, State.IN_PROGRESS)) & ~is_held()
     with ledger.read() as connection:
         return connection.execute(sa.select(w.id).where(live & (w.created_at >= since)).limit(1)).first() is not None
 
@@ -239,8 +238,16 @@ def _waits(now: float | sa.BindParameter[float]) -> sa.ColumnElement[bool]:
 
 def needs_a_person() -> sa.ColumnElement[bool]:
     """Condition on `work_items`: held for a decision, or withheld until a release."""
-    reason = sa.func.coalesce(t.work_items.c.reason, "")
-    return reason.startswith("held:", autoescape=True) | (reason == WITHHELD)
+    return is_held() | (_reason() == WITHHELD)
+
+
+def is_held() -> sa.ColumnElement[bool]:
+    """Condition on `work_items`: held for a decision."""
+    return _reason().startswith("held:", autoescape=True)
+
+
+def _reason() -> sa.ColumnElement[str]:
+    return sa.func.coalesce(t.work_items.c.reason, "")
 
 
 def as_work_item(row: sa.Row[Any]) -> WorkItem:

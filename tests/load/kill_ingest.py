@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,68 +174,100 @@ def _seconds_to_echo(port: int) -> float:
     raise AssertionError(f"no C-ECHO within {_ECHO_SECONDS:g} s")
 
 
+@contextlib.contextmanager
+def _sending(ingest: Ingest) -> Iterator[None]:
+    """Have senders push meanwhile."""
+    senders = [threading.Thread(target=ingest.send, args=(number,)) for number in range(1, _SENDERS + 1)]
+    for sender in senders:
+        sender.start()
+    try:
+        yield
+    finally:
+        ingest.stopped.set()
+        for sender in senders:
+            sender.join(60)
+
+
+@dataclass
+class Torment:
+    """Kills of an agent, and how long it took to answer again after each."""
+
+    agent: _Agent
+    ingest: Ingest
+    rng: random.Random
+    machine: _Machine = field(default_factory=_Machine)
+    after_one: list[float] = field(default_factory=list)
+    after_group: list[float] = field(default_factory=list)
+
+    def kill(self, rounds: list[str], pause: float, seconds: float) -> None:
+        """Kill as `rounds` says, "one" process or the whole "group", no longer than `seconds`."""
+        ends = time.monotonic() + seconds
+        for number, kind in enumerate(rounds):
+            if time.monotonic() > ends:
+                break
+            if number % 50 == 0:
+                print(json.dumps({"kills": number, **self.ingest.seen}), file=sys.stderr, flush=True)
+            time.sleep(self.rng.uniform(0.0, pause))
+            self.machine.look()
+            if kind == "group":
+                self.agent.kill()
+                self.ingest.seen["killed group"] += 1
+                self.agent.start()
+                self.after_group.append(_seconds_to_echo(self.agent.dicom_port))
+            else:
+                _kill_one(self.agent, self.rng, self.ingest.seen)
+                self.after_one.append(_seconds_to_echo(self.agent.dicom_port))
+
+
 def run(kills: int, groups: int, seed: int, pause: float, role: str, seconds: float) -> dict[str, Any]:
     """Kill `kills` times, `groups` of them the whole group, no longer than `seconds`; returns what was seen."""
-    rng, waits, group_waits, machine = random.Random(seed), list[float](), list[float](), _Machine()
+    rng = random.Random(seed)
     rounds = ["group"] * groups + ["one"] * (kills - groups)
     rng.shuffle(rounds)
     with tempfile.TemporaryDirectory() as folder:
-        quiet = {"AGENT_STUDY__QUIET_SECONDS": "3600", "AGENT_STUDY__MAX_WAIT_SECONDS": "7200"}
-        agent = _Agent(
-            Path(folder),
-            dicom_port=_free_port(),
-            web_port=_free_port(),
-            settings=quiet | {"AGENT_DICOM__LISTENERS": "2"},
-        )
-        agent.role = role
+        agent = _agent(Path(folder), role)
+        torment = Torment(agent, Ingest(agent.dicom_port), rng)
         agent.start()
-        ingest = Ingest(agent.dicom_port)
         _seconds_to_echo(agent.dicom_port)
-        senders = [threading.Thread(target=ingest.send, args=(number,)) for number in range(1, _SENDERS + 1)]
-        for sender in senders:
-            sender.start()
         try:
-            ends = time.monotonic() + seconds
-            for number, kind in enumerate(rounds):
-                if time.monotonic() > ends:
-                    break
-                if number % 50 == 0:
-                    print(json.dumps({"kills": number, **ingest.seen}), file=sys.stderr, flush=True)
-                time.sleep(rng.uniform(0.0, pause))
-                machine.look()
-                if kind == "group":
-                    agent.kill()
-                    ingest.seen["killed group"] += 1
-                    agent.start()
-                    group_waits.append(_seconds_to_echo(agent.dicom_port))
-                else:
-                    _kill_one(agent, rng, ingest.seen)
-                    waits.append(_seconds_to_echo(agent.dicom_port))
-            time.sleep(1)
+            with _sending(torment.ingest):
+                torment.kill(rounds, pause, seconds)
+                time.sleep(1)
         finally:
-            ingest.stopped.set()
-            for sender in senders:
-                sender.join(60)
             agent.kill()
-        agent.role = "all"
-        agent.start()
-        _seconds_to_echo(agent.dicom_port)
-        with contextlib.suppress(AssertionError):  # what does not settle is told as a fault
-            wait_until(lambda: not _faults(Layout(agent.home / "var"), {}), 60, "rows are rebuilt", every=1.0)
-        faults = _faults(Layout(agent.home / "var"), ingest.acknowledged)
-        trail = json.loads(agent.run("audit", "verify", "--json").stdout)[0]
-        agent.stop()
-    faults |= {} if trail["ok"] else {"audit trail": trail["fault"]}
+        faults, records = _after(agent, torment.ingest)
     return {
         "seed": seed,
-        **ingest.seen,
-        "acknowledged": len(ingest.acknowledged),
-        "machine": machine.told(),
-        "echo_after_one_s": _spread(waits),
-        "echo_after_group_s": _spread(group_waits),
-        "audit_records": trail["records"],
+        **torment.ingest.seen,
+        "acknowledged": len(torment.ingest.acknowledged),
+        "machine": torment.machine.told(),
+        "echo_after_one_s": _spread(torment.after_one),
+        "echo_after_group_s": _spread(torment.after_group),
+        "audit_records": records,
         "faults": faults,
     }
+
+
+def _agent(folder: Path, role: str) -> _Agent:
+    quiet = {"AGENT_STUDY__QUIET_SECONDS": "3600", "AGENT_STUDY__MAX_WAIT_SECONDS": "7200"}
+    made = _Agent(
+        folder, dicom_port=_free_port(), web_port=_free_port(), settings=quiet | {"AGENT_DICOM__LISTENERS": "2"}
+    )
+    made.role = role
+    return made
+
+
+def _after(agent: _Agent, ingest: Ingest) -> tuple[dict[str, Any], int]:
+    """Start the whole agent once more, and look; returns what is wrong, and the records of the audit trail."""
+    agent.role = "all"
+    agent.start()
+    _seconds_to_echo(agent.dicom_port)
+    with contextlib.suppress(AssertionError):  # what does not settle is told as a fault
+        wait_until(lambda: not _faults(Layout(agent.home / "var"), {}), 60, "rows are rebuilt", every=1.0)
+    faults = _faults(Layout(agent.home / "var"), ingest.acknowledged)
+    trail = json.loads(agent.run("audit", "verify", "--json").stdout)[0]
+    agent.stop()
+    return faults | ({} if trail["ok"] else {"audit trail": trail["fault"]}), trail["records"]
 
 
 def _faults(layout: Layout, acknowledged: dict[str, str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from training.cohort.commands import cohort
 from training.cohort.examples import read_examples
 from training.cohort.frames import check_kind, read_frame
 from training.cohort.manifest import Frame, ManifestError, by_study, read_manifest, write_manifest
-from training.cohort.splits import LeakError, folds, held_back, leave_one_patient_out, refuse_leaks
+from training.cohort.splits import LeakError, folds, held_back, refuse_leaks
 
 HEADER = "patient,study,file,view,grade,fat_fraction_percent,label_source,age_years,sex,size_m,weight_kg,reader_ann"
 
@@ -318,10 +318,6 @@ def test_folds_keep_patients_together_and_spread_grades():
     assert np.array_equal(fold, folds(patients, grades, 5, seed=1))
     with pytest.raises(ValueError, match="41 folds of 40 patients"):
         folds(patients, grades, 41)
-
-
-def test_leave_one_patient_out():
-    assert leave_one_patient_out(["b", "a", "b"]).tolist() == [0, 1, 0]
 
 
 def test_patients_held_back_are_whole():

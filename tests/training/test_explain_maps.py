@@ -14,7 +14,7 @@ from training.explain import commands  # noqa: E402
 from training.explain.commands import explain  # noqa: E402
 from training.explain.overlap import flipped_signs, hits_by_chance, located, overlap  # noqa: E402
 from training.explain.panels import panels  # noqa: E402
-from training.explain.pictures import Study, phantom_study, read_study  # noqa: E402
+from training.explain.pictures import Study, phantom_study  # noqa: E402
 from training.explain.randomised import SanityError, randomised, stages  # noqa: E402
 from training.explain.sanity import check  # noqa: E402
 from training.explain.similarity import cells_inside, rank_correlation, structural_similarity  # noqa: E402
@@ -171,20 +171,6 @@ def test_panels_are_drawn_with_contributions(studies, geometry):
     assert "10.0 %" in drawn.caption
     (alone,) = panels(predictor, [Study(title="one", pictures=studies[0].pictures[:1])], geometry)
     assert alone.contributions is None
-
-
-def test_studies_are_read_from_files(geometry, tmp_path):
-    from PIL import Image
-
-    from training.phantom import PRESETS, draw_patient, render_view
-
-    frame = render_view(draw_patient(np.random.default_rng(0)), "intercostal", PRESETS["clear"])
-    path = tmp_path / "view.png"
-    Image.fromarray(frame.pixels).save(path)
-    assert read_study([path], geometry).tensor.shape == (1, 3, SIZE, SIZE)
-    Image.new("L", (64, 64)).save(tmp_path / "black.png")
-    with pytest.raises(ValueError, match="no ultrasound sector"):
-        read_study([tmp_path / "black.png"], geometry)
 
 
 def test_commands_on_the_bundle_that_ships():

@@ -14,7 +14,7 @@ from training.bundle.calibrate import Scored
 from training.bundle.halves import Halves, Seen
 from training.evaluation.predictions import Prediction
 from training.frames.data import grade_of
-from training.metrics import auroc, bootstrap, calibration_error, quadratic_kappa
+from training.metrics import auroc, bootstrap, calibration_error, mean, quadratic_kappa
 
 VIEW_COUNTS: Final = (1, 2, 3, 4)
 
@@ -52,7 +52,7 @@ def figures(predictions: Sequence[StudyPrediction], fat_fraction: np.ndarray, gr
         **areas,
         "accuracy": float((probability.argmax(axis=1) == grades).mean()),
         "quadratic_kappa": bootstrap(quadratic_kappa, probability.argmax(axis=1), grades),
-        "fat_fraction_mae": bootstrap(_mean, np.abs(estimate - fat_fraction)),
+        "fat_fraction_mae": bootstrap(mean, np.abs(estimate - fat_fraction)),
         "fat_fraction_bias": float((estimate - fat_fraction).mean()),
         "fat_fraction_limits_of_agreement": _limits(estimate - fat_fraction),
         "calibration_error_steatosis": bootstrap(calibration_error, steatosis, (grades >= 1).astype(float)),
@@ -123,10 +123,6 @@ def _each_view(studies: Sequence[StudyPrediction], grades: np.ndarray) -> dict[s
     named = np.mean([[name == view for name, view in zip(s.view_names, VIEWS, strict=True)] for s in studies])
     areas = {view: bootstrap(auroc, alone[:, index, 1:].sum(axis=1), grades >= 1) for index, view in enumerate(VIEWS)}
     return {"auroc_s1_or_more": areas, "view_accuracy": float(named)}
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean())
 
 
 def _limits(difference: np.ndarray) -> list[float]:

@@ -118,7 +118,7 @@ def write_shipped(ready: Sequence[Member], size: int, cases: Sequence[np.ndarray
     for index, member in enumerate(ready):
         path = folder / f"member-{index}.onnx"
         export_member(member, size, path)
-        entries.append({"file": path.name, "sha256": _digest(path)})
+        entries.append({"file": path.name, "sha256": digest_of(path)})
         print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB", flush=True)
     vectors = golden_vectors(ready, cases)
     golden = folder / "golden.npz"
@@ -127,7 +127,7 @@ def write_shipped(ready: Sequence[Member], size: int, cases: Sequence[np.ndarray
     tolerance = {**TOLERANCE, "saliency": float(SALIENCY_TOLERANCE * max(maps))}
     return {
         "members": entries,
-        "golden": {"file": golden.name, "sha256": _digest(golden), "tolerance": tolerance},
+        "golden": {"file": golden.name, "sha256": digest_of(golden), "tolerance": tolerance},
     }
 
 
@@ -137,5 +137,6 @@ def write_description(folder: Path, parts: dict[str, Any]) -> None:
     (folder / "bundle.json").write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as a bundle's description names it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ from inference.contract import GRADES
 from inference.ensemble import StudyPrediction, combine
 from training.bundle.calibrate import Scored, calibrate
 from training.bundle.evaluate import VIEW_COUNTS
-from training.metrics import Interval, bootstrap, calibration_error, chance_error
+from training.metrics import Interval, bootstrap, calibration_error, chance_error, mean
 
 FOLDS: Final = 5
 
@@ -97,13 +97,9 @@ def _judged(fitted: str, site: str, scored: Scored, told: Sequence[StudyPredicti
             error=bootstrap(calibration_error, steatosis[own], ill[own]),
             by_chance=chance_error(steatosis[own]),
             brier=float(((steatosis - ill)[own] ** 2).mean()),
-            interval_coverage=bootstrap(_share, inside[own].astype(float)),
-            set_coverage=bootstrap(_share, in_set[own].astype(float)),
+            interval_coverage=bootstrap(mean, inside[own].astype(float)),
+            set_coverage=bootstrap(mean, in_set[own].astype(float)),
         )
-
-
-def _share(values: np.ndarray) -> float:
-    return float(values.mean())
 
 
 def as_row(found: Calibrated) -> dict[str, Any]:

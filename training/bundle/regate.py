@@ -6,7 +6,6 @@ take or refuse can be widened without fitting anything else again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +23,7 @@ from onnx import numpy_helper
 from inference.contract import INPUT_VIEWS
 from training.bundle.card import write_card
 from training.bundle.configuration import Data
-from training.bundle.export import WRITTEN, write_description
+from training.bundle.export import WRITTEN, digest_of, write_description
 from training.bundle.halves import Halves
 from training.frames.cuts import cut_out, read_grey, seeded, through_sector, trimmed
 from training.frames.data import (
@@ -232,12 +231,12 @@ def _write_lines(
         bias = kept * old[1] + (1.0 - kept) * new[1]
         _replace(graph, weight, bias)
         path.write_bytes(graph.SerializeToString(deterministic=True))
-        entry["sha256"] = _digest(path)
+        entry["sha256"] = digest_of(path)
         for name in [name for name in vectors if name.endswith("_views")]:
             said = pooled(graph, vectors[name]) @ weight + bias
             vectors[f"{name.removesuffix('_views')}_member{index}_liver_logit"] = said.astype(np.float32)
     np.savez_compressed(golden, **vectors)
-    described["golden"]["sha256"] = _digest(golden)
+    described["golden"]["sha256"] = digest_of(golden)
 
 
 def gate_threshold(livers: Sequence[np.ndarray]) -> float:
@@ -295,7 +294,3 @@ def _passed(folder: Path, described: dict[str, Any], frames: Frames) -> dict[str
         "others_passed": share(frames.others),
         "others": len(frames.others),
     }
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -8,6 +8,7 @@ Zenodo 1009146, CC BY 4.0, doi 10.1007/s11548-018-1843-2. One MATLAB file with a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,26 +61,7 @@ def import_byra(path: Path, folder: Path, *, expected_md5: str | None = MD5) -> 
     entries = _entries(path)  # before a folder is made for what may be refused
     pictures = folder / "images"
     pictures.mkdir(parents=True, exist_ok=True)
-    frames = []
-    for entry in entries:
-        patient = f"byra-{int(_scalar(entry, 'id')):02d}"
-        fat, positive = float(_scalar(entry, "fat")), int(_scalar(entry, "class")) == 1
-        for index, image in enumerate(_images(entry)):
-            file = pictures / f"{patient}-{index}.png"
-            Image.fromarray(image).save(file)
-            frames.append(
-                Frame(
-                    patient=patient,
-                    study=patient,
-                    file=file,
-                    view="liver-kidney",
-                    grade=1 + (fat >= 33.0) + (fat >= 66.0) if positive else 0,
-                    fat_fraction_percent=fat,
-                    label_source="biopsy",
-                    site=SITE,
-                    scanner=SCANNER,
-                )
-            )
+    frames = [frame for entry in entries for frame in _frames(entry, pictures)]
     _check_counts(path, frames, whole=expected_md5 is not None)
     manifest = folder / "manifest.csv"
     write_manifest(manifest, frames)
@@ -101,6 +83,26 @@ def _entries(path: Path) -> list[Any]:
     if missing := {"id", "class", "fat", "images"} - fields:
         raise ImportRefusedError(f"{path} has no struct array 'data' with {', '.join(sorted(missing))}.")
     return list(np.ravel(data))
+
+
+def _frames(entry: Any, pictures: Path) -> Iterator[Frame]:
+    """Write the pictures of one patient into a folder."""
+    patient = f"byra-{int(_scalar(entry, 'id')):02d}"
+    fat, positive = float(_scalar(entry, "fat")), int(_scalar(entry, "class")) == 1
+    for index, image in enumerate(_images(entry)):
+        file = pictures / f"{patient}-{index}.png"
+        Image.fromarray(image).save(file)
+        yield Frame(
+            patient=patient,
+            study=patient,
+            file=file,
+            view="liver-kidney",
+            grade=1 + (fat >= 33.0) + (fat >= 66.0) if positive else 0,
+            fat_fraction_percent=fat,
+            label_source="biopsy",
+            site=SITE,
+            scanner=SCANNER,
+        )
 
 
 def _scalar(entry: Any, name: str) -> float:

@@ -30,7 +30,6 @@ VARIABLES: Final = (
     Variable(name="dyslipidaemia", centre=0.5, spread=0.5),
 )
 NAMES: Final = tuple(variable.name for variable in VARIABLES)
-COMORBIDITIES: Final = ("diabetes", "hypertension", "dyslipidaemia")
 
 
 def encode(values: Mapping[str, float | None]) -> tuple[np.ndarray, np.ndarray]:

@@ -46,12 +46,6 @@ def folds(patients: Sequence[str], grades: Sequence[int], count: int, *, seed: i
     return np.array([place[patient] for patient in patients])
 
 
-def leave_one_patient_out(patients: Sequence[str]) -> np.ndarray:
-    """Return a fold for every patient, int [N]."""
-    order = {patient: index for index, patient in enumerate(dict.fromkeys(patients))}
-    return np.array([order[patient] for patient in patients])
-
-
 def held_back(patients: Sequence[str], share: float, *, seed: int = 0) -> np.ndarray:
     """Return which studies are held back for early stopping, bool [N]: that share of patients, one at least."""
     names = sorted(set(patients))

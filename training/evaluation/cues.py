@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image
 from scipy.stats import spearmanr
 
 from inference.contract import VIEWS
@@ -21,9 +20,8 @@ from inference.predictor import Predictor
 from inference.sector import find_sector
 from training.evaluation.robustness import WAYS, evidence
 from training.frames.cues import CUES, CueLine, cues_of, fit_cue_line, phantom_cues
-from training.frames.cuts import read_grey
 from training.frames.data import EDITED_ROWS, real_frames
-from training.frames.edits import liver_of
+from training.frames.edits import read_outlined
 from training.metrics import auroc
 from training.phantom import Scanner, draw_patient, render_view
 from training.phantom.patient import PDFF_CUT_OFFS
@@ -102,13 +100,11 @@ def _asked(predictor: Predictor, name: str, way: str, frames: list[_Frame], line
 
 def _real(aul: Path) -> Iterator[_Frame]:
     for path in real_frames(aul, "test"):
-        with Image.open(path) as picture:
-            shape = picture.height, picture.width
-        liver = liver_of(path, shape)
-        if liver is None:
+        outlined = read_outlined(path, EDITED_ROWS)
+        if outlined is None:
             continue
-        pixels = read_grey(path, EDITED_ROWS)
-        liver, sector = np.asarray(Image.fromarray(liver).resize(pixels.shape[::-1])), find_sector(pixels)
+        pixels, liver = outlined
+        sector = find_sector(pixels)
         cues = cues_of(pixels, liver, sector)
         if cues is not None:
             yield _Frame(pixels, sector, cues, float("nan"))

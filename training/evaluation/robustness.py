@@ -19,9 +19,9 @@ from inference.predictor import Predictor
 from inference.preprocess import prepare_view
 from inference.sector import find_sector
 from training.frames.augment import lossy
-from training.frames.cuts import cut_out, read_grey, seeded, through_sector
+from training.frames.cuts import cut_out, seeded, through_sector
 from training.frames.data import EDITED_ROWS, real_frames
-from training.frames.edits import edited, liver_of
+from training.frames.edits import edited, read_outlined
 
 POINTS: Final = (-6.0, 0.0, 8.0, 16.0, 24.0)
 """Fat added to each frame, percent points."""
@@ -136,12 +136,9 @@ def _changed(change: Way, edits: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _edits(path: Path) -> list[np.ndarray] | None:
-    with Image.open(path) as picture:
-        shape = picture.height, picture.width
-    liver = liver_of(path, shape)
-    if liver is None:
+    outlined = read_outlined(path, EDITED_ROWS)
+    if outlined is None:
         return None
-    pixels = read_grey(path, EDITED_ROWS)
-    small = np.asarray(Image.fromarray(liver).resize((pixels.shape[1], pixels.shape[0])))
+    pixels, liver = outlined
     rng = seeded(SEED, path)
-    return [pixels if not points else edited(pixels, small, points, rng) for points in POINTS]
+    return [pixels if not points else edited(pixels, liver, points, rng) for points in POINTS]

@@ -17,7 +17,7 @@ from inference.geometry import InputGeometry
 from inference.preprocess import saliency_on_crop
 from training.explain.pictures import Picture, Study
 from training.explain.views import Predicts
-from training.metrics import Interval, bootstrap
+from training.metrics import Interval, bootstrap, mean
 
 OTHERS: Final = 12
 """Maps of other pictures that each liver is held against."""
@@ -155,16 +155,16 @@ def overlap(name: str, found: Sequence[Located], *, seed: int = 0) -> OverlapRep
         pictures=len(shown),
         studies=len(against_chance),
         blank=len(found) - len(shown),
-        share=bootstrap(_mean, by_study(lambda entry: entry.share), seed=seed),
-        chance=bootstrap(_mean, by_study(lambda entry: entry.chance), seed=seed),
-        swapped=bootstrap(_mean, by_study(lambda entry: entry.swapped), seed=seed) if strangers else unknown,
-        above_chance=bootstrap(_mean, against_chance, seed=seed),
-        above_swapped=bootstrap(_mean, against_others, seed=seed) if strangers else unknown,
+        share=bootstrap(mean, by_study(lambda entry: entry.share), seed=seed),
+        chance=bootstrap(mean, by_study(lambda entry: entry.chance), seed=seed),
+        swapped=bootstrap(mean, by_study(lambda entry: entry.swapped), seed=seed) if strangers else unknown,
+        above_chance=bootstrap(mean, against_chance, seed=seed),
+        above_swapped=bootstrap(mean, against_others, seed=seed) if strangers else unknown,
         ahead=float(np.mean([entry.share > entry.chance for entry in shown])),
         p_chance=flipped_signs(against_chance, seed=seed),
         p_swapped=flipped_signs(against_others, seed=seed) if strangers else float("nan"),
-        hits=bootstrap(_mean, by_study(lambda entry: entry.hit), seed=seed),
-        hits_above_chance=bootstrap(_mean, by_study(lambda entry: entry.hit - entry.chance), seed=seed),
+        hits=bootstrap(mean, by_study(lambda entry: entry.hit), seed=seed),
+        hits_above_chance=bootstrap(mean, by_study(lambda entry: entry.hit - entry.chance), seed=seed),
         p_hits=hits_by_chance(shown, seed=seed),
     )
 
@@ -190,7 +190,3 @@ def _grouped(found: Sequence[Located]) -> Iterator[list[Located]]:
     for entry in found:
         groups.setdefault(entry.study, []).append(entry)
     yield from groups.values()
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean())

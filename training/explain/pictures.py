@@ -14,7 +14,6 @@ from inference.contract import VIEWS
 from inference.geometry import Box, InputGeometry
 from inference.preprocess import PreparedView, prepare_view
 from inference.sector import luma
-from training.cohort.frames import read_frame
 from training.frames.data import RETAKES, real_frames
 from training.frames.outlines import read_outline
 from training.phantom import PhantomFrame, Scanner, draw_patient, render_view
@@ -115,21 +114,3 @@ def outlined_pictures(folder: Path, geometry: InputGeometry, *, split: str = "te
         picture = picture_of(f"{path.parent.parent.name} {path.stem}", pixels, geometry, liver=liver)
         if picture is not None and picture.liver_seen is not None and picture.liver_seen.any():
             yield picture
-
-
-def read_study(files: Sequence[Path], geometry: InputGeometry) -> Study:
-    """Read one study from files, DICOM or pictures, one view each; of a cine the frame in the middle.
-
-    Raises
-    ------
-    ValueError
-        A file shows no ultrasound sector, or cannot be read.
-    """
-    pictures = []
-    for path in files:
-        pixels, region = read_frame(path)
-        picture = picture_of(path.name, pixels, geometry, region)
-        if picture is None:
-            raise ValueError(f"{path} shows no ultrasound sector; leave it out.")
-        pictures.append(picture)
-    return Study(title=Path(files[0]).parent.name or "study", pictures=tuple(pictures))

@@ -74,9 +74,7 @@ def check(
         The members make no maps of these studies.
     """
     rng = np.random.default_rng(seed)
-    answers = [[subject.answer(subject.weights, study.tensor) for study in studies] for subject in subjects]
-    told = [int(sum(logits for logits, _ in of_study).argmax()) for of_study in zip(*answers, strict=True)]
-    fitted = [[maps[:, grade] for (_, maps), grade in zip(own, told, strict=True)] for own in answers]
+    told, fitted = _as_fitted(subjects, studies)
     if not any(np.ptp(maps) > 0 for own in fitted for maps in own):
         raise SanityError("The members' own maps are blank; there is nothing to check.")
     insides = [cells_inside(study, *size, maps.shape[1:]) for study, maps in zip(studies, fitted[0], strict=True)]
@@ -96,6 +94,13 @@ def check(
         limit=limit,
         failures=tuple(_failures(down, limit)),
     )
+
+
+def _as_fitted(subjects: Sequence[Subject], studies: Sequence[Study]) -> tuple[list[int], list[list[np.ndarray]]]:
+    """Give the grade that the members tell together, of each study, and their maps of it, of each member and study."""
+    answers = [[subject.answer(subject.weights, study.tensor) for study in studies] for subject in subjects]
+    told = [int(sum(logits for logits, _ in of_study).argmax()) for of_study in zip(*answers, strict=True)]
+    return told, [[maps[:, grade] for (_, maps), grade in zip(own, told, strict=True)] for own in answers]
 
 
 def _draws(

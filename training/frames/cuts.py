@@ -101,7 +101,12 @@ def stored(pixels: np.ndarray, region: Region, rng: np.random.Generator) -> tupl
 
 def seeded(seed: int, path: Path) -> np.random.Generator:
     """Return a generator of a real frame's own: the same for the same file wherever the set lies."""
-    return np.random.default_rng([seed, 2, zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode())])
+    return np.random.default_rng([seed, 2, frame_key(path)])
+
+
+def frame_key(path: Path) -> int:
+    """Return a number of a real frame's own, which does not depend on where the set lies."""
+    return zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode())
 
 
 def read_grey(path: Path, rows: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,8 +20,8 @@ from inference.sector import find_sector
 from training.bundle.configuration import Data
 from training.frames.augment import Region, augment
 from training.frames.cues import PHANTOM_CUES, CueLine, cues_of, fit_cue_line, phantom_cues
-from training.frames.cuts import read_grey, seeded, stored, through_sector
-from training.frames.edits import FAT, LEAN, edited, liver_of
+from training.frames.cuts import frame_key, read_grey, seeded, stored, through_sector
+from training.frames.edits import FAT, LEAN, edited, liver_of, read_outlined
 from training.frames.grafts import WAYS, grafted
 from training.frames.outlines import read_outline
 from training.keeping import mapped, whole
@@ -199,16 +198,11 @@ def edits_of(
     None where its liver is not outlined, or serving finds no sector. Each edit is seen trimmed, or through a
     sector probe, by itself: how much of a frame was kept says nothing of its fat.
     """
-    with Image.open(path) as picture:
-        whole_size = np.asarray(picture.convert("L"))
-        scale = min(1.0, EDITED_ROWS / picture.height)
-        small = picture.convert("L").resize((round(scale * picture.width), round(scale * picture.height)), Image.BOX)
-    liver = liver_of(path, whole_size.shape)
-    if liver is None:
+    outlined = read_outlined(path, EDITED_ROWS)
+    if outlined is None:
         return None
-    liver = np.asarray(Image.fromarray(liver).resize(small.size))
-    pixels = np.asarray(small)
-    rng = np.random.default_rng([seed, zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode())])
+    pixels, liver = outlined
+    rng = np.random.default_rng([seed, frame_key(path)])
     points = rng.uniform(LEAN, FAT, count).astype(np.float32)
     rows, columns = pixels.shape
     made = []
@@ -254,12 +248,9 @@ def ordered_of(size: int, seed: int, line: CueLine, path: Path) -> list[tuple[np
 
 def grafts_of(size: int, seed: int, path: Path) -> list[np.ndarray]:
     """Return frames of a real frame's texture that show no liver, each float16 [3, size, size]."""
-    with Image.open(path) as picture:
-        scale = min(1.0, EDITED_ROWS / picture.height)
-        small = picture.convert("L").resize((round(scale * picture.width), round(scale * picture.height)), Image.BOX)
-    rng = np.random.default_rng([seed, 1, zlib.crc32(f"{path.parent.parent.name}/{path.name}".encode())])
-    made = (grafted(np.asarray(small), way, rng) for way in WAYS)
-    return [frame for frame in (prepared(pixels, None, size) for pixels in made) if frame is not None]
+    pixels, rng = read_grey(path, EDITED_ROWS), np.random.default_rng([seed, 1, frame_key(path)])
+    made = (grafted(pixels, way, rng) for way in WAYS)
+    return [frame for frame in (prepared(graft, None, size) for graft in made) if frame is not None]
 
 
 def make_split(split: str, data: Data, folder: Path, *, workers: int = 2) -> Split:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from inference.sector import find_sector
+from training.frames.cuts import read_grey
 from training.frames.outlines import read_outline
 
 LEAN, FAT = -8.0, 24.0
@@ -31,6 +33,23 @@ def liver_of(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the liver outlined beside an AUL picture, bool [rows, columns]; None where it is missing or small."""
     liver = read_outline(path.parent.parent / "segmentation" / "liver" / f"{path.stem}.json", shape)
     return liver if liver is not None and liver.mean() > _LEAST_LIVER else None
+
+
+def read_outlined(path: Path, rows: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read an AUL picture and the liver outlined beside it, made smaller where it has more rows.
+
+    Returns
+    -------
+    tuple or None
+        uint8 [rows, columns] and bool [rows, columns]; None where the liver is missing or small.
+    """
+    with Image.open(path) as picture:
+        shape = picture.height, picture.width
+    liver = liver_of(path, shape)
+    if liver is None:
+        return None
+    pixels = read_grey(path, rows)
+    return pixels, np.asarray(Image.fromarray(liver).resize(pixels.shape[::-1]))
 
 
 def edited(pixels: np.ndarray, liver: np.ndarray, points: float, rng: np.random.Generator) -> np.ndarray:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter
 
 from inference.sector import find_sector
 from training.frames.cuts import slice_of_pie
-from training.phantom.heart import WINDOWS, chambers
+from training.phantom.heart import WINDOWS, chambers, slow_noise
 
 WAYS: Final = ("heart", "echo", "axis", "turned", "shuffled")
 THROUGH_SECTOR: Final = ("echo", "axis")
@@ -57,11 +57,6 @@ def _filled(content: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(filled), mean, filled)
 
 
-def _smooth(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    coarse = rng.standard_normal((6, 6))
-    return zoom(coarse, (shape[0] / 6, shape[1] / 6), order=1)[: shape[0], : shape[1]]
-
-
 def _heart(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Darken four chambers and the lung around them; walls, septum and leaflets keep the frame's own speckle."""
     rows, columns = content.shape
@@ -70,7 +65,7 @@ def _heart(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) ->
     u, v = (x / columns - rng.normal(0.5, 0.06)), (y / rows - rng.uniform(0.45, 0.62))
     across = (np.cos(tilt) * u + np.sin(tilt) * v) / rng.uniform(0.18, 0.4)
     along = (np.cos(tilt) * v - np.sin(tilt) * u) / rng.uniform(0.3, 0.5)
-    rim = np.hypot(across, along) + rng.uniform(0.03, 0.12) * _smooth(content.shape, rng)
+    rim = np.hypot(across, along) + rng.uniform(0.03, 0.12) * slow_noise(content.shape, rng)
     septum = np.abs(across - rng.uniform(-0.2, 0.2) - rng.uniform(-0.3, 0.3) * along**2) < rng.uniform(0.05, 0.16)
     ring = np.abs(along - rng.uniform(0.0, 0.4) - rng.uniform(-0.4, 0.4) * across) < rng.uniform(0.02, 0.06)
     chamber = (rim < rng.uniform(0.65, 0.85)) & ~septum & ~ring
@@ -96,8 +91,8 @@ def _axis(content: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> 
     line = gaussian_filter(parts.bright.astype(np.float32), rng.uniform(0.7, 2.0))
     flat = _filled(content, inside)
     flat = flat / np.maximum(gaussian_filter(flat, 0.12 * rows), 8.0) * rng.uniform(40.0, 120.0)
-    flat *= np.clip(1.0 + 0.35 * _smooth(content.shape, rng), 0.0, 2.0)
-    seen = np.clip(0.6 + 0.6 * _smooth(content.shape, rng), 0.0, 1.5)  # where it is met squarely
+    flat *= np.clip(1.0 + 0.35 * slow_noise(content.shape, rng), 0.0, 2.0)
+    seen = np.clip(0.6 + 0.6 * slow_noise(content.shape, rng), 0.0, 1.5)  # where it is met squarely
     return share * flat + rng.uniform(0.0, 140.0) * line * seen
 
 

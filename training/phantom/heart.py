@@ -39,8 +39,8 @@ def chambers(window: str, across: np.ndarray, down: np.ndarray, rng: np.random.G
         Of one shape: from -0.5 to 0.5 from side to side, and from 0 at the skin to 1 at the lowest point.
     """
     warp = rng.uniform(0.0, 0.03)
-    across = across + warp * _slow(across.shape, rng)
-    down = down + warp * _slow(across.shape, rng)
+    across = across + warp * slow_noise(across.shape, rng)
+    down = down + warp * slow_noise(across.shape, rng)
     tilt = rng.normal(0.0, 0.25)
     if window == "short axis":
         return _short_axis(across, down, rng)
@@ -51,7 +51,8 @@ def chambers(window: str, across: np.ndarray, down: np.ndarray, rng: np.random.G
     return _apical(across, down, tilt, window == "two-chamber", rng)
 
 
-def _slow(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def slow_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return noise that changes slowly, [rows, columns]: drawn at 6 × 6 points, with straight lines between them."""
     coarse = rng.standard_normal((6, 6))
     return zoom(coarse, (shape[0] / 6, shape[1] / 6), order=1)[: shape[0], : shape[1]]
 

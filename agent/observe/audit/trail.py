@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.store.durable import make_directory, sync_directory
+from agent.store.durable import make_directory, sync_directory, write_all
 
 _ZERO: Final = "0" * 64
 _MOST_BYTES: Final = 1 << 26
@@ -144,9 +144,7 @@ class AuditTrail:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 lines = b"\n" + lines  # a crash tore the last line: it stays, and the chain goes on behind it
-            rest = memoryview(lines)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            write_all(descriptor, lines)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)

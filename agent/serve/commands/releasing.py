@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 
-from agent.observe.audit import messages as m
-from agent.serve.composition.auditing import scribe_of
+from agent.serve.composition.auditing import known_of, scribe_of, write_event
 from agent.serve.composition.context import ledger_of
 from agent.settings import Settings
 from agent.worklist import blinding
-from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
 SEEN = "seen while withheld"
@@ -51,13 +47,5 @@ def note(settings: Settings, ledger: Ledger, study: str, *, by: str, what: str) 
     if not settings.audit.enabled:
         return
     scribe = scribe_of(settings, ledger)
-    query = sa.select(t.studies).where(t.studies.c.study_instance_uid == study)
-    with ledger.read() as connection:
-        row = connection.execute(query).first()
-    unknown: Mapping[Any, Any] = {"study_instance_uid": study, "accession_number": "", "patient_id": ""}
-    known = unknown if row is None else row._mapping
-    event = scribe.result_accessed(known, by=by, what=what, changes=what == RELEASED, now=time.time())
-    try:
-        scribe.trail.append([m.xml_of(event)])
-    except OSError as error:
-        structlog.get_logger("audit").warning("audit trail not written", cause=error.strerror or str(error))
+    known = known_of(ledger, study)
+    write_event(scribe, scribe.result_accessed(known, by=by, what=what, changes=what == RELEASED, now=time.time()))

@@ -45,8 +45,13 @@ def note_activity(settings: Settings, ledger: Ledger, kind: m.Code) -> None:
     if not settings.audit.enabled:
         return
     scribe = scribe_of(settings, ledger)
+    write_event(scribe, scribe.activity(kind, time.time()))
+
+
+def write_event(scribe: Scribe, event: m.Event) -> None:
+    """Write one event; a trail that cannot be written stops nothing."""
     try:
-        scribe.trail.append([m.xml_of(scribe.activity(kind, time.time()))])
+        scribe.trail.append([m.xml_of(event)])
     except OSError as error:
         warn_unwritten(error)
 
@@ -58,15 +63,18 @@ def note_operator(
     structlog.get_logger("audit").info("operator action", action=action, study=study, peer=host, **details)
     if not settings.audit.enabled:
         return
+    scribe = scribe_of(settings, ledger)
+    known = known_of(ledger, study)
+    write_event(scribe, scribe.operator_acted(action, known, host, time.time(), **details))
+
+
+def known_of(ledger: Ledger, study: str) -> Mapping[Any, Any]:
+    """Give what an event says of a study; of one that the ledger does not know, its UID alone."""
     query = sa.select(t.studies).where(t.studies.c.study_instance_uid == study)
     with ledger.read() as connection:
         row = connection.execute(query).first()
-    known = {"study_instance_uid": study, "accession_number": "", "patient_id": ""} if row is None else row._mapping
-    scribe = scribe_of(settings, ledger)
-    try:
-        scribe.trail.append([m.xml_of(scribe.operator_acted(action, known, host, time.time(), **details))])
-    except OSError as error:
-        warn_unwritten(error)
+    unknown = {"study_instance_uid": study, "accession_number": "", "patient_id": ""}
+    return unknown if row is None else row._mapping
 
 
 @dataclass(frozen=True, kw_only=True)

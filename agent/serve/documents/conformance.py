@@ -5,55 +5,22 @@ Everything listed is read from the tables that the program itself uses, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AllStoragePresentationContexts
-
 from agent import __version__
-from agent.deliver.status import STORE_RULES
-from agent.deliver.storage_scu import syntaxes
-from agent.domain.eligibility import (
-    MANUFACTURER,
-    MANUFACTURER_MODEL_NAME,
-    SERIES_DESCRIPTIONS,
-    ULTRASOUND_IMAGE_CLASSES,
-)
+from agent.domain.eligibility import MANUFACTURER, MANUFACTURER_MODEL_NAME, SERIES_DESCRIPTIONS
 from agent.receive.connection import MAXIMUM_PDU
-from agent.receive.contexts import RETIRED_ULTRASOUND, TRANSFER_SYNTAXES
-from agent.report import codes, envelope, secondary_capture
+from agent.report import codes, envelope
 from agent.report.evidence import IDENTITY_TYPE_2, IDENTITY_TYPE_3
 from agent.report.gate import RULES, SOP_CLASSES
-from agent.retrieve.fetching import STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from agent.scu.config import Timeouts
-from agent.scu.find import STUDY_ROOT_FIND
-from agent.scu.outcomes import Rule
-from agent.serve.documents.conformance_services import (
-    INITIATED_BY_SETTING,
-    REQUESTED_BY_SETTING,
-    accepted_by_setting,
-    services_by_setting,
-)
+from agent.serve.documents.conformance_services import dimse_services, services_by_setting
+from agent.serve.documents.markdown import table
+from agent.serve.documents.names import name_of, spaced
 from agent.settings import Settings
 from agent.store import part_ten
 
-_VERIFICATION: Final = "1.2.840.10008.1.1"
-_COMMITMENT: Final = "1.2.840.10008.1.20.1"
-_NATIVE: Final = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
-_SYNTAX_NAMES: Final = {
-    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
-    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
-    "1.2.840.10008.1.2.4.112": "JPEG XL",
-}
-"""Newer than pydicom's dictionary."""
-_STORE_STATUS: Final = (
-    ("0000", "Success", "The instance is durable: its file and its ledger row are written and synced"),
-    ("A700", "Out of resources", "`storage.min_free_gb` is reached, or the ledger cannot be written; send again later"),
-    ("A900", "Data set does not match SOP class", "Command and data set name different classes or instances"),
-    ("C000", "Cannot understand", "The data set cannot be read up to Series Instance UID, or a UID is impossible"),
-    ("0110", "Processing failure", "Any other fault of ours; nothing was stored"),
-)
 _CHARACTER_SETS: Final = (
     "Single-byte sets without and with code extensions, ISO 2022 (Japanese, Korean, Chinese), ISO_IR 192 and GB18030 "
     "are read. Results carry Specific Character Set and the patient's and study's text as the source has them, byte "
@@ -63,7 +30,7 @@ _CHARACTER_SETS: Final = (
 
 def conformance_statement(settings: Settings) -> str:
     """Write the statement as Markdown, under the headings of PS3.2 Annex N."""
-    parts = (_cover, _overview, _contents, _introduction, _model, _services, _configuration, _network, _security,
+    parts = (_cover, _overview, _contents, _introduction, _model, dimse_services, _configuration, _network, _security,
              _objects, _report_content, _mapping)  # fmt: skip
     return "\n".join(line for part in parts for line in (*part(settings), ""))
 
@@ -73,7 +40,7 @@ def _cover(settings: Settings) -> Iterator[str]:
     yield ""
     yield "Written by `agent conformance` from a running configuration; the copy in `docs/` is that of the defaults."
     yield ""
-    yield from _table(
+    yield from table(
         ("", ""),
         [
             ("Product", f"{MANUFACTURER_MODEL_NAME} {__version__}"),
@@ -96,8 +63,8 @@ def _overview(settings: Settings) -> Iterator[str]:
     yield ""
     yield "### 1.2 DIMSE services"
     yield ""
-    own = [(_name(uid), "yes", "no") for uid in sorted(set(SOP_CLASSES.values()))]
-    yield from _table(
+    own = [(name_of(uid), "yes", "no") for uid in sorted(set(SOP_CLASSES.values()))]
+    yield from table(
         ("Network service", "User (SCU)", "Provider (SCP)"),
         [
             ("Verification", "yes (`agent doctor`)", "yes"),
@@ -153,31 +120,11 @@ def _model(settings: Settings) -> Iterator[str]:
     yield "operator may let it retrieve a study again, by C-FIND and C-GET or C-MOVE, whichever the archive has."
 
 
-def _services(settings: Settings) -> Iterator[str]:
-    yield "## 5 Service and interoperability description"
-    yield ""
-    yield "### 5.1 Mapping of services to Application Entities"
-    yield ""
-    yield "One application entity offers and uses every service below."
-    yield ""
-    yield "### 5.2 DIMSE services"
-    yield ""
-    yield from _acceptance()
-    yield ""
-    yield from accepted_by_setting(settings)
-    yield ""
-    yield from _initiation()
-    yield ""
-    yield "### 5.7 Specific Character Sets"
-    yield ""
-    yield "As in 1.7, for every service."
-
-
 def _configuration(settings: Settings) -> Iterator[str]:
     yield "## 6 Configuration"
     yield ""
     dicom, study = settings.dicom, settings.study
-    yield from _table(
+    yield from table(
         ("", ""),
         [
             ("AE title", f"`{dicom.ae_title}`"),
@@ -195,7 +142,7 @@ def _network(settings: Settings) -> Iterator[str]:
     timeouts = Timeouts()
     yield "## 7 Network and media communication details"
     yield ""
-    yield from _table(
+    yield from table(
         ("", ""),
         [
             ("Application context", "1.2.840.10008.3.1.1.1"),
@@ -210,64 +157,16 @@ def _network(settings: Settings) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _acceptance() -> Iterator[str]:
-    yield "#### As SCP"
-    yield ""
-    yield "Verification and every SOP class below in any of the transfer syntaxes; what cannot be decoded is stored all"
-    yield "the same and reported as not scorable. Storage level 2 (full); elements are never coerced."
-    yield ""
-    classes = sorted(
-        {str(context.abstract_syntax) for context in AllStoragePresentationContexts} | set(RETIRED_ULTRASOUND), key=_key
-    )
-    yield from _table(("Transfer syntax", "UID"), [(_name(uid), f"`{uid}`") for uid in TRANSFER_SYNTAXES])
-    yield ""
-    yield from _table(
-        ("SOP class", "UID", "Scored"),
-        [(_name(uid), f"`{uid}`", "yes" if uid in ULTRASOUND_IMAGE_CLASSES else "no") for uid in classes],
-    )
-    yield ""
-    yield "C-STORE answers:"
-    yield ""
-    yield from _table(("Status", "Meaning", "When"), _STORE_STATUS)
-
-
-def _initiation() -> Iterator[str]:
-    yield "#### As SCU"
-    yield ""
-    plain = ", ".join(_name(uid) for uid in _NATIVE)
-    rows = [(_name(uid), f"`{uid}`", "SCU", _sent_as(uid)) for uid in sorted(set(SOP_CLASSES.values()))]
-    rows += [
-        (_name(uid), f"`{uid}`", "SCU", plain)
-        for uid in (_VERIFICATION, _COMMITMENT, STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET)
-    ]
-    rows += [(_name(uid), f"`{uid}`", "SCU, by setting", plain) for uid in REQUESTED_BY_SETTING]
-    rows.append(("Storage classes of the study that is fetched", "", "SCP, for C-GET", "as listed above"))
-    yield from _table(("SOP class", "UID", "Role", "Transfer syntaxes"), rows)
-    yield ""
-    yield "An object counts as delivered once it is proved: by storage commitment where the archive offers it (the"
-    yield "N-EVENT-REPORT may come on either association), else by C-FIND at that archive. What C-STORE answers mean:"
-    yield ""
-    yield from _table(("Status", "Meaning", "Then"), [(_span(r), r.words, _then(r)) for r in STORE_RULES])
-    yield ""
-    yield INITIATED_BY_SETTING
-
-
-def _sent_as(sop_class: UID) -> str:
-    kept = secondary_capture.TRANSFER_SYNTAX if sop_class == secondary_capture.SOP_CLASS else ExplicitVRLittleEndian
-    first, *others = map(_name, syntaxes(kept))
-    return ", ".join((first, *(f"{other} (decoded) where that is not accepted" for other in others)))
-
-
 def _objects(settings: Settings) -> Iterator[str]:
     yield "## Annex A Information Object Definitions"
     yield ""
-    kinds = [(str(kind), _name(uid), f"`{uid}`") for kind, uid in SOP_CLASSES.items()]
-    yield from _table(("Object", "SOP class", "UID"), kinds)
+    kinds = [(str(kind), name_of(uid), f"`{uid}`") for kind, uid in SOP_CLASSES.items()]
+    yield from table(("Object", "SOP class", "UID"), kinds)
     yield ""
     yield "In the study of the sources, in series of their own; derived UIDs (`2.25.` and a hash), so that the same"
     yield "instances and model make the same objects."
     yield ""
-    yield from _table(
+    yield from table(
         ("Attribute", "Value"),
         [
             ("Content Qualification", "RESEARCH"),
@@ -296,11 +195,11 @@ def _report_content(settings: Settings) -> Iterator[str]:
 def _mapping(settings: Settings) -> Iterator[str]:
     yield "## Annex D Mapping of attributes"
     yield ""
-    yield from _table(
+    yield from table(
         ("Attribute of a result", "From the images"),
         [
-            *((_spaced(name), "as the source has it; empty where it does not") for name in IDENTITY_TYPE_2),
-            *((_spaced(name), "as the source has it; else absent") for name in IDENTITY_TYPE_3),
+            *((spaced(name), "as the source has it; empty where it does not") for name in IDENTITY_TYPE_2),
+            *((spaced(name), "as the source has it; else absent") for name in IDENTITY_TYPE_3),
             ("Specific Character Set", "as the source has it"),
             ("Timezone Offset From UTC", "as the source has it; else absent, and our times are UTC"),
         ],
@@ -318,41 +217,5 @@ def _security(settings: Settings) -> Iterator[str]:
     yield "names, identifiers and birth dates are kept out of logs."
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    yield from (f"| {' | '.join(row)} |" for row in rows)
-
-
 def _listed(values: Iterable[str]) -> str:
     return ", ".join(f"`{value}`" for value in values)
-
-
-def _name(uid: str) -> str:
-    name = RETIRED_ULTRASOUND.get(uid) or _SYNTAX_NAMES.get(uid)
-    if name is not None:
-        return f"{_spaced(name)} (retired)" if uid in RETIRED_ULTRASOUND else name
-    return str(UID(uid).name).split(":")[0]
-
-
-def _spaced(keyword: str) -> str:
-    """`PatientID` as `Patient ID`."""
-    following = (*keyword[1:], "")
-    return "".join(
-        f" {sign}"
-        if index and sign.isupper() and (keyword[index - 1].islower() or following[index].islower())
-        else sign
-        for index, sign in enumerate(keyword)
-    )
-
-
-def _key(uid: str) -> tuple[bool, str]:
-    return uid not in ULTRASOUND_IMAGE_CLASSES, _name(uid)
-
-
-def _span(rule: Rule) -> str:
-    return f"{rule.first:04X}" if rule.first == rule.last else f"{rule.first:04X} to {rule.last:04X}"
-
-
-def _then(rule: Rule) -> str:
-    return {"passed": "proof is asked for", "retry": "sent again", "failed": "dead letter"}[rule.verdict.value]

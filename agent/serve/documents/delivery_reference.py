@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from agent.deliver import backoff
 from agent.deliver.status import COMMITMENT_FAILURES, STORE_RULES, UNKNOWN_FAILURE
 from agent.messaging import fhir_server, mllp
-from agent.scu.outcomes import ASSOCIATION_OUTCOMES, CONTEXT_RESULTS, REJECTIONS, Rule, Verdict, spans
+from agent.scu.outcomes import ASSOCIATION_OUTCOMES, CONTEXT_RESULTS, REJECTIONS, Verdict, spans
+from agent.serve.documents.markdown import table
 
 _VERDICTS: Final = {
     Verdict.PASSED: "goes on to proof",
@@ -74,17 +75,17 @@ attempt like any other; the log of the deliver worker has it in full.
 
 def delivery_reference() -> str:
     """Write every retry class."""
-    stores = [(_span(rule), rule.words, _VERDICTS[rule.verdict]) for rule in spans(STORE_RULES)]
+    stores = [(rule.span, rule.words, _VERDICTS[rule.verdict]) for rule in spans(STORE_RULES)]
     parts = [
         _HEAD,
-        _table("C-STORE status (PS3.4 Table B.2-1, PS3.7 Annex C)", ("status", "meaning", "then"), stores),
-        _table("Association", ("what happens", "", "then"), _outcomes()),
-        _table("A-ASSOCIATE-RJ (PS3.8 Table 9-21)", ("source, reason", "meaning", "if permanent"), _rejections()),
+        _section("C-STORE status (PS3.4 Table B.2-1, PS3.7 Annex C)", ("status", "meaning", "then"), stores),
+        _section("Association", ("what happens", "", "then"), _outcomes()),
+        _section("A-ASSOCIATE-RJ (PS3.8 Table 9-21)", ("source, reason", "meaning", "if permanent"), _rejections()),
         "\nA transient rejection is always tried again.\n",
-        _table("Presentation context (PS3.8 Table 9-18)", ("result", "meaning", "then"), _contexts()),
-        _table("Failure Reason of a commitment (PS3.3 C.14.1.1)", ("reason", "meaning", "then"), _failures()),
-        _table("FHIR server (HTTP status)", ("status", "then"), _statuses()),
-        _table("HL7 v2 acknowledgement (tables 0008 and 0357)", ("answer", "meaning", "then"), _acknowledgements()),
+        _section("Presentation context (PS3.8 Table 9-18)", ("result", "meaning", "then"), _contexts()),
+        _section("Failure Reason of a commitment (PS3.3 C.14.1.1)", ("reason", "meaning", "then"), _failures()),
+        _section("FHIR server (HTTP status)", ("status", "then"), _statuses()),
+        _section("HL7 v2 acknowledgement (tables 0008 and 0357)", ("answer", "meaning", "then"), _acknowledgements()),
         _PATIENCE.format(
             first=backoff.FIRST_SECONDS,
             young=backoff.YOUNG_CAP_SECONDS,
@@ -132,10 +133,5 @@ def _acknowledgements() -> Iterable[tuple[str, str, str]]:
     yield "none", "no answer, or that of another message", _VERDICTS[Verdict.RETRY]
 
 
-def _span(rule: Rule) -> str:
-    return f"{rule.first:04X}" if rule.first == rule.last else f"{rule.first:04X} to {rule.last:04X}"
-
-
-def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [f"\n## {title}\n", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join([f"\n## {title}\n", *table(head, rows)]) + "\n"

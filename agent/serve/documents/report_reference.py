@@ -28,6 +28,7 @@ from agent.report import codes
 from agent.report.envelope import ReportedStudy
 from agent.report.evidence import read_evidence
 from agent.report.structured_report import build_structured_report
+from agent.serve.documents.markdown import table
 
 _STUDY: Final = "2.25.1"
 _HEAD: Final = """# The Structured Report
@@ -55,8 +56,7 @@ def report_reference() -> str:
         "```",
         f"\n## Codes of {codes.SCHEME}\n",
         f"Coding Scheme UID `{codes.SCHEME_UID}`, version {codes.SCHEME_VERSION}.\n",
-        "| code | meaning |\n|---|---|",
-        *(f"| `{key[0]}` | {codes.DECLARED[key]} |" for key in private),
+        *table(("code", "meaning"), [(f"`{key[0]}`", codes.DECLARED[key]) for key in private]),
     ]
     return "\n".join(parts) + "\n"
 

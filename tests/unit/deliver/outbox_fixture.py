@@ -17,9 +17,9 @@ from agent.domain.result_uids import derived_uid, result_key
 from agent.domain.results import Delivery, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, Refusal, ScoreOutcome
 from agent.domain.work_item import Cause, Step, WorkItem
-from agent.store.durable import make_directory
+from agent.store.durable import make_directory, write_file
 from agent.store.layout import Layout
-from agent.store.result_files import write_object
+from agent.store.result_files import object_path
 from agent.worklist import outbox, results, work_items
 from agent.worklist.ledger import Ledger
 
@@ -121,7 +121,7 @@ def make_desk(
     assert item is not None
     finished = tuple(_object(key, index, odd) for index in range(objects))
     for one in finished:
-        write_object(layout, key, one.sop_instance_uid, one.encoded)
+        write_file(object_path(layout, key, one.sop_instance_uid), one.encoded)
     results.keep_objects(ledger, item, OWNER, finished, destinations, now, blinded=blinded)
     item = work_items.claim(ledger, made, OWNER, now)
     assert item is not None

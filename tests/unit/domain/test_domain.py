@@ -14,7 +14,6 @@ from agent.domain.errors import IdentifierError
 from agent.domain.identifiers import Archive, Peer, checked_uid, is_uid
 from agent.domain.result_uids import derived_uid, result_key
 from agent.domain.study import InstanceHeader
-from agent.domain.work_item import MOVES, State
 
 PATIENCE = Patience(quiet_seconds=30, max_wait_seconds=900)
 
@@ -133,10 +132,6 @@ def test_ultrasound_may_be_scored_and_a_report_may_not() -> None:
     assert reason_not_scored(header()) is None
     assert reason_not_scored(header(sop_class_uid="1.2.840.10008.5.1.4.1.1.6")) is None, "retired class"
     assert reason_not_scored(header(sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34")) == "not an ultrasound image"
-
-
-def test_final_states_have_no_moves() -> None:
-    assert {state for state, moves in MOVES.items() if not moves} == {State.COMPLETED, State.CANCELED}
 
 
 def test_patient_data_is_not_in_a_representation() -> None:

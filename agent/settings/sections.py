@@ -1,32 +1,24 @@
-"""Settings: one TOML file and environment variables `AGENT_<SECTION>__<KEY>`; the environment wins.
+"""What can be set: every setting with its name, default, unit and help text.
 
-Every setting has a name, a default, a unit and a help text; `docs/settings.md` is generated from this file.
-Read by the composition root and the command line only; rooms get plain values.
+`docs/settings.md` is generated from this file. What is impossible together stands in `combinations`.
 """
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
-import json
 import os
-import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from agent.domain.errors import SettingsError
 from agent.domain.identifiers import Archive, Peer
+from agent.settings.combinations import combinations
 from agent.worklist.grouping import GroupBy
 
 PREFIX: Final = "AGENT_"
-_SECRETS: Final = ("web.token", "web.unblinded_token", "messages.fhir_token")
-"""Whose values no message repeats."""
-SHIPPED_BUNDLE: Final = Path(__file__).parent.parent / "inference" / "bundles" / "reference"
+"""Of the environment variable that a setting may come from, `AGENT_<SECTION>__<KEY>`."""
+SHIPPED_BUNDLE: Final = Path(__file__).parents[2] / "inference" / "bundles" / "reference"
 
 _AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 _Peer = Annotated[Peer, BeforeValidator(lambda value: Peer.parse(value) if isinstance(value, str) else value)]
@@ -329,188 +321,7 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
-        for impossible, message in _combinations(self):
+        for impossible, message in combinations(self):
             if impossible:
                 raise ValueError(message)
         return self
-
-
-def _combinations(s: Settings) -> tuple[tuple[bool, str], ...]:
-    """List what is impossible together, each with its remedy."""
-    dicom, study, web = s.dicom, s.study, s.web
-    results = s.results
-    titles = {*results.documents, *results.rejection_notes, *results.presentation_states}
-    unknown = titles - {one.ae_title for one in results.destinations}
-    return (
-        (
-            not is_loopback(dicom.host) and not dicom.peers,
-            f"dicom.host = {dicom.host!r} listens beyond this machine while dicom.peers is empty, so anyone could "
-            'send; list who may call, for example dicom.peers = ["US1@10.0.0.7"], or listen on 127.0.0.1',
-        ),
-        (
-            not is_loopback(web.host) and web.token is None,
-            f"web.host = {web.host!r} serves beyond this machine without web.token; set one of 16 characters or more",
-        ),
-        (
-            web.upload_to is not None and web.token is None,
-            "web.upload_to takes studies from whoever knows web.token; set one of 16 characters or more",
-        ),
-        (
-            (dicom.tls_cert is None) != (dicom.tls_key is None),
-            "dicom.tls_cert and dicom.tls_key go together; set both or none",
-        ),
-        (
-            dicom.tls_ca is not None and dicom.tls_cert is None,
-            "dicom.tls_ca needs dicom.tls_cert and dicom.tls_key beside it",
-        ),
-        (
-            bool(unknown),
-            f"results.documents, rejection_notes or presentation_states name {', '.join(sorted(unknown))}, which is no "
-            "AE title of results.destinations; add the destination or drop the name",
-        ),
-        *_of_standards(s),
-        (
-            (s.storage.keep_days or s.storage.keep_gb) is not None and s.archive.query is None,
-            "storage.keep_days and storage.keep_gb remove only what archive.query lists; set it to your archive",
-        ),
-        (
-            study.quiet_seconds > study.max_wait_seconds,
-            f"study.quiet_seconds = {study.quiet_seconds:g} exceeds study.max_wait_seconds = "
-            f"{study.max_wait_seconds:g}; raise the latter or lower the former",
-        ),
-        (
-            study.min_views > study.max_views,
-            f"study.min_views = {study.min_views} exceeds study.max_views = {study.max_views}; no study could be "
-            "scored",
-        ),
-    )
-
-
-def _of_standards(s: Settings) -> tuple[tuple[bool, str], ...]:
-    """List what is impossible together of blinding, notifications and procedure steps."""
-    known = {one.ae_title for one in s.results.destinations}
-    known |= {name for name, set_to in (("fhir", s.messages.fhir), ("hl7", s.messages.hl7)) if set_to}
-    stray = set(s.results.blinded_destinations) - known
-    return (
-        (
-            bool(stray),
-            f"results.blinded_destinations names {', '.join(sorted(stray))}, which is no AE title of "
-            "results.destinations, nor `fhir` or `hl7` with an address in messages; add it or drop the name",
-        ),
-        (
-            s.archive.query is None and (s.archive.notifications or s.worklist.perform is not None),
-            "archive.notifications and worklist.perform fetch studies from archive.query; set it to your archive",
-        ),
-        (
-            s.web.unblinded_token is not None and s.web.unblinded_token == s.web.token,
-            "web.unblinded_token is the same as web.token, so that everybody would be unblinded; choose another",
-        ),
-        (
-            s.web.unblinded_token is not None and s.web.token is None,
-            "web.unblinded_token needs web.token beside it; set both",
-        ),
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def load_settings(config: Path | None, environment: Mapping[str, str]) -> Settings:
-    """Read and check the settings.
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be read, a key is unknown, a value is bad or values are impossible together; the message names
-        key, value and remedy.
-    """
-    values = _from_file(config) if config is not None else {}
-    for section, keys in _from_environment(environment).items():
-        values.setdefault(section, {}).update(keys)
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError("; ".join(_told(part) for part in error.errors()), remedy="see docs/settings.md") from None
-
-
-def _from_file(config: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"the settings file {config} cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"the settings file {config} is not TOML: {error}") from error
-    except UnicodeDecodeError as error:
-        cause = f"the settings file {config} is not TOML: byte {error.start + 1} is not UTF-8"
-        raise SettingsError(cause, remedy="save it as UTF-8") from error
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Collect `AGENT_<SECTION>__<KEY>`; lists and tables are JSON."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, text in environment.items():
-        section, separator, key = name.removeprefix(PREFIX).partition("__")
-        if name.startswith(PREFIX) and separator:
-            found.setdefault(section.lower(), {})[key.lower()] = _json_or_text(name, text)
-    return found
-
-
-def _json_or_text(name: str, text: str) -> Any:
-    if not text.lstrip().startswith(("[", "{")):
-        return text
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"{name} is not JSON: {error}", remedy='a list is written ["A@host:104"]') from error
-
-
-def _told(error: Any) -> str:
-    """One fault as key, value and remedy."""
-    location = error["loc"]
-    key = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden":
-        return f"unknown setting {key}: {_known_like(location)}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "tuple_type":
-        message = f'is no list; write ["…"], in the environment as JSON: {_environment_name(location)}=\'["…"]\''
-    elif error["type"] == "string_pattern_mismatch":
-        message = f"is not what it should be: {_described(location)}"
-    if not key:
-        return message
-    return f"{key}: {message}" if key in _SECRETS else f"{key} = {_without_password(error['input'])!r}: {message}"
-
-
-def _without_password(value: Any) -> Any:
-    """Take user and password out of an address."""
-    return re.sub(r"//\S*@", "//…@", value) if isinstance(value, str) else value
-
-
-def _environment_name(location: tuple[str | int, ...]) -> str:
-    return PREFIX + "__".join(str(part).upper() for part in location[:2])
-
-
-def _described(location: tuple[str | int, ...]) -> str:
-    """Say what a key is for, as `docs/settings.md` does."""
-    return str(_keys_of(location[0])[str(location[1])].description)
-
-
-def _known_like(location: tuple[str | int, ...]) -> str:
-    """List what is known in the place of a key that is not, what is like it first."""
-    keys = _keys_of(location[0]) if len(location) > 1 else Settings.model_fields
-    like = difflib.get_close_matches(str(location[-1]), keys, n=1)
-    meant = f"is {like[0]} meant? " if like else ""
-    where = f"known keys of {location[0]}" if len(location) > 1 else "known sections"
-    return f"{meant}{where} are {', '.join(keys)}"
-
-
-def _keys_of(section: str | int) -> Mapping[str, Any]:
-    field = Settings.model_fields.get(str(section))
-    kind = None if field is None else field.annotation
-    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
