@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,23 @@ def whole(path: Path) -> Iterator[Path]:
         raise NotKeptError(path, error) from error
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say which file is damaged where the block cannot read it; one that is not there stays FileNotFoundError.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, as after a power cut.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged; remove it, and what it held is made anew by the same command.") from error
+
+
 def mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Return a float16 array in a file, to be filled; its room is taken at once.
 
@@ -50,8 +69,9 @@ def mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """
     try:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise NotKeptError(path, error) from error

@@ -11,8 +11,10 @@ torch = pytest.importorskip("torch")
 from training.cohort.manifest import Frame  # noqa: E402
 from training.keeping import NotKeptError, mapped, whole  # noqa: E402
 from training.members.features import front_features  # noqa: E402
+from training.members.fit import read_member  # noqa: E402
 from training.members.trunk import Lite0  # noqa: E402
-from training.systems.fit import _write  # noqa: E402
+from training.systems.configuration import read_system  # noqa: E402
+from training.systems.fit import _resume, _write  # noqa: E402
 from training.systems.runtime import Runtime  # noqa: E402
 
 
@@ -51,6 +53,19 @@ def test_room_of_a_fronts_output_is_taken_before_it_is_filled(tmp_path):
         front_features(Lite0(), 5, np.zeros((4, 3, 64, 64), np.float16), tmp_path / "front.npy")
     assert not (tmp_path / "front.npy").exists()
     assert not (tmp_path / "front.done").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"PK\3\4 cut off"])
+def test_what_a_power_cut_left_is_named(tmp_path, content):
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    experiment = read_system("baseline", "tiny")
+    with pytest.raises(ValueError, match=r"last\.pt is damaged; remove it, and what it held is made anew"):
+        _resume(None, experiment, path, Runtime(device=torch.device("cpu")))
+    with pytest.raises(ValueError, match=r"last\.pt is damaged"):
+        read_member(path)
+    with pytest.raises(FileNotFoundError):
+        read_member(tmp_path / "none.pt")
 
 
 def test_reading_a_cohort_says_how_far_it_is(tmp_path, capsys):

@@ -368,6 +368,17 @@ def test_commands(tmp_path):
     assert done.exit_code == 0, done.output
     assert "| Try | manifest.csv, 2 folds |" in done.output
     assert "phantoms" not in done.output, "they are somebody's patients"
+    lines = (tmp_path / "manifest.csv").read_text().splitlines()
+    columns = lines[0].split(",")
+    alike = [line.split(",") for line in lines[1:]]
+    for row in alike:
+        row[columns.index("grade")] = "2"
+    (tmp_path / "alike.csv").write_text("\n".join([lines[0], *(",".join(row) for row in alike)]) + "\n")
+    arguments[4] = str(tmp_path / "other")
+    done = CliRunner().invoke(system_command, [*arguments, "--manifest", str(tmp_path / "alike.csv")])
+    assert "each of 8 studies has S1 or more: AUROC and one of its sides cannot be told" in done.output
+    assert "| – |" in done.output
+    assert "nan" not in done.output
     lone = CliRunner().invoke(system_command, [*arguments, "--external", str(tmp_path / "manifest.csv")])
     assert "give that by --manifest" in lone.output
     for option in ("--epochs", "--members", "--threads"):

@@ -18,6 +18,7 @@ from training.bundle.recalibrate import calibrated, describe
 from training.bundle.regate import regate
 from training.evaluation.predictions import write_predictions
 from training.frames.data import AUL_HELD_OUT, MEAN, STD, Split, make_split
+from training.keeping import reading
 from training.members.batches import Features
 from training.members.device import device_of
 from training.members.features import fitted_trunk, flat, front_features, profiles
@@ -108,7 +109,8 @@ def _start(experiment: Experiment, run: Path) -> Trunk:
     if not kept.exists():
         return trunk_with(fit.trunk, fit.weights, seed=fit.seed)
     trunk = new_trunk(fit.trunk)
-    trunk.load_state_dict(torch.load(kept, weights_only=True))
+    with reading(kept):
+        trunk.load_state_dict(torch.load(kept, weights_only=True))
     return trunk.eval()
 
 

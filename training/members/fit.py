@@ -12,7 +12,7 @@ import torch
 
 from training.bundle.configuration import Fit
 from training.frames.data import grade_of
-from training.keeping import whole
+from training.keeping import reading, whole
 from training.members.batches import Features, batches
 from training.members.device import device_of, mixed, words
 from training.members.gate import fit_gate
@@ -180,5 +180,6 @@ def fitted_on(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; settings that it is too old to know are as they were then."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with reading(path):
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state | {"fit": Fit(**state["fit"])}

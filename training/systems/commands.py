@@ -44,6 +44,13 @@ def _own(path: Path, size: int) -> Examples:
     return examples
 
 
+def _warn_of_one_kind(examples: Examples) -> None:
+    ill = int((examples.grades >= 1).sum())
+    if ill in (0, len(examples)):
+        kind = "has S0" if not ill else "has S1 or more"
+        click.echo(f"each of {len(examples)} studies {kind}: AUROC and one of its sides cannot be told", err=True)
+
+
 @click.command()
 @click.argument("name", metavar="SYSTEM")
 @_setting
@@ -94,6 +101,8 @@ def system(
                 home = _own(manifest, benchmark.size)
                 away = _own(external, benchmark.size) if external else None
             split(experiment, home, away, count)  # said before fronts are made for minutes
+            for examples in (home, *(() if away is None else (away,))):
+                _warn_of_one_kind(examples)
             told = labels(count, manifest, external)
             home = with_fronts(experiment, home, experiment.fit.looks, runs / "fronts", where)
             away = None if away is None else with_fronts(experiment, away, 0, runs / "fronts", where)

@@ -17,7 +17,7 @@ from training.bundle.calibrate import fit_scaling, grade_threshold, interval_qua
 from training.cohort.examples import Examples
 from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
-from training.keeping import whole
+from training.keeping import reading, whole
 from training.systems.configuration import SETTINGS, Experiment, System
 from training.systems.fit import answers, fit_network
 from training.systems.runtime import Runtime
@@ -192,7 +192,7 @@ def _member(
                 np.savez(partial, **found)
             (folder / "last.pt").unlink(missing_ok=True)  # the best is kept; optimiser states are three times as large
         where.wait()
-    with np.load(kept) as scores:
+    with reading(kept), np.load(kept) as scores:
         return {name: scores[name] for name in scores.files}
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.cohort.examples import Examples
-from training.keeping import whole
+from training.keeping import reading, whole
 from training.members.losses import fat_loss, grade_loss
 from training.systems.augment import augment
 from training.systems.backbones import build
@@ -201,7 +201,8 @@ def _keep(state: _State, experiment: Experiment, path: Path, where: Runtime) -> 
 def _resume(state: _State, experiment: Experiment, path: Path, where: Runtime) -> None:
     if not path.exists():
         return
-    kept: dict[str, Any] = torch.load(path, map_location=where.device, weights_only=True)
+    with reading(path):
+        kept: dict[str, Any] = torch.load(path, map_location=where.device, weights_only=True)
     if kept["experiment"] != repr(experiment.as_dict()):
         raise ValueError(f"{path} was fitted with other settings; choose another run folder or remove it.")
     state.network.load_state_dict(kept["network"])

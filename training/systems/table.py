@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -105,7 +106,7 @@ def _plain(name: str, value: float | None) -> str:
 
 
 def _with_interval(name: str, value: Sequence[float | None]) -> str:
-    if value[0] is None:
+    if value[0] is None or math.isnan(value[0]):
         return "–"
     if name in PERCENT:
         middle, *ends = (100 * (part or 0.0) for part in value)
