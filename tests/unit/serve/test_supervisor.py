@@ -25,6 +25,7 @@ from agent.serve.composition.broker import broker_command, broker_url, socket_pa
 from agent.serve.supervisor import ChildSpec, Supervisor, lock_folder
 from agent.settings import load_settings
 from tests.support.agent_process import wait_until
+from tests.support.signal_stack import without_signal_stack
 
 
 def python(code: str) -> list[str]:
@@ -47,7 +48,8 @@ def run_for(
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
     try:
-        status = Supervisor(specs, meanwhile).run()
+        with without_signal_stack():
+            status = Supervisor(specs, meanwhile).run()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in zip(heard, before, strict=True):
