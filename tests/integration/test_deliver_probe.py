@@ -7,7 +7,7 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, StudyRootQueryRetriev
 
 from agent.deliver.probe import Finding, probe_archive
 from agent.domain.identifiers import Archive
-from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
+from tests.unit.deliver.wayward_archive import HASTY, SCU, WaywardArchive
 
 
 def faults(findings: tuple[Finding, ...]) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_name_that_does_not_resolve() -> None:
 def test_somebody_who_speaks_no_dicom() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         archive = Archive(ae_title="PACS", host="127.0.0.1", port=deaf.getsockname()[1])
-        _, association = probe_archive(archive, SCU)
+        _, association = probe_archive(archive, HASTY)
     assert association.message.endswith("gave no valid answer to A-ASSOCIATE-RQ within 0.6 s")
 
 

@@ -30,18 +30,21 @@ from agent.domain.results import Delivery, DeliveryState, Proof
 from agent.domain.score import Refusal
 from agent.domain.work_item import State
 from agent.scu.association import OpenAssociation
+from agent.scu.config import ScuConfig
 from agent.store.result_files import object_path
 from agent.worklist import outbox, replay, work_items
 from agent.worklist import tables as t
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, SECONDARY_CAPTURE, Desk, make_desk, secondary_capture
-from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
+from tests.unit.deliver.wayward_archive import HASTY, SCU, WaywardArchive
 
 
-def deliver(desk: Desk, now: float | None = None, claim: bool = False, ahead: Ahead | None = None) -> DeliveryOutcome:
+def deliver(
+    desk: Desk, now: float | None = None, claim: bool = False, ahead: Ahead | None = None, scu: ScuConfig = SCU
+) -> DeliveryOutcome:
     clock = time.time if now is None else lambda: now
     if claim:
         desk.claim(clock())
-    return deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, clock, random.Random(1), LOG, ahead=ahead)
+    return deliver_result(desk.ledger, desk.layout, desk.item, OWNER, scu, clock, random.Random(1), LOG, ahead=ahead)
 
 
 def data_set(encoded: bytes) -> bytes:
@@ -295,7 +298,7 @@ def test_a_hanging_archive_is_given_up_for_now(tmp_path: Path) -> None:
         pacs.manners.hang_seconds = 1.2
         desk = make_desk(tmp_path, (pacs.name,))
         started = time.monotonic()
-        assert deliver(desk).state is None
+        assert deliver(desk, scu=HASTY).state is None
         assert time.monotonic() - started < 3
         assert causes(desk) == {f"{pacs.name} gave no valid answer to C-STORE within 0.6 s"}
 
@@ -304,7 +307,7 @@ def test_an_archive_that_never_answers_the_association(tmp_path: Path) -> None:
     with WaywardArchive() as pacs:
         pacs.manners.hang_association = 1.2
         desk = make_desk(tmp_path, (pacs.name,))
-        assert deliver(desk).state is None
+        assert deliver(desk, scu=HASTY).state is None
         assert causes(desk) == {f"{pacs.name} gave no valid answer to A-ASSOCIATE-RQ within 0.6 s"}
 
 
@@ -324,7 +327,7 @@ def test_one_archive_down_never_blocks_another(tmp_path: Path) -> None:
     with hangs, works:
         hangs.manners.hang_association = 1.5
         desk = make_desk(tmp_path, (hangs.name, works.name))
-        outcome = deliver(desk)
+        outcome = deliver(desk, scu=replace(SCU, timeouts=replace(SCU.timeouts, negotiate=0.6)))
         assert outcome.state is None
         assert {row.state for row in desk.rows() if row.destination == works.name} == {DeliveryState.PROVED}
         hangs.manners.hang_association = 0.0

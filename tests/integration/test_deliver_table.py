@@ -19,18 +19,19 @@ from agent.deliver.deliver_result import deliver_result
 from agent.deliver.status import STORE_RULES, judge_store
 from agent.domain.identifiers import Archive
 from agent.domain.results import DeliveryState
+from agent.scu.config import ScuConfig
 from agent.scu.establishing import no_connection
 from agent.scu.outcomes import ASSOCIATION_OUTCOMES, Verdict, spans
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
-from tests.unit.deliver.wayward_archive import SCU, WaywardArchive
+from tests.unit.deliver.wayward_archive import HASTY, SCU, WaywardArchive
 
 STATES = {Verdict.RETRY: DeliveryState.PENDING, Verdict.FAILED: DeliveryState.FAILED}
 SECONDARY_CAPTURE, FIND = SecondaryCaptureImageStorage, StudyRootQueryRetrieveInformationModelFind
 
 
-def states_after(tmp_path: Path, name: str) -> list[DeliveryState]:
+def states_after(tmp_path: Path, name: str, scu: ScuConfig = SCU) -> list[DeliveryState]:
     desk: Desk = make_desk(tmp_path, (name,), objects=2)
-    deliver_result(desk.ledger, desk.layout, desk.item, OWNER, SCU, time.time, random.Random(1), LOG)
+    deliver_result(desk.ledger, desk.layout, desk.item, OWNER, scu, time.time, random.Random(1), LOG)
     return [row.state for row in desk.rows()]
 
 
@@ -136,8 +137,9 @@ def test_every_association_outcome_has_its_verdict(tmp_path: Path, outcome: str)
             made = no_connection(Archive.parse("PACS@h:104"), SCU, error)
             assert made.retriable is (verdict is Verdict.RETRY)
         return
+    scu = HASTY if outcome in ("timeout", "no-answer", "no-response") else SCU
     with contextmanager(PROVOKED[outcome])() as name:
-        assert states_after(tmp_path, name) == [STATES[verdict]] * 2
+        assert states_after(tmp_path, name, scu) == [STATES[verdict]] * 2
 
 
 def test_the_table_of_statuses_is_whole_and_true() -> None:

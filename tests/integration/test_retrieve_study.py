@@ -12,11 +12,9 @@ from agent.retrieve.query_retrieve import images_at, list_studies, retrieve_stud
 from agent.store.instance_files import InstanceFiles
 from agent.worklist import retrievals
 from tests.unit.deliver.outbox_fixture import secondary_capture
-from tests.unit.deliver.wayward_archive import IMPATIENT
 from tests.unit.retrieve.spool_fixture import SCU, Spool, SpoolListener, make_spool, ultrasound
 from tests.unit.retrieve.wayward_source import WaywardSource
 
-HASTY = replace(SCU, timeouts=IMPATIENT)
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 IMAGES = {f"{STUDY}.{n}": ultrasound(STUDY, f"{STUDY}.9{n // 3}", f"{STUDY}.{n}", seed=n) for n in (1, 2, 3)}
 OURS = secondary_capture(STUDY, f"{STUDY}.99", f"{STUDY}.7", odd=False)
@@ -35,7 +33,7 @@ def source(listener: SpoolListener) -> WaywardSource:
 
 @pytest.fixture
 def spool(tmp_path: Path, listener: SpoolListener) -> Spool:
-    made = make_spool(tmp_path, STUDY, HASTY)
+    made = make_spool(tmp_path, STUDY)
     listener.serve(made)
     return made
 
@@ -135,7 +133,7 @@ def test_an_archive_that_answers_with_more_than_was_asked_for(spool: Spool, list
     source = WaywardSource([*IMAGES.values(), other], move_to=("127.0.0.1", listener.port))
     source.manners.ignores_keys = True
     with source:
-        assert images_at(source.archive, STUDY, HASTY) == set(IMAGES)
+        assert images_at(source.archive, STUDY, SCU) == set(IMAGES)
         assert retrieve(spool, source) == "C-GET"
     assert have(spool) == set(IMAGES)
 
@@ -144,17 +142,17 @@ def test_an_archive_that_answers_with_more_than_was_asked_for(spool: Spool, list
 def test_study_at(source: WaywardSource, tells_number: bool) -> None:
     source.manners.tells_number = tells_number
     with source:
-        assert study_at(source.archive, STUDY, HASTY) == 4
-        assert study_at(source.archive, "1.2.3", HASTY) is None
+        assert study_at(source.archive, STUDY, SCU) == 4
+        assert study_at(source.archive, "1.2.3", SCU) is None
 
 
 def test_study_at_an_archive_that_is_down(source: WaywardSource) -> None:
     with pytest.raises(ArchiveError, match="connection refused"):
-        study_at(source.archive, STUDY, HASTY)
+        study_at(source.archive, STUDY, SCU)
 
 
 def test_studies_of_a_modality(source: WaywardSource) -> None:
     with source:
-        found = list(list_studies(source.archive, HASTY, since=date(2026, 1, 1)))
+        found = list(list_studies(source.archive, SCU, since=date(2026, 1, 1)))
         assert [(one.study_instance_uid, one.instances) for one in found] == [(STUDY, 4)]
-        assert list(list_studies(source.archive, HASTY, since=date(2026, 1, 1), modality="CT")) == []
+        assert list(list_studies(source.archive, SCU, since=date(2026, 1, 1), modality="CT")) == []

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -31,8 +31,11 @@ from pynetdicom.transport import ThreadedAssociationServer
 from agent.domain.identifiers import Archive
 from agent.scu.config import ScuConfig, Timeouts
 
+SCU = ScuConfig(ae_title="STEATOSIS", timeouts=Timeouts(connect=5.0, negotiate=5.0, answer=5.0, retrieve=10.0))
+"""Patient: on a busy machine an archive in threads of this process may take a second for an answer."""
 IMPATIENT = Timeouts(connect=1.0, negotiate=0.6, answer=0.6, retrieve=2.0)
-SCU = ScuConfig(ae_title="STEATOSIS", timeouts=IMPATIENT)
+HASTY = replace(SCU, timeouts=IMPATIENT)
+"""For archives that are to be given up."""
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
 
 
