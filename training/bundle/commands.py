@@ -133,9 +133,14 @@ def regate(bundle: Path, experiment: str, real_frames: str, version: str, kept: 
 @_told()
 def reexport(bundle: Path, version: str) -> None:
     """Write a finished bundle's graphs anew, as the exporter now writes them; what members learnt stays."""
+    from inference.description import BundleError
     from training.bundle.reexport import reexport as write_again
 
-    click.echo(json.dumps(write_again(bundle, version), indent=1))
+    try:
+        moved = write_again(bundle, version)
+    except BundleError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(json.dumps(moved, indent=1))
 
 
 _kept_in = click.option(
