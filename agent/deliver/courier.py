@@ -82,7 +82,7 @@ class Courier:
                 tray = self._after(error, archive, tray, books, slow=self.now() - started > SLOW_SECONDS)
             except AgentError:
                 raise  # the ledger's, or a lost lease: nothing of the archive's
-            except Exception as error:
+            except Exception as error:  # whatever it is: it counts as an attempt, and waits longer each time
                 self.log.exception("error of ours in delivery", archive=str(archive))
                 tray = self._after(unforeseen(error, archive), archive, tray, books, slow=False)
 

@@ -67,7 +67,7 @@ class MessageCourier:
             books.fail([row], error)
         except AgentError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it is: it counts as an attempt, and waits longer each time
             self.log.exception("error of ours in delivery", archive=destination)
             books.send_again(row, unforeseen(error, destination))
         else:

@@ -143,18 +143,8 @@ def counts(
     seed
         Of what is drawn, cut and painted over.
     """
-    paths = [] if aul is None else real_frames(aul, "test")
-    whole = [(read_grey(path, ROWS), None) for path in paths]
-    if whole:
-        yield count(predictor, "liver, AUL held out", whole, liver=True)
-        cuts = [(cut_out(pixels, seeded(seed, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
-        yield count(predictor, "liver, the same cut out of their sector", cuts, liver=True)
-        yield count(predictor, "liver, the same trimmed to their field", _trimmed(whole, seed), liver=True)
-        pies = [(through_sector(frame[0], seeded(seed, path)), None) for frame, path in zip(whole, paths, strict=True)]
-        yield count(predictor, "liver, the same through a sector probe", pies, liver=True)
-        flow = [(with_flow(pixels, seeded(seed, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
-        yield count(predictor, "colour Doppler over AUL", flow, liver=False)
-        yield count_cines(predictor, "liver, cines made of the same", _breathing(whole, paths, seed), liver=True)
+    if aul is not None:
+        yield from _real_counts(predictor, real_frames(aul, "test"), seed)
     phantoms = list(_phantoms(each, seed))
     yield count(predictor, "liver, phantoms", phantoms, liver=True)
     yield count(predictor, "liver, phantoms trimmed to their field", _trimmed(phantoms, seed), liver=True)
@@ -175,6 +165,20 @@ def counts(
         yield count(predictor, "parts of them, grey", cut, liver=False)
     yield count_cines(predictor, "liver, phantom cines", _cines(each, seed), liver=True)
     yield count_cines(predictor, "hearts, drawn cines", _beating(each, seed), liver=False)
+
+
+def _real_counts(predictor: Predictor, paths: Sequence[Path], seed: int) -> Iterator[Count]:
+    """Count real frames of livers, shown in every way, and with colour flow over them."""
+    whole = [(read_grey(path, ROWS), None) for path in paths]
+    yield count(predictor, "liver, AUL held out", whole, liver=True)
+    cuts = [(cut_out(pixels, seeded(seed, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
+    yield count(predictor, "liver, the same cut out of their sector", cuts, liver=True)
+    yield count(predictor, "liver, the same trimmed to their field", _trimmed(whole, seed), liver=True)
+    pies = [(through_sector(frame[0], seeded(seed, path)), None) for frame, path in zip(whole, paths, strict=True)]
+    yield count(predictor, "liver, the same through a sector probe", pies, liver=True)
+    flow = [(with_flow(pixels, seeded(seed, path)), None) for (pixels, _), path in zip(whole, paths, strict=True)]
+    yield count(predictor, "colour Doppler over AUL", flow, liver=False)
+    yield count_cines(predictor, "liver, cines made of the same", _breathing(whole, paths, seed), liver=True)
 
 
 def _grey(path: Path) -> np.ndarray:
