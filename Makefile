@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := .venv-training
 PYTEST_ARGS ?=
+WORKERS ?= 3
+SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-rtx run demo test test-fast check format docs docs-site bench torment bench-scoring gpu-proof train-setup train-test lock bundle clean
@@ -28,10 +30,10 @@ demo: setup ## a dozen synthetic patients from association to archive
 	$(BIN)/agent demo
 
 test: setup ## setup, then every test that needs no torch and no GPU
-	$(BIN)/python -m pytest --ignore tests/training $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/training $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-fast: setup ## the tests that start no process and no peer
-	$(BIN)/python -m pytest --ignore tests/training -m 'not peers and not acceptance' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/training -m 'not peers and not acceptance' $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 check: setup ## lint, types, import contracts
 	$(BIN)/ruff check
@@ -78,7 +80,7 @@ $(TRAIN)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 train-test: train-setup ## the tests of training
-	$(TRAIN)/bin/python -m pytest tests/training $(PYTEST_ARGS)
+	$(TRAIN)/bin/python -m pytest tests/training -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lock: ## take the newest versions that fit together into constraints.txt; torch's is chosen by hand
 	rm -rf build/lock

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.peers.postgresql import Postgresql
+from tests.support import steady_pynetdicom
+from tests.support.ports import free_port
+
+steady_pynetdicom.install()
+
+ON_POSTGRESQL = os.environ.get("TEST_LEDGER") == "postgresql"
 
 _DCMTK = (
     "dcmdump",
@@ -54,13 +61,26 @@ def peer_tool() -> Callable[[str], Path]:
     return find
 
 
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
+@pytest.fixture(scope="session", name="free_port")
+def _free_port() -> Callable[[], int]:
     """Find TCP ports that nobody listens on."""
+    return free_port
 
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
 
-    return find
+@pytest.fixture(scope="session")
+def shared_database() -> Iterator[str | None]:
+    """The URL of a PostgreSQL of this process's own for the ledgers of a `scene`; None gives each a file of SQLite."""
+    if not ON_POSTGRESQL:
+        yield None
+        return
+    with Postgresql(free_port()) as cluster:
+        yield cluster.url
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL only the tests of a ledger differ; the others have been run."""
+    if not ON_POSTGRESQL:
+        return
+    others = [item for item in items if "shared_database" not in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if "shared_database" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=others)

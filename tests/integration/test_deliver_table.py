@@ -22,6 +22,7 @@ from agent.domain.results import DeliveryState
 from agent.scu.config import ScuConfig
 from agent.scu.establishing import no_connection
 from agent.scu.outcomes import ASSOCIATION_OUTCOMES, Verdict, spans
+from tests.support.ports import free_port
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
 from tests.unit.deliver.wayward_archive import HASTY, SCU, WaywardArchive
 
@@ -103,10 +104,7 @@ def one_refused() -> Iterator[str]:
 
 
 def nobody() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    yield f"PACS@127.0.0.1:{port}"
+    yield f"PACS@127.0.0.1:{free_port()}"
 
 
 def unresolved() -> Iterator[str]:

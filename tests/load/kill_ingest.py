@@ -16,7 +16,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from agent.store.instance_files import InstanceFiles
 from agent.store.layout import Layout
 from tests.load.fuzz_pdus import echo
 from tests.support.agent_process import AGENT, AgentProcess, wait_until
+from tests.support.ports import free_port
 from tests.unit.receive.reception import STUDY, Hand, encoded, instance, pdu, store_command, value
 
 _SIZES = (64, 64, 2000, 20_000, 138_000, 2_000_000)
@@ -97,12 +97,6 @@ class _Agent(AgentProcess):
             self.process = subprocess.Popen(
                 command, env=self.environment | broker, stdout=log, stderr=log, start_new_session=True
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(agent: AgentProcess) -> dict[int, str]:
@@ -251,7 +245,7 @@ def run(kills: int, groups: int, seed: int, pause: float, role: str, seconds: fl
 def _agent(folder: Path, role: str) -> _Agent:
     quiet = {"AGENT_STUDY__QUIET_SECONDS": "3600", "AGENT_STUDY__MAX_WAIT_SECONDS": "7200"}
     made = _Agent(
-        folder, dicom_port=_free_port(), web_port=_free_port(), settings=quiet | {"AGENT_DICOM__LISTENERS": "2"}
+        folder, dicom_port=free_port(), web_port=free_port(), settings=quiet | {"AGENT_DICOM__LISTENERS": "2"}
     )
     made.role = role
     return made

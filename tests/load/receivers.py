@@ -21,18 +21,13 @@ import psutil
 import pytest
 
 from tests.peers.orthanc import Orthanc
+from tests.support.ports import free_port
 
 STORESCP: Final = Path("/usr/bin/storescp")
 _START_SECONDS: Final = 30.0
 _TICK: Final = 0.05
 _NODELAY: Final = {"TCP_NODELAY": "1"}
 """For those made with DCMTK: with Nagle's algorithm their answers, of two segments each, wait for a delayed ACK."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def put_aside(folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from types import TracebackType
 from typing import Any, Final
 
 import pytest
+
+from tests.support.ports import free_port
 
 _PROGRAMS: Final = ("/usr/sbin/Orthanc", "/usr/bin/Orthanc")
 _START_SECONDS: Final = 30.0
@@ -54,8 +55,8 @@ class Orthanc:
         self.folder = folder / "orthanc"
         self.modalities = dict(modalities or {})
         self.ae_title = ae_title
-        self.dicom_port = dicom_port or _free_port()
-        self.http_port = http_port or _free_port()
+        self.dicom_port = dicom_port or free_port()
+        self.http_port = http_port or free_port()
         self.options = dict(options or {})
         self._verbose = ["--verbose"] if is_verbose else []
         self._process: subprocess.Popen[bytes] | None = None
@@ -201,9 +202,3 @@ def _program() -> str:
     if os.environ.get("REQUIRE_PEERS") == "1":
         pytest.fail(message)
     pytest.skip(message)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

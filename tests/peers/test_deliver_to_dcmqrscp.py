@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from agent.domain.identifiers import Archive
 from agent.domain.results import Proof
 from agent.domain.work_item import State
 from agent.scu.config import ScuConfig
+from tests.support.ports import free_port
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, make_desk
 
 pytestmark = pytest.mark.peers
@@ -26,9 +26,7 @@ SCU = ScuConfig(ae_title="STEATOSIS")
 @pytest.fixture(scope="module")
 def dcmqrscp(tmp_path_factory: pytest.TempPathFactory, peer_tool: Callable[[str], Path]) -> Iterator[Archive]:
     program, folder = peer_tool("dcmqrscp"), tmp_path_factory.mktemp("dcmqrscp")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "images").mkdir()
     (folder / "dcmqrscp.cfg").write_text(
         f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from agent.domain.work_item import State
 from agent.worklist import tables as t
 from agent.worklist import work_items
 from tests.peers.orthanc import Orthanc
+from tests.support.ports import free_port
 from tests.unit.deliver.outbox_fixture import LOG, OWNER, Desk, make_desk
 from tests.unit.deliver.own_listener import listening
 
@@ -22,13 +22,7 @@ pytestmark = pytest.mark.peers
 SCU = ScuConfig(ae_title="STEATOSIS")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-OUR_PORT = _free_port()
+OUR_PORT = free_port()
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
 from tests.peers.test_receive_from_dcmtk import SENT, data_set
+from tests.support.ports import free_port
 from tests.unit.receive.reception import Reception, instance
 
 pytestmark = pytest.mark.peers
@@ -91,19 +92,13 @@ def _scp(command: list[str], port: int) -> Iterator[None]:
         process.wait()
 
 
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def all_four(tmp_path_factory: pytest.TempPathFactory, peer_tool: Any) -> Iterator[dict[str, tuple[int, Path]]]:
     home = tmp_path_factory.mktemp("four")
     stock, dcmtk = home / "pynetdicom", home / "storescp"
     stock.mkdir()
     dcmtk.mkdir()
-    ports = _port(), _port()
+    ports = free_port(), free_port()
     storescp = [str(peer_tool("storescp")), "+B", "+xa", "-aet", "STEATOSIS", "-od", str(dcmtk), str(ports[1])]
     with (
         Reception(home / "fast", receive_path="fast") as fast,

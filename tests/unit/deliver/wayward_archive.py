@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import time
@@ -30,6 +29,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from agent.domain.identifiers import Archive
 from agent.scu.config import ScuConfig, Timeouts
+from tests.support.ports import free_port
 
 SCU = ScuConfig(ae_title="STEATOSIS", timeouts=Timeouts(connect=5.0, negotiate=5.0, answer=5.0, retrieve=10.0))
 """Patient: on a busy machine an archive in threads of this process may take a second for an answer."""
@@ -97,7 +97,7 @@ class WaywardArchive:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.manners = Manners()
-        self.port = _free_port()
+        self.port = free_port()
         self.stored: dict[str, bytes] = {}
         self.where: dict[str, tuple[str, str, str]] = {}
         """Study, series and SOP class by SOP Instance UID."""
@@ -270,9 +270,3 @@ def _reported(association: Any, report: Dataset, kind: int) -> int | None:
     except RuntimeError:  # the association is gone
         return None
     return int(status.Status) if "Status" in status else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from agent.worklist import arrivals, results, retrievals, work_items
 from agent.worklist import tables as t
 from agent.worklist.grouping import GroupBy
 from agent.worklist.ledger import Ledger
+from tests.support.ports import free_port
 from tests.unit.deliver.outbox_fixture import secondary_capture
 
 OWNER = "test/retrieve-1"
@@ -100,9 +100,7 @@ class SpoolListener:
     """A Storage SCP that keeps what comes in the spool that it serves at the moment."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._spool: Spool | None = None
         self._server: Any = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pynetdicom.sop_class import (
 from pynetdicom.transport import ThreadedAssociationServer
 
 from agent.domain.identifiers import Archive
+from tests.support.ports import free_port
 
 _LEVELS = {
     "STUDY": ("StudyInstanceUID",),
@@ -57,9 +57,7 @@ class WaywardSource:
         self.held = [pydicom.dcmread(io.BytesIO(encoded)) for encoded in files]
         self.move_to = move_to
         self.asked: list[tuple[str, tuple[str, ...]]] = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._server: Any = None
 
     @property

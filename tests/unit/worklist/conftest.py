@@ -1,9 +1,8 @@
-"""A real SQLite ledger, a clock that tests move, and arrivals made of a few words."""
+"""A real ledger, a clock that tests move, and arrivals made of a few words."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,10 +72,9 @@ def stored_file(study: str, instance: str, *, version: str = "", **header: str) 
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    url = os.environ.get("TEST_DATABASE_URL")
-    ledger = Ledger(url) if url else Ledger.in_folder(tmp_path / "ledger.sqlite")
-    if url:
+def scene(tmp_path: Path, shared_database: str | None) -> Iterator[Scene]:
+    ledger = Ledger(shared_database) if shared_database else Ledger.in_folder(tmp_path / "ledger.sqlite")
+    if shared_database:
         _empty(ledger)
     ledger.prepare()
     yield Scene(ledger)
