@@ -15,7 +15,7 @@ from agent.demo.patients import make_study
 from agent.demo.sender import send_study
 from tests.support.agent_process import AgentProcess
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.acceptance
 FOLDERS = ("instances", "results")
 
 

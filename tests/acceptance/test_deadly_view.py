@@ -19,7 +19,7 @@ from agent.worklist.work_items import MOST_ATTEMPTS
 from tests.acceptance.conftest import WHEN
 from tests.support.agent_process import AgentProcess, wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.acceptance
 QUIET_SECONDS = 4
 HOOK = """
 import os, sys

@@ -63,14 +63,13 @@ def test_sigterm_in_mid_study(agent: AgentProcess) -> None:
     time.sleep(1.4)
     code, seconds = agent.stop()
     assert code == 0
-    assert seconds < 10
+    assert seconds < 20, "what Kubernetes is told to wait"
     agent.start()
     shown = agent.await_state(study.study_instance_uid)
     assert {result["state"] for result in shown["results"]} == {"kept"}
     assert len({result["sop_instance_uid"] for result in shown["results"]}) == 5
 
 
-@pytest.mark.timeout(180)
 def test_odd_files_are_scored_or_given_a_reason(agent: AgentProcess) -> None:
     files = {name: Path(str(get_testdata_file(name))) for name in ULTRASOUND_OF_PYDICOM}
     agent.start()

@@ -40,7 +40,6 @@ from tests.support.wire import Wire
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.peers,
-    pytest.mark.timeout(600),
     # pynetdicom leaves the socket of a connection that was refused or cut to the garbage collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),

@@ -57,7 +57,6 @@ def _reports(hospital: Hospital) -> Counter[str]:
     return counted
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", ["kill", "kill and empty broker", "archive down"])
 def test_every_study_is_reported_once(hospital: Hospital, fault: str, peer_tool: Callable[[str], Path]) -> None:
     agent, rng = hospital.agent, random.Random(fault)

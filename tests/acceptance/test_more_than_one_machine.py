@@ -25,7 +25,6 @@ from tests.support.agent_process import AgentProcess, wait_until
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.peers,
-    pytest.mark.timeout(900),
     # pynetdicom leaves the socket of a connection that was refused or cut to the garbage collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -44,7 +44,6 @@ from training.phantom import render_negative
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.timeout(600),
     # pynetdicom leaves the socket of a connection that was refused or cut to the garbage collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),  # pydicom's, of the odd values that we make here

@@ -44,7 +44,6 @@ def other_bundle(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.timeout(300)
 def test_replay_in_bulk(agent: AgentProcess, pacs: WaywardArchive, study: SyntheticStudy, tmp_path: Path) -> None:
     agent.start()
     studies = []

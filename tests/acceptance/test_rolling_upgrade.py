@@ -30,7 +30,6 @@ from tests.support.modality import Modality
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.peers,
-    pytest.mark.timeout(600),
     # pynetdicom leaves the socket of a connection that was refused or cut to the garbage collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -82,7 +82,6 @@ def withheld(hospital: Hospital, uid: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(280)
 def test_a_prospective_study(
     hospital: Hospital, neighbours: Neighbours, study: SyntheticStudy, tmp_path: Path, peer_tool: Callable[[str], Path]
 ) -> None:

@@ -23,7 +23,7 @@ from agent.settings import SHIPPED_BUNDLE
 from tests.support.agent_process import AgentProcess, wait_until
 from tests.unit.watch import reports
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.acceptance
 
 TOKEN = "a-token-of-the-test-alone"
 WHEN = datetime(2026, 11, 23, 9, tzinfo=UTC)

@@ -40,7 +40,6 @@ def results_of(hospital: Hospital) -> dict[str, Any]:
     return {uid: dcmread(io.BytesIO(encoded)) for uid, encoded in hospital.orthanc.files().items()}
 
 
-@pytest.mark.timeout(240)
 def test_the_whole_way(
     hospital: Hospital, study: SyntheticStudy, tmp_path: Path, peer_tool: Callable[[str], Path]
 ) -> None:
@@ -88,7 +87,6 @@ def test_the_whole_way(
     _judge(again, tmp_path, peer_tool)
 
 
-@pytest.mark.timeout(120)
 def test_an_emptied_spool_is_fetched_back(
     hospital: Hospital, study: SyntheticStudy, tmp_path: Path, peer_tool: Callable[[str], Path]
 ) -> None:

@@ -152,7 +152,6 @@ def test_every_study_ends_proved_or_as_a_dead_letter_and_none_twice(
     print(f"{len(studies)} studies: {len(proved)} proved, {len(failed)} dead letters; moods {flipping.moods}")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("denies", [False, True])
 def test_an_archive_that_lies_never_completes_a_study(
     agent: AgentProcess, pacs: WaywardArchive, study: SyntheticStudy, denies: bool

@@ -297,9 +297,7 @@ def test_a_hanging_archive_is_given_up_for_now(tmp_path: Path) -> None:
     with WaywardArchive() as pacs:
         pacs.manners.hang_seconds = 1.2
         desk = make_desk(tmp_path, (pacs.name,))
-        started = time.monotonic()
         assert deliver(desk, scu=HASTY).state is None
-        assert time.monotonic() - started < 3
         assert causes(desk) == {f"{pacs.name} gave no valid answer to C-STORE within 0.6 s"}
 
 

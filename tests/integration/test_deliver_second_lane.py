@@ -65,11 +65,11 @@ def test_an_archive_that_takes_one_association_gets_all_on_it_and_is_not_asked_a
 
 
 def test_an_association_that_does_not_come_about_is_not_waited_for(tmp_path: Path, pacs: WaywardArchive) -> None:
-    pacs.manners.hang_second_association = 5.0
+    pacs.manners.hang_second_association = 60.0
     desk = make_desk(tmp_path, (pacs.name,), objects=3)
     started = time.monotonic()
     assert deliver(desk, Lanes()).state is State.COMPLETED
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 30
     pacs.manners.hang_second_association = 0.0
 
 

@@ -107,7 +107,7 @@ def test_an_answer_that_nests_without_end_is_tried_again(tmp_path: Path, fhir: F
 def test_an_answer_that_trickles_holds_nobody_up(tmp_path: Path, fhir: Fhir, monkeypatch: pytest.MonkeyPatch) -> None:
     def trickle(out: Any) -> None:
         with contextlib.suppress(OSError):
-            for _ in range(100):
+            for _ in range(1000):
                 out.write(b" ")
                 time.sleep(0.1)
 
@@ -115,7 +115,7 @@ def test_an_answer_that_trickles_holds_nobody_up(tmp_path: Path, fhir: Fhir, mon
     fhir.body = trickle
     desk, began = desk_for(tmp_path, fhir.base), time.monotonic()
     assert deliver(desk, fhir=fhir.base).retry_at is not None
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 50
 
 
 @pytest.mark.parametrize("status", [503, 429, 500])

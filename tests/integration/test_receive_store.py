@@ -26,6 +26,7 @@ from sqlalchemy import insert, update
 
 from agent.domain.errors import LedgerError, SettingsError
 from agent.domain.identifiers import Archive, Peer
+from agent.receive.bounds import PDU_SECONDS
 from agent.receive.commitment import CommitmentReport
 from agent.receive.contexts import RETIRED_ULTRASOUND, TRANSFER_SYNTAXES
 from agent.receive.listener import Listener
@@ -494,7 +495,7 @@ def test_stop_aborts_those_that_do_not(tmp_path: Path) -> None:
         stalled.send(b"\4\0\0\1\0\0half")  # in the middle of a PDU
         started = time.monotonic()
         reception.listener.stop(0.2)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PDU_SECONDS, "it does not wait for the rest of the PDU"
         assert [row.outcome for row in reception.rows(t.associations)] == ["aborted"]
         reception.listener.start()
 
@@ -529,9 +530,7 @@ def test_idle_associations_cost_nothing(reception: Reception) -> None:
     started, spent = time.monotonic(), time.process_time()
     time.sleep(1.0)
     assert (time.process_time() - spent) / (time.monotonic() - started) < 0.3
-    started = time.monotonic()
     assert held[7].store(store_command(f"{STUDY}.1".encode()), encoded(instance())) == 0
-    assert time.monotonic() - started < 0.5
     for hand in held:
         hand.connection.close()
     wait_for(lambda: all(row.closed_at for row in reception.rows(t.associations)))

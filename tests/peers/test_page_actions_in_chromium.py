@@ -13,7 +13,7 @@ from agent.demo.sender import send_study
 from tests.peers.chromium import TOKEN, UNBLINDED, Browser, axe_says, chromium, follow, modules, shot
 from tests.support.agent_process import AgentProcess
 
-pytestmark = [pytest.mark.peers, pytest.mark.acceptance, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.peers, pytest.mark.acceptance]
 
 WHEN = datetime(2026, 11, 25, 9, tzinfo=UTC)
 WITHHELD, CANCELED, HELD = range(3)

@@ -14,7 +14,7 @@ from agent.demo.sender import send_study
 from tests.peers.chromium import TOKEN, Browser, axe_says, chromium, follow, modules, shot
 from tests.support.agent_process import AgentProcess
 
-pytestmark = [pytest.mark.peers, pytest.mark.acceptance, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.peers, pytest.mark.acceptance]
 
 
 @pytest.fixture(scope="module")

@@ -79,15 +79,15 @@ def test_echo(reception: Reception, peer_tool: Callable[[str], Path]) -> None:
 
 
 def test_small_pdus_with_nagle_are_not_held_up(reception: Reception, storescu: Send, tmp_path: Path) -> None:
-    """Delayed acknowledgements would cost 40 ms a PDU."""
+    """Delayed acknowledgements would cost 40 ms a PDU: 40 s."""
     path = tmp_path / "sent.dcm"
-    ds = instance(size=400_000)
+    ds = instance(size=4_000_000)
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     ds.save_as(path, enforce_file_format=True)
     started = time.monotonic()
     assert "(Success)" in storescu("--max-send-pdu", "4096", path)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
 
 
 def test_unknown_called_title_is_told(reception: Reception, peer_tool: Callable[[str], Path]) -> None:

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 AGENT = [sys.executable, "-m", "agent"]
+PATIENCE = 4
+"""How many times as long as on two quiet cores anything may take; what never comes is only found out later."""
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.1) -> Any:
-    """Return the first true value of `condition`; fail by name after `seconds`."""
+    """Return the first true value of `condition`; fail by name after `seconds`, those of two quiet cores."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -91,7 +94,7 @@ class AgentProcess:
             raise AssertionError("not started")
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=30 * PATIENCE)
         return code, time.monotonic() - started
 
     def get(self, path: str) -> Any:
@@ -104,7 +107,9 @@ class AgentProcess:
         except (urllib.error.URLError, OSError, json.JSONDecodeError):
             return None
 
-    def run(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, timeout: float = 120 * PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
         """Run another command of the agent with the same settings."""
         return subprocess.run(
             [*AGENT, *arguments], env=self.environment, capture_output=True, text=True, check=check, timeout=timeout

@@ -183,7 +183,9 @@ class WaywardArchive:
         time.sleep(self.manners.hang_association)
         others = sum(one.is_established for one in self.open)
         if others:
-            time.sleep(self.manners.hang_second_association)
+            until = time.monotonic() + self.manners.hang_second_association
+            while self.manners.hang_second_association and time.monotonic() < until:  # or until it is told to end
+                time.sleep(0.02)
         is_full = self.manners.most_associations is not None and others >= self.manners.most_associations
         reject = (2, 3, 2) if is_full else self.manners.reject  # transient, local limit exceeded
         if reject is not None:

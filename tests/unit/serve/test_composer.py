@@ -59,19 +59,24 @@ def test_it_is_made_in_the_other_process_to_the_byte(tmp_path: Path) -> None:
             assert build_report(asked, compose=composer) == build_report(asked)
 
 
-def test_whoever_comes_meanwhile_makes_his_own(study: ReportedStudy) -> None:
+def test_whoever_comes_meanwhile_makes_his_own(study: ReportedStudy, tmp_path: Path) -> None:
+    begun, may_end = tmp_path / "begun", tmp_path / "may end"
+
     def slow_there(study: ReportedStudy) -> ResultObject:
         if os.getpid() != ME:
-            time.sleep(1.0)
+            begun.touch()
+            while not may_end.exists():
+                time.sleep(0.01)
         return composed(study)
 
-    with composing(slow_there) as composer:
+    with composing(slow_there, patient_seconds=60) as composer:
         first = threading.Thread(target=composer, args=(study,))
         first.start()
-        time.sleep(0.2)
-        started = time.monotonic()
+        while not begun.exists():
+            time.sleep(0.01)
         assert composer(study) == composed(study)
-        assert time.monotonic() - started < 0.7
+        assert first.is_alive(), "it was not waited for"
+        may_end.touch()
         first.join()
 
 
