@@ -10,6 +10,8 @@ YOUNG_CAP_SECONDS: Final = 15.0
 """While the outage is young: with one connection attempt an archive gets its objects within 30 s of its return."""
 YOUNG_SECONDS: Final = 600.0
 CAP_SECONDS: Final = 300.0
+ASKED_CAP_SECONDS: Final = 1800.0
+"""A server that asks to be left alone for longer is called after this: it may be back, or have meant something else."""
 PATIENCE_SECONDS: Final = 3 * 86_400.0
 FEWEST_ATTEMPTS: Final = 20
 """An agent that was itself switched off for days must try before it gives up."""

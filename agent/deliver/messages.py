@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 from agent.deliver.away import SLOW_SECONDS, leave_alone
-from agent.deliver.backoff import wait_seconds
+from agent.deliver.backoff import ASKED_CAP_SECONDS, wait_seconds
 from agent.deliver.bookkeeping import Bookkeeper, unforeseen
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError, AskedToWaitError
 from agent.domain.results import Delivery, Proof
 from agent.domain.work_item import WorkItem
 from agent.worklist import outbox
@@ -59,6 +59,11 @@ class MessageCourier:
         started = self.now()
         try:
             proof, answer = self._sender(destination)(self.item, row)
+        except AskedToWaitError as error:
+            # the jitter on top: what was put off together comes back apart
+            books = replace(books, wait=books.wait + min(error.seconds, ASKED_CAP_SECONDS))
+            leave_alone(self.ledger, destination, self.owner, now=self.now(), seconds=books.wait)
+            books.send_again(row, error)
         except ArchiveError as error:
             if self.now() - started > SLOW_SECONDS:
                 leave_alone(self.ledger, destination, self.owner, now=self.now(), seconds=books.wait)

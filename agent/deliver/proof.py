@@ -68,7 +68,7 @@ class Prover:
     def look(self, association: OpenAssociation, tray: Tray) -> None:
         """Judge what may be there already: reported, proved, to be asked for, or to be sent."""
         started = self.books.now()
-        rows = self._reported(association, tray, tray.to_look, started)
+        rows = self._reported(association, tray.to_look, started)
         tray.to_look = rows
         if not rows:
             return
@@ -104,7 +104,7 @@ class Prover:
             rows = [row for row in outbox.deliveries(self.ledger, self.work_item_id) if row.id in awaited]
             waiting = [row for row in rows if row.commitment_status is None]
             tray.to_prove = [row for row in rows if row.commitment_status is not None]
-            tray.to_prove = self._reported(association, tray, tray.to_prove, started)
+            tray.to_prove = self._reported(association, tray.to_prove, started)
             self._find(association, tray, started)
             return transaction if waiting else None
         self._find(association, tray, started)
@@ -149,9 +149,7 @@ class Prover:
         association.settle()
         return transaction
 
-    def _reported(
-        self, association: OpenAssociation, tray: Tray, rows: list[Delivery], started: float
-    ) -> list[Delivery]:
+    def _reported(self, association: OpenAssociation, rows: list[Delivery], started: float) -> list[Delivery]:
         """Settle the rows that the archive reported on; returns those that something else must decide."""
         committed = [row for row in rows if row.committed]
         there = self._uncontradicted(association, committed) if committed else set()

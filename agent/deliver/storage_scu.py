@@ -14,18 +14,15 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import _config
 from pynetdicom.dsutils import split_dataset
 
-from agent.deliver.status import judge_store
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError, OutOfResourcesError
+from agent.deliver.status import STORE_RULES
 from agent.scu.association import Context, OpenAssociation
 from agent.scu.config import ScuConfig, Timeouts
-from agent.scu.outcomes import Verdict
+from agent.scu.outcomes import require_passed
 from agent.store.quiet import quiet_pydicom
 
 __all__ = ["PLAIN", "PartTenFile", "ScuConfig", "Timeouts", "read_part_ten", "storage_contexts", "store", "syntaxes"]
 
 PLAIN: Final = str(ExplicitVRLittleEndian)
-_OUT_OF_RESOURCES: Final = 0xA7
-"""First byte of the status (PS3.4 Table B.2-1)."""
 _DECODED_FOR_SOME: Final = str(JPEGBaseline8Bit)
 """What an archive that does not take it gets decoded."""
 
@@ -116,10 +113,5 @@ def store(association: OpenAssociation, file: PartTenFile, message_id: int) -> s
     association.require(file.sop_class_uid, syntax)
     with _in(syntax, file) as (body, offset):
         status = association.send_object(body, offset, file.sop_class_uid, file.sop_instance_uid, syntax, message_id)
-    rule = judge_store(status)
-    if rule.verdict is Verdict.PASSED:
-        return f"{status:04X} {rule.words}"
-    kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
-    if status >> 8 == _OUT_OF_RESOURCES:
-        kind = OutOfResourcesError
-    raise kind(f"{association.archive} answered C-STORE with {status:04X}: {rule.words}")
+    rule = require_passed(STORE_RULES, status, f"{association.archive} answered C-STORE")
+    return f"{status:04X} {rule.words}"

@@ -96,6 +96,20 @@ class ArchiveError(AgentError):
     retriable: ClassVar[bool] = True
 
 
+class AskedToWaitError(ArchiveError):
+    """A server that may do it later says how much later.
+
+    Parameters
+    ----------
+    seconds
+        From now on; as it says, unbounded.
+    """
+
+    def __init__(self, cause: str, *, seconds: float, remedy: str = "") -> None:
+        super().__init__(cause, remedy=remedy)
+        self.seconds = seconds
+
+
 class OutOfResourcesError(ArchiveError):
     """It answered A700 to A7FF: it has no room, for now."""
 

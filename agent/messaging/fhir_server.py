@@ -10,10 +10,12 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError, AskedToWaitError
 from agent.messaging.fhir import FhirProfile, report_identifier, transaction
 from agent.messaging.result import ResultMessage
 
@@ -29,6 +31,14 @@ MAY_PASS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507})
 _LOCATION: Final = re.compile(r"(?:^|/)DiagnosticReport/([A-Za-z0-9.-]{1,64})(?:/_history/|$)")
 _ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _ISSUE: Final = re.compile(r"[a-z-]{1,32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    status: int
+    content: bytes = field(repr=False)
+    wait: float | None
+    """Seconds that it asks for by Retry-After."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +66,7 @@ class FhirServer:
         Raises
         ------
         ArchiveError
-            The server is away, or what it answers may pass.
+            The server is away, or what it answers may pass; `AskedToWaitError` where it says when.
         ArchiveRefusedError
             It refuses, and will refuse again.
         """
@@ -84,7 +94,7 @@ class FhirServer:
 
     def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         try:
-            status, content = self._http(method, path, body)
+            answer = self._http(method, path, body)
         except ssl.SSLError as error:
             raise ArchiveError(
                 f"TLS with {self.base} failed ({error.reason})", remedy="check messages.tls_ca"
@@ -94,15 +104,15 @@ class FhirServer:
             raise ArchiveError(
                 f"{self.base} cannot be reached: {told}", remedy="is the FHIR server running?"
             ) from error
-        if status // 100 != 2:
-            raise self._refusal(method, status, content)
+        if answer.status // 100 != 2:
+            raise self._refusal(method, answer)
         try:
-            decoded = json.loads(content)
+            decoded = json.loads(answer.content)
         except (ValueError, RecursionError) as error:
             raise ArchiveError(f"{self.base} answered {method} with something else than JSON") from error
         return decoded if isinstance(decoded, dict) else {}
 
-    def _http(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
+    def _http(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Answer:
         parts = urlsplit(self.base)
         host = parts.hostname or ""
         connection = (
@@ -117,16 +127,40 @@ class FhirServer:
             sent = None if body is None else json.dumps(body).encode()
             connection.request(method, (parts.path + path) or "/", body=sent, headers=headers)
             answer = connection.getresponse()
-            return answer.status, _body(answer)
+            return _Answer(status=answer.status, content=_body(answer), wait=_asked_wait(answer))
         finally:
             connection.close()
 
-    def _refusal(self, method: str, status: int, content: bytes) -> AgentError:
+    def _refusal(self, method: str, answer: _Answer) -> AgentError:
         """Name the status and the coded issues; never the server's own text, which may quote the patient."""
-        issues = ", ".join(_issue_codes(content))
+        status, issues = answer.status, ", ".join(_issue_codes(answer.content))
         cause = f"{self.base} answered {method} with {status}" + (f" ({issues})" if issues else "")
         remedy = "check messages.fhir_token and its rights" if status in (401, 403) else "see the FHIR server's own log"
-        return (ArchiveError if status in MAY_PASS else ArchiveRefusedError)(cause, remedy=remedy)
+        if status not in MAY_PASS:
+            return ArchiveRefusedError(cause, remedy=remedy)
+        if answer.wait is not None:
+            return AskedToWaitError(cause, seconds=answer.wait, remedy=remedy)
+        return ArchiveError(cause, remedy=remedy)
+
+
+def _asked_wait(answer: http.client.HTTPResponse) -> float | None:
+    """Read Retry-After (RFC 9110 section 10.2.3), seconds or a date; a date is held against the server's own clock."""
+    said = (answer.getheader("Retry-After") or "").strip()
+    if said.isascii() and said.isdecimal():
+        return float(said)
+    until = _moment(said)
+    if until is None:
+        return None
+    now = _moment(answer.getheader("Date") or "") or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _moment(date: str) -> datetime | None:
+    try:
+        read = parsedate_to_datetime(date)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
 
 
 def _body(answer: http.client.HTTPResponse) -> bytes:

@@ -76,7 +76,7 @@ class OrderChecker:
         return compare_with_orders(study, orders)
 
     def _fetched(self, item: WorkItem) -> OrderedStudy | None:
-        """Read what is compared from an image: a study that was only ever fetched has no row of its own."""
+        """Read what is compared from an image: a study that was fetched before 0007_fetched_studies has no row."""
         for instance in results.instances_of(self.ledger, item.id):
             try:
                 with self.layout.instance(instance.sha256).open("rb") as file:

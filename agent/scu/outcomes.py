@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError
+from agent.domain.errors import AgentError, ArchiveError, ArchiveRefusedError, OutOfResourcesError
+
+_OUT_OF_RESOURCES: Final = 0xA7
+"""First byte of the status, of C-STORE, C-FIND, C-MOVE and C-GET alike (PS3.4 Tables B.2-1, C.4-1 to C.4-3)."""
 
 
 class Verdict(Enum):
@@ -45,8 +48,8 @@ def judge(rules: tuple[Rule, ...], status: int) -> Rule:
     return Rule(status, status, Verdict.RETRY, "a status that DICOM does not define")
 
 
-def require_passed(rules: tuple[Rule, ...], status: int, answered: str, *, note: str = "", remedy: str = "") -> None:
-    """Raise what a status means, unless it is one to go on with.
+def require_passed(rules: tuple[Rule, ...], status: int, answered: str, *, note: str = "", remedy: str = "") -> Rule:
+    """Raise what a status means, unless it is one to go on with; then return what it means.
 
     Parameters
     ----------
@@ -58,14 +61,16 @@ def require_passed(rules: tuple[Rule, ...], status: int, answered: str, *, note:
     Raises
     ------
     ArchiveError
-        It may pass.
+        It may pass; `OutOfResourcesError` where it has no room.
     ArchiveRefusedError
         It will be the same again.
     """
     rule = judge(rules, status)
     if rule.verdict is Verdict.PASSED:
-        return
+        return rule
     kind: type[AgentError] = ArchiveError if rule.verdict is Verdict.RETRY else ArchiveRefusedError
+    if status >> 8 == _OUT_OF_RESOURCES:
+        kind = OutOfResourcesError
     raise kind(f"{answered} with {status:04X}: {rule.words}{note}", remedy=remedy)
 
 

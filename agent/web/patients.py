@@ -18,7 +18,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from agent.domain.errors import UNREADABLE
 from agent.store.layout import Layout
-from agent.worklist import browsing
+from agent.worklist import browsing, known_studies
 from agent.worklist.ledger import Ledger
 
 PatientShown = Literal["hash", "initials", "none"]
@@ -58,7 +58,7 @@ class Patients:
             return {row.study_instance_uid: "" for row in rows}
         if self.shown == "hash":
             return {row.study_instance_uid: self.hashed(row.patient_id, row.issuer_of_patient_id) for row in rows}
-        images = browsing.first_images(self.ledger, [row.study_instance_uid for row in rows])
+        images = known_studies.first_images(self.ledger, [row.study_instance_uid for row in rows])
         return {uid: _initials_in(self.layout.instance(digest)) for uid, digest in images.items()}
 
     def accession(self, number: str) -> str:
@@ -69,13 +69,13 @@ class Patients:
         """Find the patient that a hash names; None where the text is no hash."""
         if _HASH.fullmatch(text) is None:
             return None
-        return tuple(pair for pair in browsing.patients(self.ledger) if self.hashed(*pair) == text)
+        return tuple(pair for pair in known_studies.patients(self.ledger) if self.hashed(*pair) == text)
 
     def hash_of_id(self, text: str) -> str | None:
         """Turn a Patient ID that somebody typed into its hash, so that the id stays in no address."""
         if self.shown == "none" or not text:
             return None
-        return next((self.hashed(*pair) for pair in browsing.patients(self.ledger, text)), None)
+        return next((self.hashed(*pair) for pair in known_studies.patients(self.ledger, text)), None)
 
 
 @lru_cache(maxsize=_CACHED)

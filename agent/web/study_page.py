@@ -21,7 +21,7 @@ from agent.web.patients import Patients
 from agent.web.session import Session
 from agent.web.trend import SCALE_END, trend_of
 from agent.web.words import ORDER_WORDS, STATUS_HINTS, STATUS_WORDS, status_detail
-from agent.worklist import browsing, reading
+from agent.worklist import browsing, known_studies, reading
 from agent.worklist.ledger import Ledger
 
 _SCALE_WIDTH: Final = 640.0
@@ -83,7 +83,7 @@ class StudyPage:
             "refusal": shown["refusal"] and REFUSAL_MEANINGS[Refusal(shown["refusal"])],
             "used": [view for view in shown["views"] if view["used"]],
             "summary": any(result["kind"] == "summary" for result in shown["results"]),
-            "trend": trend_of(browsing.trend(self._ledger, uid, unblinded=unblinded)),
+            "trend": trend_of(known_studies.trend(self._ledger, uid, unblinded=unblinded)),
             "hint": STATUS_HINTS.get(row.status, "") if self._session.may_act else "",
             "timeline": _timeline(shown),
             "actions": self._actions(row.status, shown, unblinded),

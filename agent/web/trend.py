@@ -29,7 +29,7 @@ def trend_of(points: list[dict[str, Any]]) -> dict[str, Any] | None:
     Parameters
     ----------
     points
-        As `browsing.trend` lists them, oldest first.
+        As `known_studies.trend` lists them, oldest first.
 
     Returns
     -------

@@ -5,7 +5,6 @@ Everything is looked at, not only what is newest: a search that misses the study
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -149,48 +148,6 @@ def find(ledger: Ledger, group_id: str, *, unblinded: bool = False) -> Row | Non
         return _row(row, outcomes_of(connection, keys, unblinded=unblinded), proofs)
 
 
-def patients(ledger: Ledger, patient_id: str | None = None) -> list[tuple[str, str]]:
-    """List every patient, or those of one Patient ID, as (Patient ID, issuer)."""
-    queries = []
-    for c, of_whom in ((t.studies.c, sa.true()), (t.instances.c, t.instances.c.received_at.is_(None))):
-        chosen = c.patient_id != "" if patient_id is None else c.patient_id == patient_id
-        queries.append(sa.select(c.patient_id, c.issuer_of_patient_id).where(chosen, of_whom))
-    with ledger.read() as connection:
-        return [(row[0], row[1]) for row in connection.execute(sa.union(*queries))]
-
-
-def trend(ledger: Ledger, study_instance_uid: str, *, unblinded: bool = False) -> list[dict[str, Any]]:
-    """List the newest score of each study of the same patient, oldest first; nothing without a Patient ID.
-
-    Studies that were only ever fetched are among them. A score that a later report replaced is left out: it no longer
-    stands. Withheld ones are, too.
-    """
-    known, k = _known_studies(), t.scores.c
-    s = known.c
-    with ledger.read() as connection:
-        of = connection.execute(sa.select(known).where(s.study_instance_uid == study_instance_uid)).first()
-        if of is None or not of.patient_id:
-            return []
-        same = (s.patient_id == of.patient_id) & (s.issuer_of_patient_id == of.issuer_of_patient_id)
-        query = (
-            sa.select(k.group_id, k.content_at, k.outcome, s.study_instance_uid, s.study_date)
-            .join(known, s.group_id == k.group_id)
-            .where(same, sa.true() if unblinded else ~blinding.hidden())
-            .order_by(s.study_date, k.content_at)
-        )
-        newest = {row.group_id: row for row in connection.execute(query)}
-    return [_point(row) for row in newest.values() if json.loads(row.outcome)["score"] is not None]
-
-
-def first_images(ledger: Ledger, studies: list[str]) -> dict[str, str]:
-    """Find the digest of one received instance of each study: its header names the patient."""
-    i = t.instances.c
-    query = sa.select(i.study_instance_uid, sa.func.min(i.sha256)).where(i.study_instance_uid.in_(studies))
-    with ledger.read() as connection:
-        found = connection.execute(query.group_by(i.study_instance_uid)).all()
-    return {row[0]: row[1] for row in found}
-
-
 def _status() -> sa.Case[str]:
     """Say where a study stands, from its group and its newest work item."""
     g, w = t.groups.c, t.work_items.c
@@ -251,16 +208,6 @@ def _studies(group_id: str | None = None) -> sa.Subquery:
         .outerjoin(t.fetched_studies, f.study_instance_uid == filed_in)
         .subquery()
     )
-
-
-def _known_studies() -> sa.Subquery:
-    """List what arrived, and what was only ever fetched, whose group is the study alone (see `replay.schedule`)."""
-    s, f = t.studies.c, t.fetched_studies.c
-    names = ("study_instance_uid", "study_date", "patient_id", "issuer_of_patient_id")
-    arrived = sa.select(*(s[name] for name in names), s.group_id)
-    fetched = sa.select(*(f[name] for name in names), f.study_instance_uid.label("group_id"))
-    fetched = fetched.where(~sa.exists().where(s.study_instance_uid == f.study_instance_uid))
-    return sa.union_all(arrived, fetched).subquery()
 
 
 def _of_images(column: str, study: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:
@@ -339,17 +286,3 @@ def _row(
         kept=kept,
         delivery_error=wrong,
     )
-
-
-def _point(row: Any) -> dict[str, Any]:
-    outcome = json.loads(row.outcome)
-    score = outcome["score"]
-    return {
-        "study_instance_uid": row.study_instance_uid,
-        "study_date": row.study_date,
-        "grade": score["grade"],
-        "fat_fraction_percent": score["fat_fraction_percent"],
-        "fat_fraction_interval": score["fat_fraction_interval"],
-        "model_digest": outcome["model"]["digest"],
-        "model": f"{outcome['model']['name']} {outcome['model']['version']}",
-    }

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from agent.domain.orders import OrderCheck, OrderedStudy, OrderResult
 from agent.domain.work_item import HELD_ORDER, Step, WorkItem
+from agent.worklist import known_studies, work_items
 from agent.worklist import tables as t
-from agent.worklist import work_items
 from agent.worklist.ledger import Ledger
 
 
@@ -29,12 +29,17 @@ def newest_of_group(ledger: Ledger, group_id: str) -> OrderResult | None:
 
 
 def study_of(ledger: Ledger, study_instance_uid: str) -> OrderedStudy | None:
-    """Read what is compared; None where the study was only ever fetched."""
-    s = t.studies.c
-    query = sa.select(s.study_instance_uid, s.accession_number, s.patient_id, s.issuer_of_patient_id)
+    """Read what is compared; None where the study was only ever fetched, and by a version that did not note that."""
     with ledger.read() as connection:
-        row = connection.execute(query.where(s.study_instance_uid == study_instance_uid)).first()
-    return None if row is None else OrderedStudy(**row._mapping)
+        row = known_studies.find(connection, study_instance_uid)
+    if row is None:
+        return None
+    return OrderedStudy(
+        study_instance_uid=row.study_instance_uid,
+        accession_number=row.accession_number,
+        patient_id=row.patient_id,
+        issuer_of_patient_id=row.issuer_of_patient_id,
+    )
 
 
 def record(

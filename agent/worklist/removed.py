@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from agent.domain.errors import NotFoundError
+from agent.domain.errors import ArchiveError
 from agent.domain.work_item import Step, WorkItem
 from agent.worklist import tables as t
 from agent.worklist import work_items
@@ -54,8 +54,8 @@ def completed(connection: sa.Connection, item: WorkItem, fetched: Sequence[sa.Ro
 
     Raises
     ------
-    NotFoundError
-        Nothing of what the earlier result was made from is here again.
+    ArchiveError
+        Nothing of what the earlier result was made from is here again; that may pass.
     """
     needed = _needed(connection, item.id)
     if not needed:
@@ -65,7 +65,7 @@ def completed(connection: sa.Connection, item: WorkItem, fetched: Sequence[sa.Ro
     back = {row.sop_instance_uid: row for row in fetched if row.sop_instance_uid in gone}
     content = content_of([*here, *back.values()])
     if gone and content.sop_instance_uids.isdisjoint(_scored_before(connection, item)):
-        raise NotFoundError(
+        raise ArchiveError(
             f"the archive gave back none of the {len(gone)} instances that retention had removed", remedy=SENT_AGAIN
         )
     return content

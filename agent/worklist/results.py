@@ -13,7 +13,7 @@ from agent.domain.results import Extras, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, ScoreOutcome
 from agent.domain.study import Instance
 from agent.domain.work_item import State, Step, WorkItem
-from agent.worklist import blinding, outbox, work_items
+from agent.worklist import blinding, known_studies, outbox, work_items
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -234,10 +234,11 @@ def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -
     Without a patient id or a study date nothing is comparable: strangers must never be compared. What is withheld is
     not compared with: a report must not tell of another that nobody may see.
     """
-    patient = connection.execute(_PATIENT, {"study": item.study_instance_uid}).one_or_none()
+    patient = known_studies.find(connection, item.study_instance_uid)
     if outcome.score is None or patient is None or not patient.patient_id.strip() or not patient.study_date:
         return None
-    before_this = {**patient._asdict(), "group": item.group_id}
+    names = ("patient_id", "issuer_of_patient_id", "study_date")
+    before_this = {name: getattr(patient, name) for name in names} | {"group": item.group_id}
     for row in connection.execute(_BEFORE, before_this):
         before = ScoreOutcome.from_dict(json.loads(row.outcome))
         if before.score is not None and before.model.digest == outcome.model.digest:
@@ -291,7 +292,7 @@ def _object_row(result_key: str, made: ResultObject) -> dict[str, object]:
 
 
 def _before_query() -> sa.Select[Any]:
-    s = t.studies.c
+    s = known_studies.known_studies().c
     reported = sa.exists().where(
         t.result_objects.c.result_key == t.scores.c.result_key, t.result_objects.c.kind == _REPORT_KIND
     )
@@ -313,9 +314,6 @@ def _before_query() -> sa.Select[Any]:
 
 
 _BEFORE: Final = _before_query()
-_PATIENT: Final = sa.select(t.studies.c.patient_id, t.studies.c.issuer_of_patient_id, t.studies.c.study_date).where(
-    t.studies.c.study_instance_uid == sa.bindparam("study")
-)
 _INSTANCES: Final = (
     sa.select(t.instances)
     .join(t.work_item_instances, t.work_item_instances.c.instance_id == t.instances.c.id)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from agent.domain.procedure_step import OfferedStep, Outcome, Reference, WantedSteps
 from agent.domain.work_item import HELD, WITHHELD, State
 from agent.worklist import tables as t
+from agent.worklist.known_studies import known_studies
 from agent.worklist.ledger import Ledger
 
 _MOST_OFFERED = 1000
@@ -18,18 +19,18 @@ _MOST_OFFERED = 1000
 
 def offered(ledger: Ledger, wanted: WantedSteps) -> list[OfferedStep]:
     """List the work items that are asked for, newest first, a thousand at most."""
-    w, s = t.work_items, t.studies
+    w, s = t.work_items, known_studies()
     query = sa.select(w, s.c.patient_id, s.c.issuer_of_patient_id, s.c.accession_number).select_from(
         w.outerjoin(s, s.c.study_instance_uid == w.c.study_instance_uid)
     )
-    query = query.where(*_conditions(wanted)).order_by(w.c.id.desc()).limit(_MOST_OFFERED)
+    query = query.where(*_conditions(wanted, s.c.patient_id)).order_by(w.c.id.desc()).limit(_MOST_OFFERED)
     with ledger.read() as connection:
         rows = connection.execute(query).all()
         return [_offered(connection, row, with_references=wanted.with_references) for row in rows]
 
 
-def _conditions(wanted: WantedSteps) -> Iterator[sa.ColumnElement[bool]]:
-    w, s = t.work_items.c, t.studies.c
+def _conditions(wanted: WantedSteps, patient_id: sa.ColumnElement[str]) -> Iterator[sa.ColumnElement[bool]]:
+    w = t.work_items.c
     if wanted.numbers is not None:
         yield w.id.in_(wanted.numbers)
     if wanted.state is State.IN_PROGRESS:
@@ -37,7 +38,7 @@ def _conditions(wanted: WantedSteps) -> Iterator[sa.ColumnElement[bool]]:
     elif wanted.state is not None:
         yield (w.state == wanted.state) & w.reason.is_distinct_from(WITHHELD)
     if wanted.patient_id is not None:
-        yield sa.func.coalesce(s.patient_id, "") == wanted.patient_id
+        yield sa.func.coalesce(patient_id, "") == wanted.patient_id
     if wanted.study_instance_uid is not None:
         yield w.study_instance_uid == wanted.study_instance_uid
 

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -197,10 +198,36 @@ def test_no_unit_hides_the_processor_from_the_engines() -> None:
         assert "ProcSubset=pid" not in unit.read_text()
 
 
+def test_units_that_run_together_keep_their_data_folder_in_one_place() -> None:
+    """DynamicUser=yes moves a state folder to /var/lib/private, any other unit moves it back (systemd.exec)."""
+
+    def service(*names: str) -> dict[str, str]:
+        read = configparser.ConfigParser(strict=False, interpolation=None)
+        read.optionxform = str  # type: ignore[assignment, method-assign]
+        for name in names:
+            read.read_string((DEPLOY / "systemd" / name).read_text())
+        return dict(read["Service"])
+
+    name = "steatosis-reconcile.service"
+    together = (
+        (service("steatosis-agent.service"), service(name)),
+        (service("steatosis-agent@.service"), service(name, f"{name}.d/one-role-a-unit.conf")),
+    )
+    for agent, reconcile in together:
+        for key in ("StateDirectory", "StateDirectoryMode", "UMask"):
+            assert agent[key] == reconcile[key]
+        assert agent.get("User", "steatosis-agent") == reconcile["User"]
+        assert agent.get("DynamicUser", "no") == reconcile["DynamicUser"]
+
+
 @pytest.mark.peers
-def test_systemd_takes_the_units(peer_tool: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_drop_ins", [False, True])
+def test_systemd_takes_the_units(peer_tool: Callable[[str], Path], tmp_path: Path, with_drop_ins: bool) -> None:
     analyze = str(peer_tool("systemd-analyze"))
-    units = sorted(path for path in (DEPLOY / "systemd").iterdir() if path.suffix in (".service", ".socket"))
+    units = sorted(path for path in (DEPLOY / "systemd").iterdir() if path.suffix in (".service", ".socket", ".timer"))
+    if with_drop_ins:
+        for folder in (DEPLOY / "systemd").glob("*.d"):
+            shutil.copytree(folder, tmp_path / folder.name)
     for unit in units:  # the program is not installed here: any other that exists stands for it
         (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/steatosis-agent/bin/agent", "/bin/true"))
     for unit in units:

@@ -22,6 +22,7 @@ from agent.observe.audit.scribe import Scribe
 from agent.observe.audit.syslog import Destination, Forwarder
 from agent.observe.audit.trail import AuditTrail
 from agent.scu.tls import client_context
+from agent.serve.composition.auditing import known_of
 from agent.worklist import tables as t
 from tests.integration.test_receive_tls import keys  # noqa: F401 - a fixture
 from tests.unit.receive.reception import STUDY, Reception, instance, wait_for
@@ -164,8 +165,9 @@ def test_what_never_left_is_no_transfer(reception: Reception) -> None:
     assert "192.0.2.9" not in "".join(record.message for record in scribe.trail.records())
 
 
-def test_what_was_only_ever_fetched(reception: Reception) -> None:
-    """A study that a worklist named: its images come from the archive, its results go out, and it has no row."""
+@pytest.mark.parametrize("is_noted", [True, False], ids=["as it is now", "before it was noted"])
+def test_what_was_only_ever_fetched(reception: Reception, is_noted: bool) -> None:
+    """A study that a worklist named: its images come from the archive, its results go out, and it never came."""
     assert reception.send(instance(1), instance(2)) == [0, 0]
     wait_for(lambda: all_closed(reception))
     finished_item(reception, STUDY, DeliveryState.PROVED)
@@ -177,14 +179,28 @@ def test_what_was_only_ever_fetched(reception: Reception) -> None:
         connection.execute(insert(t.retrievals).values(fetched | {"started_at": 3.0, "ended_at": 4.0}))
         for number in (1, 2):
             connection.execute(insert(t.retrieval_instances).values(retrieval_id=1, instance_id=number))
+        study = {"study_instance_uid": "1.9", "study_date": "", "patient_id": "P1", "issuer_of_patient_id": ""}
+        if is_noted:
+            connection.execute(insert(t.fetched_studies).values(study | {"accession_number": "A-9"}))
     scribe = scribe_of(reception)
     scribe.write(time.time())
     came, left = written(scribe)
     for message, host, count in ((came, "192.0.2.7", "2"), (left, "192.0.2.9", "1")):
         assert (code_of(message), ids_of(message, "110180"), ids_of(message, "2")) == ("110104", ["1.9"], ["P1"])
         assert message.findall(".//SOPClass")[0].get("NumberOfInstances") == count
+        numbers = [one.get("Number") for one in message.findall(".//Accession")]
+        assert numbers == (["A-9"] if is_noted else [])
         hosts = [part.get("NetworkAccessPointID") for part in message.findall("ActiveParticipant")]
         assert host in hosts
+
+
+def test_who_looks_at_what_was_only_ever_fetched_is_told_with_its_patient(reception: Reception) -> None:
+    with reception.ledger.write() as connection:
+        study = {"study_instance_uid": "1.9", "study_date": "", "patient_id": "P9", "issuer_of_patient_id": ""}
+        connection.execute(insert(t.fetched_studies).values(study | {"accession_number": "A-9"}))
+    known = known_of(reception.ledger, "1.9")
+    assert (known["study_instance_uid"], known["patient_id"], known["accession_number"]) == ("1.9", "P9", "A-9")
+    assert known_of(reception.ledger, "1.10")["patient_id"] == ""
 
 
 def test_who_was_turned_away(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from agent.domain.results import DeliveryState
 from agent.domain.work_item import Cause, State, Step, WorkItem
@@ -35,6 +35,8 @@ from tests.unit.tasks.test_look_ahead import BUNDLE
 from tests.unit.worklist.conftest import PATIENCE
 
 ME = "host/x/worker-1"
+PAUSES = [1, 5, 20, 60]
+"""Between the attempts of a step that may succeed later."""
 DAY = 86_400.0
 IMAGES = [image(n, phantom(seed=n).pixels, StudyDate="20260101") for n in (1, 2, 3)]
 LATE = image(4, phantom(seed=4).pixels, StudyDate="20260101")
@@ -79,6 +81,21 @@ class Department:
         found = work_items.find(self.ledger, number)
         assert found is not None
         return found
+
+    def wait(self, number: int) -> float:
+        """Let the time pass until a work item is due again; returns how many seconds that was."""
+        with self.ledger.read() as connection:
+            due = connection.execute(select(t.work_items.c.not_before).where(t.work_items.c.id == number)).scalar_one()
+        waited = due - self.now()
+        self.ahead += waited + 0.01
+        return float(waited)
+
+    def run_to_the_end(self, number: int) -> tuple[WorkItem, list[int]]:
+        """Run it as often as it comes back; returns it, and the seconds that it waited in between."""
+        waits = []
+        while (item := self.run(number)).state is State.IN_PROGRESS and item.step is Step.RETRIEVE:
+            waits.append(round(self.wait(number)))
+        return item, waits
 
     def close(self) -> int:
         self.ahead += 60
@@ -154,7 +171,8 @@ def test_what_the_archive_no_longer_has_is_told_of_each_instance(department: Dep
 def test_a_late_image_alone_never_takes_the_place_of_the_whole_study(department: Department) -> None:
     (late,) = department.reception.stored()
     department.source.held = WaywardSource([late.read_bytes()]).held
-    item = department.run(department.close())
+    item, waits = department.run_to_the_end(department.close())
+    assert waits == PAUSES
     assert item.reason == (
         "not-retrieved: the archive gave back none of the 3 instances that retention had removed (have the whole "
         "study sent to us again, then `agent retry STUDY-UID`; the earlier result stands)"
@@ -171,7 +189,8 @@ def test_where_nothing_comes_back_the_earlier_result_stands_and_the_reason_says_
         department.steps["retrieve"][Step.RETRIEVE] = RetrieveStep(
             **department.common, archive=None, context=department.retrieve.context
         )
-    item = department.run(department.close())
+    item, waits = department.run_to_the_end(department.close())
+    assert waits == (PAUSES if lacks == "study" else []), "no setting is missing that could come by itself"
     assert (item.state, item.failed) == (State.CANCELED, True)
     assert str(item.reason).startswith(
         "not-retrieved: retention removed files of the study, and they cannot be fetched"
@@ -181,4 +200,19 @@ def test_where_nothing_comes_back_the_earlier_result_stands_and_the_reason_says_
     assert department.reception.send(*IMAGES) == [0, 0, 0]
     again = department.run(replay.retry(department.ledger, item, cause=Cause.RETRY, now=department.now()))
     assert again.step is Step.DELIVER
+    assert used(department) == {"1", "2", "3", "4"}
+
+
+@pytest.mark.parametrize("holds", ["nothing", "the late image"])
+def test_an_archive_that_is_whole_again_a_little_later_needs_nobody(department: Department, holds: str) -> None:
+    """One that builds its index anew, or has moved the study to another tier, lists little of it for a while."""
+    held = list(department.source.held)
+    (late,) = department.reception.stored()
+    department.source.held = [] if holds == "nothing" else WaywardSource([late.read_bytes()]).held
+    number = department.close()
+    item = department.run(number)
+    assert (item.state, item.step) == (State.IN_PROGRESS, Step.RETRIEVE)
+    department.source.held = held
+    department.wait(number)
+    assert department.run(number).step is Step.DELIVER
     assert used(department) == {"1", "2", "3", "4"}

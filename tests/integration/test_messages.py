@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from hl7apy.parser import parse_message
 
+from agent.deliver.away import left_alone
 from agent.deliver.deliver_result import DeliveryOutcome, deliver_result
 from agent.domain.results import DeliveryState, Proof
 from agent.domain.work_item import Cause, State, Step
@@ -127,6 +128,30 @@ def test_a_fault_that_may_pass_is_tried_again(tmp_path: Path, fhir: Fhir, status
     assert f"POST with {status} (processing)" in (row.last_error or "")
     assert "Test" not in (row.last_error or ""), "the server's text may quote the patient"
     assert deliver(desk, fhir=fhir.base, claim=True).state is State.COMPLETED
+
+
+YEARS_AGO = "Fri, 01 Jan 2021 {} GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "at_least", "at_most"),
+    [
+        ({"Retry-After": "120"}, 120, 121),
+        ({"Retry-After": YEARS_AGO.format("12:02:00"), "Date": YEARS_AGO.format("12:00:00")}, 120, 121),
+        ({"Retry-After": YEARS_AGO.format("12:00:00")}, 0, 1),
+        ({"Retry-After": "9" * 5000}, 1800, 1801),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 1800, 1801),
+        *(({"Retry-After": odd}, 0, 1) for odd in ("", "-5", "soon", "1.5", "²")),
+    ],
+)
+def test_a_server_that_asks_to_be_left_alone_is(
+    tmp_path: Path, fhir: Fhir, headers: dict[str, str], at_least: float, at_most: float
+) -> None:
+    fhir.answers, fhir.headers = [429], headers
+    desk, began = desk_for(tmp_path, fhir.base), time.time()
+    waits = (deliver(desk, fhir=fhir.base).retry_at or 0) - began
+    assert at_least <= waits < at_most + 5
+    assert (fhir.base in left_alone(desk.ledger, began + 10)) == (at_least > 0)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])

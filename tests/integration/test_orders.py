@@ -58,6 +58,16 @@ def pacs() -> Iterator[WaywardArchive]:
         yield archive
 
 
+def fetched_desk_of(tmp_path: Path, pacs: WaywardArchive) -> Desk:
+    """As `desk_of`, of a study that never came by itself."""
+    desk = make_desk(tmp_path, (pacs.name,))
+    with desk.ledger.write() as connection:
+        study = {"study_instance_uid": STUDY, "study_date": "20261123", "patient_id": "P-1"}
+        study |= {"issuer_of_patient_id": "", "accession_number": "A-1"}
+        connection.execute(sa.insert(t.fetched_studies).values(study))
+    return desk
+
+
 def desk_of(tmp_path: Path, pacs: WaywardArchive, accession: str = "A-1") -> Desk:
     desk = make_desk(tmp_path, (pacs.name,))
     with desk.ledger.write() as connection:
@@ -110,6 +120,27 @@ def test_a_match_is_delivered(tmp_path: Path, pacs: WaywardArchive) -> None:
         assert told(desk) == (State.COMPLETED, None, OrderResult.MATCH)
         assert "PatientName" not in ris.asked[0]
         assert "PatientBirthDate" not in ris.asked[0]
+
+
+@pytest.mark.parametrize(("patient", "result"), [("P-1", OrderResult.MATCH), ("P-2", OrderResult.MISMATCH)])
+def test_a_study_that_was_only_ever_fetched_is_compared(
+    tmp_path: Path, pacs: WaywardArchive, patient: str, result: OrderResult
+) -> None:
+    """By what all its images say: the first of them, which has no accession number, is not asked."""
+    with ModalityWorklist(("A-1", patient)) as ris:
+        desk = fetched_desk_of(tmp_path, pacs)
+        deliver(desk, ris.archive)
+        assert told(desk)[2] == result
+
+
+def test_an_accession_number_that_only_the_archive_knows(tmp_path: Path, pacs: WaywardArchive) -> None:
+    with ModalityWorklist(("A-1", "P-2")) as ris:
+        desk = desk_of(tmp_path, pacs, "")
+        with desk.ledger.write() as connection:
+            study = {"study_instance_uid": STUDY, "study_date": "", "patient_id": "P-1", "issuer_of_patient_id": ""}
+            connection.execute(sa.insert(t.fetched_studies).values(study | {"accession_number": "A-1"}))
+        deliver(desk, ris.archive)
+    assert told(desk)[2] == OrderResult.MISMATCH
 
 
 def test_another_patients_order_holds_the_result_until_an_operator_retries(

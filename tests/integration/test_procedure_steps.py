@@ -13,12 +13,13 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
 from agent.domain.procedure_step import OfferedStep, WantedSteps
-from agent.domain.work_item import CANCELED_BY_PEER, WITHHELD, State, Step
+from agent.domain.work_item import CANCELED_BY_PEER, WITHHELD, Cause, State, Step
 from agent.procedure.performer import Performer
 from agent.procedure.provider import SOP_CLASSES, StepProvider
 from agent.receive.services import Services
 from agent.worklist import replay, step_outcomes, work_items
 from agent.worklist import tables as t
+from agent.worklist.fetching import fetch
 from agent.worklist.ledger import Ledger
 from tests.support.ups_scp import UpsWorklist
 from tests.unit.deliver.outbox_fixture import LOG
@@ -104,6 +105,19 @@ def test_our_worklist_is_found_by_state_patient_and_study(reception: Reception) 
     today = time.strftime("%Y%m%d", time.gmtime())
     assert len(find(reception, ScheduledProcedureStepStartDateTime=f"{today}-")) == 1
     assert find(reception, ScheduledProcedureStepStartDateTime=f"-{int(today) - 10_000}") == []
+
+
+def test_a_study_that_was_only_ever_fetched_is_offered_with_its_patient(reception: Reception) -> None:
+    with reception.ledger.write() as connection:
+        study = {"study_instance_uid": "1.7", "study_date": "20261123", "patient_id": "P7"}
+        study |= {"issuer_of_patient_id": "HOSPITAL", "accession_number": "A-7"}
+        connection.execute(sa.insert(t.fetched_studies).values(study))
+        number = fetch(connection, "1.7", cause=Cause.REPLAY, bundle_digest="b" * 64, now=time.time())
+    (step,) = find(reception, PatientID="P7", IssuerOfPatientID="")
+    assert (step.SOPInstanceUID, step.IssuerOfPatientID) == (f"{ROOT}.{number}", "HOSPITAL")
+    _, whole = ask(reception, "send_n_get", [], PUSH, f"{ROOT}.{number}")
+    assert whole is not None
+    assert whole.ReferencedRequestSequence[0].AccessionNumber == "A-7"
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")

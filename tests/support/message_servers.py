@@ -41,6 +41,8 @@ class Fhir(ThreadingHTTPServer):
         self.conditions: dict[str, str] = {}
         self.answers: list[int] = []
         """Statuses to answer transactions with, before they are taken."""
+        self.headers: dict[str, str] = {}
+        """Sent with every answer; a Date among them replaces ours."""
         self.forgets = False
         self.says_where = True
         """Whether it says of what it had already where that is: FHIR leaves that open."""
@@ -103,7 +105,9 @@ class _FhirHandler(BaseHTTPRequestHandler):
 
     def _say(self, status: int, body: dict[str, Any]) -> None:
         encoded = json.dumps(body).encode()
-        self.send_response(status)
+        self.send_response_only(status)
+        for name, value in ({"Date": self.date_time_string()} | self.server.headers).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/fhir+json")
         self.send_header("Content-Length", str(len(encoded)))
         self.end_headers()

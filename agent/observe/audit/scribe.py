@@ -19,6 +19,7 @@ from agent.domain.identifiers import Archive, is_message_address
 from agent.domain.results import DeliveryState
 from agent.observe.audit import messages as m
 from agent.observe.audit.trail import AuditTrail
+from agent.worklist import known_studies
 from agent.worklist import tables as t
 from agent.worklist.ledger import Ledger
 
@@ -165,7 +166,7 @@ class Scribe:
         return found
 
     def _studies(self, connection: sa.Connection, uids: Iterable[str]) -> dict[str, Mapping[Any, Any]]:
-        """Read studies by UID; one that was only ever fetched has no row, and is known by an image."""
+        """Read studies by UID; one that was fetched before `fetched_studies` was kept is known by an image."""
         i, wanted = t.instances.c, set(uids)
         query = sa.select(t.studies).where(t.studies.c.study_instance_uid.in_(wanted))
         found: dict[str, Mapping[Any, Any]] = {
@@ -173,7 +174,8 @@ class Scribe:
         }
         for uid in sorted(wanted - found.keys()):
             image = sa.select(i.study_instance_uid, i.patient_id, sa.literal("").label("accession_number"))
-            row = connection.execute(image.where(i.study_instance_uid == uid).order_by(i.id).limit(1)).first()
+            image = image.where(i.study_instance_uid == uid).order_by(i.id).limit(1)
+            row = known_studies.find(connection, uid) or connection.execute(image).first()
             if row is not None:
                 found[uid] = row._mapping
         return found

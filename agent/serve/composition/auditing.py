@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import sqlalchemy as sa
 import structlog
 
 from agent.observe.audit import messages as m
@@ -18,8 +17,7 @@ from agent.observe.audit.syslog import Destination, Forwarder
 from agent.observe.audit.trail import AuditTrail, Record
 from agent.scu.tls import client_context
 from agent.serve.composition.context import layout_of, ledger_of
-from agent.worklist import leases
-from agent.worklist import tables as t
+from agent.worklist import known_studies, leases
 from agent.worklist.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -70,9 +68,8 @@ def note_operator(
 
 def known_of(ledger: Ledger, study: str) -> Mapping[Any, Any]:
     """Give what an event says of a study; of one that the ledger does not know, its UID alone."""
-    query = sa.select(t.studies).where(t.studies.c.study_instance_uid == study)
     with ledger.read() as connection:
-        row = connection.execute(query).first()
+        row = known_studies.find(connection, study)
     unknown = {"study_instance_uid": study, "accession_number": "", "patient_id": ""}
     return unknown if row is None else row._mapping
 

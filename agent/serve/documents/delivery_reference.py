@@ -69,7 +69,8 @@ _PATIENCE: Final = """
 Full jitter between attempts: up to {first:g} s at first, doubling to {young:g} s for the first {young_age:g} minutes
 and to {cap:g} s after. Given up after {days:g} days and {fewest} attempts, with the last cause as the reason. An
 archive that let us wait is passed by meanwhile, so that it holds up no other. An error of ours on the way counts as an
-attempt like any other; the log of the deliver worker has it in full.
+attempt like any other; the log of the deliver worker has it in full. A FHIR server that says by Retry-After how long it
+wants to be left alone is called no sooner, but after {asked:g} minutes at the latest.
 """
 
 
@@ -90,6 +91,7 @@ def delivery_reference() -> str:
             first=backoff.FIRST_SECONDS,
             young=backoff.YOUNG_CAP_SECONDS,
             young_age=backoff.YOUNG_SECONDS / 60,
+            asked=backoff.ASKED_CAP_SECONDS / 60,
             cap=backoff.CAP_SECONDS,
             days=backoff.PATIENCE_SECONDS / 86_400,
             fewest=backoff.FEWEST_ATTEMPTS,

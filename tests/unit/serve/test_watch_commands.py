@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import time
@@ -18,10 +19,12 @@ from agent.serve.children import children_of
 from agent.serve.composition.auditing import note_operator, trail_of, verify_trail
 from agent.serve.composition.bundles import shadow_of
 from agent.settings import SHIPPED_BUNDLE, Settings, load_settings
+from agent.worklist import results, work_items
 from inference.description import read_digest
 from inference.reference import read_reference
 from tests.unit.watch.conftest import DAY, Observe, observe  # noqa: F401 - a fixture
 from tests.unit.worklist.conftest import Scene, scene  # noqa: F401 - a fixture
+from tests.unit.worklist.test_results import outcome
 
 
 @pytest.fixture
@@ -115,3 +118,34 @@ def test_a_click_is_in_the_trail_with_patient_and_caller(scene: Scene, settings:
     assert entities == ["1.2", "P7"]
     assert second.findall("ParticipantObjectIdentification")[1].get("ParticipantObjectID") == "unknown"
     assert verify_trail(settings)["ok"]
+
+
+def withheld(scene: Scene) -> None:  # noqa: F811
+    scene.arrive(patient_id="P7", accession_number="A7")
+    scene.now += 31
+    (closed,) = scene.close()
+    assert closed.work_item_id is not None
+    item = work_items.claim(scene.ledger, closed.work_item_id, "host/x/score-1", scene.now)
+    assert item is not None
+    results.keep_score(scene.ledger, item, "host/x/score-1", outcome(None), scene.now, withheld=True)
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_a_release_is_audited_and_a_trail_that_cannot_be_written_is_said(
+    scene: Scene,  # noqa: F811
+    tmp_path: Path,
+    can_be_written: bool,
+) -> None:
+    withheld(scene)
+    if not can_be_written:
+        (tmp_path / "audit").write_text("a file where the folder should be")
+    done = run(tmp_path, "release", "1.2", "--json")
+    assert [one["state"] for one in json.loads(done.stdout)] == ["released"]
+    assert json.loads(run(tmp_path, "release", "--all", "--json").stdout) == [], "released already"
+    assert ("audit trail not written" in done.stderr) is not can_be_written
+    if can_be_written:
+        (record,) = trail_of(load_settings(None, environment(tmp_path))).records()
+        (detail,) = ElementTree.fromstring(record.message).findall(".//ParticipantObjectDetail[@type='reason']")
+        assert base64.b64decode(detail.get("value", "")) == b"released from blinding"
+    else:
+        assert "make room in the data folder" in done.stderr

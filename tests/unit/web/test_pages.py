@@ -15,7 +15,7 @@ from PIL import Image
 from agent.domain.work_item import Cause, State, Step
 from agent.store.layout import Layout
 from agent.store.result_files import ViewPicture, write_view_pictures
-from agent.worklist import browsing, fetching, retrievals, work_items
+from agent.worklist import browsing, fetching, known_studies, retrievals, work_items
 from agent.worklist import tables as t
 from agent.worklist.arrivals import record_instance
 from tests.unit.web.conftest import Acts, MakeClient
@@ -184,14 +184,14 @@ def test_a_study_that_was_only_fetched_has_accession_number_and_trend(client: Ma
     assert rows(web.get("/?q=A7").text) == ["1.7"]
     assert rows(web.get("/?sort=accession").text) == ["1.3", "1.7", "1.2"]
     for study in ("1.2", "1.7"):
-        trend = browsing.trend(scene.ledger, study)
+        trend = known_studies.trend(scene.ledger, study)
         assert [(point["study_instance_uid"], point["study_date"]) for point in trend] == [
             ("1.7", "20240315"),
             ("1.2", "20251102"),
         ]
         assert "2024-03-15" in web.get(f"/studies/{study}").text
     scene.arrive(study="1.7", instance="9", study_date="20240315")
-    assert len(browsing.trend(scene.ledger, "1.2")) == 2, "one that comes by itself later stands there once"
+    assert len(known_studies.trend(scene.ledger, "1.2")) == 2, "one that comes by itself later stands there once"
     assert "accession A7" in web.get("/studies/1.7").text
 
 

@@ -11,7 +11,7 @@ from agent.domain.errors import LostLeaseError, NotFoundError
 from agent.domain.results import DeliveryState, Proof, ResultKind, ResultObject
 from agent.domain.score import ModelIdentity, Refusal, ScoreOutcome, ViewUse
 from agent.domain.work_item import Cause, State, Step
-from agent.worklist import outbox, reading, replay, results, retrievals, work_items
+from agent.worklist import fetching, outbox, reading, replay, results, retrievals, work_items
 from agent.worklist import tables as t
 from agent.worklist.arrivals import record_instance
 from tests.unit.report.report_sources import outcome as reported_outcome
@@ -366,6 +366,41 @@ def test_the_patients_last_reported_score_by_the_same_model_is_kept_with_a_new_o
     earlier = keep(scene, "1.9", scored(16.0), study_date="20260601").earlier
     assert earlier is not None
     assert (earlier.study_instance_uid, earlier.study_date, earlier.fat_fraction_percent) == ("1.2", "20260101", 10.0)
+
+
+def keep_fetched(scene: Scene, study: str, made: ScoreOutcome, **header: str) -> ScoreOutcome:
+    """Let a study be fetched that never came by itself, and be scored and reported."""
+    with scene.ledger.write() as connection:
+        number = fetching.fetch(connection, study, cause=Cause.REPLAY, bundle_digest=BUNDLE, now=scene.now)
+    item = work_items.claim(scene.ledger, number, ME, scene.now)
+    assert item is not None
+    fetched = retrievals.begin(scene.ledger, item, archive=PACS, now=scene.now)
+    record_instance(
+        scene.ledger, stored_file(study, "1", **header), association_id=None, group_by=scene.group_by, now=scene.now,
+        retrieval_id=fetched,
+    )  # fmt: skip
+    replay.settle_retrieval(scene.ledger, item, ME, retrieval_ids=[fetched], now=scene.now)
+    for _ in range(2):
+        item = work_items.claim(scene.ledger, number, ME, scene.now)
+        assert item is not None
+        if item.step is Step.SCORE:
+            results.keep_score(scene.ledger, item, ME, made, scene.now)
+        else:
+            results.keep_objects(scene.ledger, item, ME, objects(item.result_key), (), scene.now)
+    kept = results.score_of(scene.ledger, item.result_key)
+    assert kept is not None
+    return kept.outcome
+
+
+def test_what_was_only_ever_fetched_is_compared_with_and_compared(scene: Scene) -> None:
+    keep_fetched(scene, "1.1", scored(10.0), study_date="20250101")
+    came = keep(scene, "1.2", scored(11.0), study_date="20250601").earlier
+    assert came is not None
+    assert (came.study_instance_uid, came.fat_fraction_percent) == ("1.1", 10.0)
+    fetched = keep_fetched(scene, "1.3", scored(12.0), study_date="20260101").earlier
+    assert fetched is not None
+    assert (fetched.study_instance_uid, fetched.fat_fraction_percent) == ("1.2", 11.0)
+    assert keep_fetched(scene, "1.4", scored(12.0), study_date="20260101", patient_id="P2").earlier is None
 
 
 @pytest.mark.parametrize("header", [{"patient_id": ""}, {"study_date": ""}])
