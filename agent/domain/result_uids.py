@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
-REPORT_VERSION: Final = 5
+REPORT_VERSION: Final = 6
 """Raised whenever the same score would be reported with other bytes."""
 
 

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
+
+
+def date_of(text: str) -> date | None:
+    """Read a DICOM date (DA, PS3.5 section 6.2); None of what is no day of the calendar written as YYYYMMDD."""
+    if len(text) != len("YYYYMMDD") or not (text.isascii() and text.isdecimal()):
+        return None
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

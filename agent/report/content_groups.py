@@ -20,7 +20,7 @@ from agent.report.content_measurements import study_measurements, view_measureme
 from agent.report.envelope import ReportedStudy, algorithm_name, algorithm_version
 from agent.report.evidence import SourceHeader
 from agent.report.judgement import Change, change_since_earlier, reasons_not_used, used_views
-from agent.report.words import GRADE_WORDS, RESEARCH_STATEMENT, no_score_sentence, plain, view_name
+from agent.report.words import GRADE_WORDS, REPLACES, RESEARCH_STATEMENT, no_score_sentence, plain, view_name
 
 Group = sr.MeasurementsAndQualitativeEvaluations
 
@@ -52,7 +52,8 @@ def study_group(study: ReportedStudy, score: StudyScore) -> Group:
         measurements=study_measurements(score, change),
         evaluations=[*_study_evaluations(score), *_change_evaluations(change)],
     )
-    return _with_comments(group, (_headline(score), *_study_comments(study, score), RESEARCH_STATEMENT))
+    comments = (_headline(score), *_replaces(study), *_study_comments(study, score), RESEARCH_STATEMENT)
+    return _with_comments(group, comments)
 
 
 def refusal_group(study: ReportedStudy, refusal: Refusal) -> Group:
@@ -60,7 +61,8 @@ def refusal_group(study: ReportedStudy, refusal: Refusal) -> Group:
     reason = evaluation(codes.NO_SCORE_NAME, codes.REFUSAL[refusal])
     group = _group(study, index=0, name="No AI score", finding=None, evaluations=[reason])
     detail = (f"Detail: {study.outcome.detail}",) if study.outcome.detail else ()
-    comments = (no_score_sentence(refusal), *detail, *_reasons(study.outcome.views), RESEARCH_STATEMENT)
+    reasons = _reasons(study.outcome.views)
+    comments = (no_score_sentence(refusal), *_replaces(study), *detail, *reasons, RESEARCH_STATEMENT)
     return _with_comments(group, comments)
 
 
@@ -81,6 +83,10 @@ def _headline(score: StudyScore) -> str:
         f"Estimated fat fraction {score.fat_fraction_percent:.1f} % "
         f"({coverage:.0f} % interval {low:.1f} to {high:.1f} %)."
     )
+
+
+def _replaces(study: ReportedStudy) -> Iterable[str]:
+    return () if study.predecessor is None else (REPLACES,)
 
 
 def _study_comments(study: ReportedStudy, score: StudyScore) -> Iterable[str]:

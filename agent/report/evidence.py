@@ -12,7 +12,6 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -25,6 +24,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 
 from agent.domain.errors import UNREADABLE, RequestorError
+from agent.domain.study import date_of
 from agent.report.errors import EvidenceError
 from agent.report.lossy import LossyCompression, lossy_compression
 from agent.report.quiet import quiet_pydicom
@@ -300,14 +300,7 @@ def _identity(values: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _is_date(value: bytes) -> bool:
-    text = value.decode("ascii", "replace")
-    if len(text) != len("YYYYMMDD") or not (text.isascii() and text.isdecimal()):
-        return False
-    try:
-        date(int(text[:4]), int(text[4:6]), int(text[6:]))
-    except ValueError:
-        return False
-    return True
+    return date_of(value.decode("ascii", "replace")) is not None
 
 
 def _is_positive(value: bytes) -> bool:

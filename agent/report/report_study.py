@@ -176,7 +176,12 @@ def _summary(study: ReportedStudy, pictures: tuple[ViewPicture, ...], sources: l
         kind=ResultKind.SUMMARY,
         index=0,
         instance_number=1,
-        pixels=draw_summary(study.outcome, pictures, patient_line(study.evidence.reference)),
+        pixels=draw_summary(
+            study.outcome,
+            pictures,
+            patient_line(study.evidence.reference),
+            replaces=study.predecessor is not None,
+        ),
         sources=sources if refusal is None else looked_at,
         comment="Summary of the hepatic steatosis estimate." if refusal is None else no_score_sentence(refusal),
         derivation="Page drawn from the result, with reduced copies of the views used.",

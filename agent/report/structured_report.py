@@ -9,6 +9,7 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, Comprehensive3DSRStorage
 
+from agent.domain.eligibility import ULTRASOUND_IMAGE_CLASSES
 from agent.domain.results import Predecessor, ResultKind, ResultObject
 from agent.report import codes
 from agent.report.content_groups import refusal_group, study_group, view_groups
@@ -60,8 +61,12 @@ def _content(study: ReportedStudy) -> DataSet:
 
 
 def _image_library(headers: Iterable[SourceHeader]) -> Dataset | None:
-    """TID 1600 with one group: all images are ultrasound. Sizes are left to the images themselves."""
-    images = [header for header in headers if header.is_image]
+    """TID 1600 with one group: the ultrasound images. Sizes are left to the images themselves.
+
+    What else was in the study stands in the evidence, and where it says why it was not used: the group's Modality is
+    US, which it is not.
+    """
+    images = [one for one in headers if one.is_image and one.sop_class_uid in ULTRASOUND_IMAGE_CLASSES]
     if not images:
         return None
     group = sr.ContainerContentItem(name=concept(codes.IMAGE_LIBRARY_GROUP), relationship_type=CONTAINS)

@@ -29,7 +29,7 @@ from agent.report.canvas import (
 )
 from agent.report.judgement import change_since_earlier, reasons_not_used, used_views
 from agent.report.patient_line import GAP, ID_LABEL
-from agent.report.words import GRADE_WORDS, REFUSAL_WORDS, view_name
+from agent.report.words import GRADE_WORDS, REFUSAL_WORDS, REPLACES, view_name
 from agent.store.result_files import ViewPicture
 
 SIDE: Final = LEAST_WIDTH
@@ -51,7 +51,9 @@ _LEAST_NAME: Final = 120
 """Units; less of a name says nothing."""
 
 
-def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient: str) -> NDArray[np.uint8]:
+def draw_summary(
+    outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient: str, *, replaces: bool = False
+) -> NDArray[np.uint8]:
     """Draw the page of a score or of a refusal as [SIDE, SIDE, 3] RGB.
 
     Parameters
@@ -60,6 +62,8 @@ def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient
         In the order of the used views.
     patient
         The patient and exam line, drawable.
+    replaces
+        Whether an earlier report no longer stands, which the page then says.
     """
     canvas = Canvas(SIDE, UNITS)
     canvas.banner()
@@ -67,10 +71,11 @@ def draw_summary(outcome: ScoreOutcome, pictures: Sequence[ViewPicture], patient
     if outcome.score is not None:
         y = _headline(canvas, outcome.score)
         y = _scale(canvas, outcome.score, y)
+        y = _replacement(canvas, y) if replaces else y
         y = _statements(canvas, outcome, outcome.score, y)
         _thumbnails(canvas, used_views(outcome.views), pictures, y)
     elif outcome.refusal is not None:
-        _refusal(canvas, outcome, outcome.refusal)
+        _refusal(canvas, outcome, outcome.refusal, _replacement(canvas, 420) + 18 if replaces else 450)
     _footer(canvas, outcome)
     return canvas.pixels
 
@@ -153,6 +158,12 @@ def _axis(canvas: Canvas, ticks: Sequence[tuple[float, str]], y: float, top: flo
     canvas.text(UNITS - MARGIN, y + 26, f"{top:.0f} %", size=SMALL, colour=MUTED, anchor="rm")
 
 
+def _replacement(canvas: Canvas, y: float) -> float:
+    """Say that an earlier page, which a viewer shows beside this one, no longer stands."""
+    canvas.text(MARGIN, y + SMALL / 2, REPLACES, size=SMALL, colour=AMBER, bold=True, anchor="lm")
+    return y + SMALL * LINE
+
+
 def _statements(canvas: Canvas, outcome: ScoreOutcome, score: StudyScore, y: float) -> float:
     """Write what qualifies the headline: borderline, probabilities, quality, limits."""
     blocks = [
@@ -232,11 +243,10 @@ def _label(canvas: Canvas, view: ViewUse, number: int, width: float) -> str:
     return next((text for text in wordings if canvas.width_of(text, SMALL) <= width), f"{number}")
 
 
-def _refusal(canvas: Canvas, outcome: ScoreOutcome, refusal: Refusal) -> None:
+def _refusal(canvas: Canvas, outcome: ScoreOutcome, refusal: Refusal, y: float) -> None:
     canvas.rectangle(MARGIN, 150, UNITS - MARGIN, 400, outline=AMBER)
     canvas.text(UNITS / 2, 236, "NO AI SCORE", size=108, bold=True, anchor="mm")
     canvas.text(UNITS / 2, 340, "not a negative result", size=60, colour=AMBER, bold=True, anchor="mm")
-    y = 450.0
     paragraphs = [
         (f"Reason: {REFUSAL_WORDS[refusal]}", 42, TEXT, 2),
         (outcome.detail, BODY, TEXT, 3),

@@ -17,6 +17,9 @@ __all__ = ["BANNER", "NO_SCORE", "RESEARCH_STATEMENT"]
 
 CAPTION: Final = "Where the model looked. Not a fat map."
 
+REPLACES: Final = "Replaces an earlier AI report, which no longer stands."
+"""For people: viewers list both reports alike, and show nobody Predecessor Documents Sequence."""
+
 GRADE_WORDS: Final = {"S0": "none", "S1": "mild", "S2": "moderate", "S3": "severe"}
 """Severity in words, as SNOMED CT names it (see `codes.SEVERITY`)."""
 

@@ -32,6 +32,12 @@ DECODING_ERRORS: Final = (
 """What readers and decoders raise for files that they cannot read; none of it may lose a study."""
 
 
+_IN_WORDS: Final = {
+    "cannot reshape array of size": "Pixel Data is shorter or longer than Rows, Columns and Number of Frames say",
+}
+"""What NumPy says of an array, as it is said of a file."""
+
+
 class NotScorableError(Exception):
     """A frame or an instance cannot be scored; the message is the reason that `show` gives.
 
@@ -55,5 +61,6 @@ def cause_of(error: BaseException) -> str:
     text = lines[1] if len(lines) > 1 and lines[0].endswith(":") else "".join(lines[:1])
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror  # without the path
+    text = next((said for begins, said in _IN_WORDS.items() if text.startswith(begins)), text)
     plain = "".join(character for character in text if character.isascii() and character.isprintable())
     return plain[:_LONGEST] or type(error).__name__

@@ -13,6 +13,7 @@ from agent.worklist.ledger import Ledger
 
 if TYPE_CHECKING:
     from agent.settings import Settings
+from agent.store.instance_files import in_gigabytes
 
 READY_SECONDS: Final = 10.0
 _ROLES: Final = {
@@ -54,9 +55,7 @@ def _broker_faults(settings: Settings) -> list[str]:
 
 
 def _disk_faults(settings: Settings) -> list[str]:
-    free = shutil.disk_usage(settings.storage.data_dir).free / GIGABYTE
-    if free < settings.storage.min_free_gb:
-        return [
-            f"{free:.1f} GB free, below storage.min_free_gb = {settings.storage.min_free_gb:g}: C-STORE answers A700"
-        ]
+    free, least = shutil.disk_usage(settings.storage.data_dir).free, settings.storage.min_free_gb
+    if free < least * GIGABYTE:
+        return [f"{in_gigabytes(free)} free, below storage.min_free_gb = {least:g}: C-STORE answers A700"]
     return []

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import itertools
+import math
 import os
 import shutil
 import time
@@ -27,6 +28,11 @@ _STALE_SECONDS: Final = 3600.0
 _CHUNK: Final = 1 << 20
 _SPACE_SECONDS: Final = 0.02
 """For so long the free space is believed: at 3 GB/s that is 60 MB."""
+
+
+def in_gigabytes(free_bytes: float) -> str:
+    """Write bytes as GB, rounded down to two places: what lies below a limit must not read as the limit itself."""
+    return f"{math.floor(free_bytes / 1e7) / 100:g} GB"
 
 
 class InstanceFiles:
@@ -67,7 +73,7 @@ class InstanceFiles:
         free = self._free_bytes()
         if free < self._min_free_bytes:
             raise StorageFullError(
-                f"{free / 1e9:.1f} GB free in the data folder, {self._min_free_bytes / 1e9:g} GB are to stay free",
+                f"{in_gigabytes(free)} free in the data folder, {self._min_free_bytes / 1e9:g} GB are to stay free",
                 remedy="make room, or lower storage.min_free_gb",
             )
 

@@ -157,7 +157,10 @@ def _proofs(results: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
 
 
 def _interrupted(times: int) -> str:
-    return f"{times} associations ended without a release" if times else ""
+    if not times:
+        return ""
+    told = "1 association" if times == 1 else f"{times} associations"
+    return f"{told} ended without a release: images may be missing"
 
 
 def _told(step: dict[str, Any]) -> str:

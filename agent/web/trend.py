@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
 
+from agent.domain.study import date_of
 from agent.web.words import day
 
 SCALE_END: Final = 40.0
@@ -41,8 +42,9 @@ def trend_of(points: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     newest = points[-1]["model_digest"]
     told = [
-        point | {"date": day(point["study_date"]), "same": point["model_digest"] == newest, "day": _day(point)}
+        point | {"date": day(written), "same": point["model_digest"] == newest, "day": date_of(written)}
         for point in points
+        for written in [point["study_date"]]
     ]
     dated = sorted((point for point in told if point["day"] is not None), key=lambda point: point["day"])
     days = [point["day"].toordinal() for point in dated]
@@ -59,13 +61,6 @@ def trend_of(points: list[dict[str, Any]]) -> dict[str, Any] | None:
         "left": _LEFT,
         "right": _RIGHT,
     }
-
-
-def _day(point: dict[str, Any]) -> date | None:
-    try:
-        return datetime.strptime(point["study_date"], "%Y%m%d").date()  # noqa: DTZ007 - a DICOM date has no zone
-    except ValueError:
-        return None
 
 
 def _span(days: list[int]) -> tuple[float, float]:

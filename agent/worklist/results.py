@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from agent.domain.errors import AgentError
 from agent.domain.results import Extras, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, ScoreOutcome
-from agent.domain.study import Instance
+from agent.domain.study import Instance, date_of
 from agent.domain.work_item import State, Step, WorkItem
 from agent.worklist import blinding, known_studies, outbox, work_items
 from agent.worklist import tables as t
@@ -231,15 +231,18 @@ def _scored(connection: sa.Connection, result_key: str) -> sa.Row[Any] | None:
 def _earlier(connection: sa.Connection, item: WorkItem, outcome: ScoreOutcome) -> EarlierResult | None:
     """Find the last study of the same patient, dated before this one, that the same bundle scored and reported.
 
-    Without a patient id or a study date nothing is comparable: strangers must never be compared. What is withheld is
-    not compared with: a report must not tell of another that nobody may see.
+    Without a patient id or a study date nothing is comparable: strangers must never be compared, and nobody knows what
+    comes before a date that is none. What is withheld is not compared with: a report must not tell of another that
+    nobody may see.
     """
     patient = known_studies.find(connection, item.study_instance_uid)
-    if outcome.score is None or patient is None or not patient.patient_id.strip() or not patient.study_date:
+    if outcome.score is None or patient is None or not patient.patient_id.strip() or not date_of(patient.study_date):
         return None
     names = ("patient_id", "issuer_of_patient_id", "study_date")
     before_this = {name: getattr(patient, name) for name in names} | {"group": item.group_id}
     for row in connection.execute(_BEFORE, before_this):
+        if date_of(row.study_date) is None:
+            continue
         before = ScoreOutcome.from_dict(json.loads(row.outcome))
         if before.score is not None and before.model.digest == outcome.model.digest:
             return EarlierResult(

@@ -29,6 +29,7 @@ from agent.serve.composition.dicom import files_of, scu_of
 from agent.serve.composition.messaging import receivers_of
 from agent.serve.composition.tracing import tracer_of
 from agent.settings import Settings
+from agent.store.instance_files import in_gigabytes
 from agent.worklist import reading
 from agent.worklist import tables as t
 from inference.reference import read_reference
@@ -78,12 +79,13 @@ def _finding(subject: str, ok: bool, message: str, remedy: str = "", *, warning:
 
 def _disk(settings: Settings) -> Iterator[Finding]:
     folder = layout_of(settings).data_dir
-    free = shutil.disk_usage(folder).free / GIGABYTE
+    free_bytes = shutil.disk_usage(folder).free
+    free, told = free_bytes / GIGABYTE, in_gigabytes(free_bytes)
     enough = free >= settings.storage.min_free_gb
-    message = f"{free:.1f} GB free in {folder}; C-STORE answers A700 below {settings.storage.min_free_gb:g} GB"
+    message = f"{told} free in {folder}; C-STORE answers A700 below {settings.storage.min_free_gb:g} GB"
     yield _finding("disk", enough, message, "make room, or lower storage.min_free_gb")
     if enough:
-        low = f"{free:.1f} GB free, storage.warn_free_gb is {settings.storage.warn_free_gb:g}"
+        low = f"{told} free, storage.warn_free_gb is {settings.storage.warn_free_gb:g}"
         yield _finding(
             "disk watermark", free >= settings.storage.warn_free_gb, low, "make room, or set storage.keep_gb"
         )

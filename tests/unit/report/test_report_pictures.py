@@ -208,7 +208,7 @@ def test_the_summary_is_one_square_page_with_a_clear_rim(count: int) -> None:
         cut_offs_source="a very long name of a set of cut-offs " * 4,
     )
     shown = [picture(uid, 1, index) for index, (uid, _) in enumerate(uids)]
-    drawn = draw_summary(outcome(uids, scored=crowded), shown, "Patient " * 40)
+    drawn = draw_summary(outcome(uids, scored=crowded), shown, "Patient " * 40, replaces=True)
     assert drawn.shape == (SIDE, SIDE, 3)
     rim = np.concatenate([drawn[80:, :20].reshape(-1, 3), drawn[80:, -20:].reshape(-1, 3), drawn[-6:].reshape(-1, 3)])
     assert (rim == BACKGROUND).all(), "text or pictures reach the edge"

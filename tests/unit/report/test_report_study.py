@@ -4,6 +4,7 @@ import hashlib
 import io
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,14 +13,14 @@ from typing import Any
 import pytest
 from highdicom.sr import srread
 from pydicom import Dataset, dcmread
-from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage, SecondaryCaptureImageStorage
 
 from agent.domain.result_uids import derived_uid
 from agent.domain.results import OPTIONAL_KINDS, Predecessor, ResultKind, ResultObject
 from agent.domain.score import EarlierResult, Refusal, ViewUse
 from agent.report.errors import EvidenceError, ReportRequestError
-from agent.report.report_study import build_report
-from agent.report.words import NO_SCORE, RESEARCH_STATEMENT
+from agent.report.report_study import ReportRequest, build_report
+from agent.report.words import NO_SCORE, REPLACES, RESEARCH_STATEMENT
 from tests.unit.report.report_sources import (
     CONTENT_AT,
     KEY,
@@ -295,6 +296,27 @@ def test_a_replaced_report_is_named_with_its_purpose(tmp_path: Path) -> None:
     named_one = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named_one.ReferencedSOPInstanceUID == "2.25.8"
     assert named_one.PurposeOfReferenceCodeSequence[0].CodeValue == "121360"
+
+
+@pytest.mark.parametrize("asked", [request, lambda folder: refusal_request(folder, Refusal.NOT_LIVER)])
+def test_a_report_says_in_words_that_it_replaces_another(
+    tmp_path: Path, asked: Callable[[Path], ReportRequest]
+) -> None:
+    first = asked(tmp_path)
+    alone, newer = (build_report(one) for one in (first, replace(first, predecessor=PREDECESSOR)))
+    assert REPLACES not in comments(read(alone[0]))
+    assert REPLACES in comments(read(newer[0]))
+    assert read(alone[1]).PixelData != read(newer[1]).PixelData, "the summary says nothing of it"
+
+
+def test_the_image_library_names_ultrasound_as_ultrasound_and_nothing_else(tmp_path: Path) -> None:
+    mixed = [source(1), source(2)]
+    mixed[1].SOPClassUID, mixed[1].Modality = CTImageStorage, "CT"
+    (library,) = named(read(build_report(request(tmp_path, mixed))[0]), "111028")
+    listed = [item for item in library.ContentSequence[0].ContentSequence if item.ValueType == "IMAGE"]
+    assert [item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in listed] == [mixed[0].SOPInstanceUID]
+    none = refusal_request(tmp_path, Refusal.NO_ULTRASOUND_IMAGE, mixed[1:])
+    assert named(read(build_report(none)[0]), "111028") == []
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

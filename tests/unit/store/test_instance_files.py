@@ -12,7 +12,7 @@ import pytest
 from agent.domain.errors import RequestorError, StorageFullError
 from agent.store.durable import make_directory
 from agent.store.incoming_file import IncomingFile
-from agent.store.instance_files import InstanceFiles
+from agent.store.instance_files import InstanceFiles, in_gigabytes
 from agent.store.layout import Layout
 from agent.store.part_ten import read_file_header, read_part_ten_header
 from tests.unit.receive.reception import ULTRASOUND, encoded, instance
@@ -97,6 +97,14 @@ def test_discarding_at_any_time_and_again(files: InstanceFiles, tmp_path: Path) 
     with pytest.raises(OSError, match="discarded before it was whole"):
         incoming.finish()
     assert list(Layout(tmp_path).incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [(1_996_000_000, "1.99 GB"), (46_600_000, "0.04 GB"), (2_000_000_000, "2 GB"), (65_800_000_000, "65.8 GB")],
+)
+def test_free_space_below_a_limit_never_reads_as_the_limit(free: int, told: str) -> None:
+    assert in_gigabytes(free) == told
 
 
 def test_room_for_more(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from agent.store.layout import Layout
 from agent.store.result_files import ViewPicture, write_view_pictures
 from agent.worklist import browsing, fetching, known_studies, retrievals, work_items
 from agent.worklist import tables as t
-from agent.worklist.arrivals import record_instance
+from agent.worklist.arrivals import close_association, record_instance
 from tests.unit.web.conftest import Acts, MakeClient
 from tests.unit.web.test_web import TOKEN
 from tests.unit.worklist.conftest import BUNDLE, Scene, stored_file
@@ -92,6 +92,19 @@ def test_worklist_and_study(client: MakeClient, scene: Scene) -> None:
         assert "<script>" not in text
         assert "<b>A1" not in text
     assert web.get("/api/studies/1.2").json()["state"] == "SCHEDULED"
+
+
+@pytest.mark.parametrize(("aborts", "told"), [(1, "1 association ended"), (2, "2 associations ended")])
+def test_a_study_whose_sender_broke_off_says_that_images_may_be_missing(
+    client: MakeClient, scene: Scene, aborts: int, told: str
+) -> None:
+    for number in range(aborts):
+        row = scene.open()
+        scene.arrive(instance=str(number + 1), association=row)
+        close_association(scene.ledger, row, outcome="aborted", now=scene.now)
+    scene.now += 31
+    scene.close()
+    assert f"{told} without a release: images may be missing" in client().get("/studies/1.2").text
 
 
 def test_everything_is_searched_sorted_and_counted_not_only_the_newest(client: MakeClient, scene: Scene) -> None:

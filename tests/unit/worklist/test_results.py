@@ -409,6 +409,15 @@ def test_without_patient_or_date_nothing_is_compared(scene: Scene, header: dict[
     assert keep(scene, "1.2", scored(10.0), **header).earlier is None
 
 
+@pytest.mark.parametrize("written", ["2026-1-1", "2026.01.", "20261301", "20260230", "        "])
+def test_a_study_date_that_is_no_date_is_neither_before_nor_after_anything(scene: Scene, written: str) -> None:
+    keep(scene, "1.1", scored(20.0), study_date="20250101")
+    assert keep(scene, "1.2", scored(30.0), study_date=written).earlier is None
+    earlier = keep(scene, "1.3", scored(10.0), study_date="20270601").earlier
+    assert earlier is not None
+    assert earlier.study_date == "20250101"
+
+
 def test_optional_objects_go_only_where_they_are_wanted(scene: Scene) -> None:
     scene.arrive()
     scene.now += 31
