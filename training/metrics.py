@@ -25,12 +25,13 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def quadratic_kappa(grade: np.ndarray, truth: np.ndarray, grades: int = 4) -> float:
-    """Return Cohen's kappa with quadratic weights."""
+    """Return Cohen's kappa with quadratic weights; not a number where both gave all the one grade."""
     table = np.zeros((grades, grades))
     np.add.at(table, (truth, grade), 1)
     weight = (np.subtract.outer(np.arange(grades), np.arange(grades)) / (grades - 1)) ** 2
     chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(1.0 - (weight * table).sum() / (weight * chance).sum())
+    by_chance = float((weight * chance).sum())
+    return float(1.0 - (weight * table).sum() / by_chance) if by_chance > 0 else float("nan")
 
 
 def calibration_error(probability: np.ndarray, positive: np.ndarray, bins: int = 15) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from agent.domain.score import ViewUse
 from agent.domain.study import Instance
 from agent.score.frames import LEAST_SIDE, UNDER_LEAST, FramePlan, plan_frames
-from agent.score.pixels import Decoded, each_frame
+from agent.score.pixels import Decoded, each_frame, grey_if_grey
 from agent.score.reading import read_image
 from agent.score.reasons import DECODING_ERRORS, NotScorableError
 from agent.score.views import view_of
 from inference.figures import view_figures
-from inference.geometry import InputGeometry
+from inference.geometry import Box, InputGeometry
 from inference.preprocess import PreparedView, prepare_view
 from inference.quality import MOST_OF_A_CINE, colour_fraction, frame_quality, representative_frames
 
@@ -70,13 +70,27 @@ class Looked:
         return [view.reason for view in self.views if view.reason]
 
 
-def look_at(instance: Instance, path: Path, geometry: InputGeometry) -> Looked:
-    """Look at one instance; whatever is wrong with it becomes a reason, never an exception."""
+def look_at(instance: Instance, path: Path, geometry: InputGeometry, frames: Sequence[int] | None = None) -> Looked:
+    """Look at one instance; whatever is wrong with it becomes a reason, never an exception.
+
+    Parameters
+    ----------
+    instance
+        Whose file it is.
+    path
+        Of the file.
+    geometry
+        Of the bundle.
+    frames
+        0-based: those that a person has chosen, each of which then counts like an image of its own. None looks at some
+        of a cine and takes the few that represent it, as serving does.
+    """
     if not instance.may_be_scored:
         return not_looked_at(instance, instance.not_scored_reason or "may not be scored")
     try:
         image = read_image(path)
         plan = plan_frames(image.header)
+        wanted = plan.candidates if frames is None else _existing(frames, plan)
     except NotScorableError as error:
         return replace(not_looked_at(instance, str(error)), may_be_scored=True, undecodable=error.undecodable)
     except DECODING_ERRORS as error:
@@ -89,20 +103,50 @@ def look_at(instance: Instance, path: Path, geometry: InputGeometry) -> Looked:
     def judge(index: int, frame: Decoded) -> tuple[int, bool, Candidate | str]:
         if isinstance(frame, str):
             return index, False, frame
-        return index, True, _judged(instance, plan, index, frame, geometry)
+        return index, True, _judged(instance.sop_instance_uid, plan.regions, index, frame, geometry)
 
-    for index, decoded, outcome in each_frame(image, plan.candidates, judge):
+    for index, decoded, outcome in each_frame(image, wanted, judge):
         undecodable = undecodable and not decoded
         if isinstance(outcome, Candidate):
             found.append(replace(outcome, view=view_of(image.header)))
-        views.append(_view(instance, index, outcome))
-    kept = _representative(found)
+        views.append(_view(instance.sop_instance_uid, index, outcome))
+    kept = _representative(found) if frames is None else found
     return Looked(
         views=tuple(_with_better(views, found, kept)),
         candidates=tuple(replace(one, figures=view_figures(one.prepared.tensor, geometry)) for one in kept),
         undecodable=undecodable,
         synthetic=plan.synthetic,
     )
+
+
+def look_at_picture(name: str, pixels: NDArray[np.uint8], geometry: InputGeometry) -> Looked:
+    """Look at a picture that no header describes, as at an instance whose header names no region.
+
+    Parameters
+    ----------
+    name
+        Stands where an instance has its SOP Instance UID.
+    pixels
+        uint8 [rows, columns] or [rows, columns, 3].
+    geometry
+        Of the bundle.
+    """
+    rows, columns = pixels.shape[:2]
+    outcome: Candidate | str = f"image under {LEAST_SIDE} pixels on its short side"
+    if min(rows, columns) >= LEAST_SIDE:
+        grey = grey_if_grey(pixels) if pixels.ndim == 3 else pixels
+        outcome = _judged(name, ((0, 0, columns, rows),), 0, grey, geometry)
+    views = (_view(name, 0, outcome),)
+    if isinstance(outcome, str):
+        return Looked(views=views)
+    return Looked(views=views, candidates=(replace(outcome, figures=view_figures(outcome.prepared.tensor, geometry)),))
+
+
+def _existing(frames: Sequence[int], plan: FramePlan) -> list[int]:
+    """Return the frames in their order; raises NotScorableError where an instance has no such frame."""
+    if beyond := [frame for frame in frames if not 0 <= frame < plan.frames]:
+        raise NotScorableError(f"there is no frame {beyond[0]} of {plan.frames}, counted from 0", undecodable=True)
+    return sorted(frames)
 
 
 def not_looked_at(instance: Instance, reason: str) -> Looked:
@@ -112,12 +156,12 @@ def not_looked_at(instance: Instance, reason: str) -> Looked:
 
 
 def _judged(
-    instance: Instance, plan: FramePlan, index: int, pixels: NDArray[np.uint8], geometry: InputGeometry
+    name: str, regions: Sequence[Box], index: int, pixels: NDArray[np.uint8], geometry: InputGeometry
 ) -> Candidate | str:
     """Prepare the best tissue region of a frame, a split screen has several; or say why none will do."""
     best: Candidate | None = None
     reasons: list[str] = []
-    for region in plan.regions:
+    for region in regions:
         prepared = prepare_view(pixels, region, geometry=geometry)
         if prepared is None:
             reasons.append("no ultrasound sector found")
@@ -130,7 +174,7 @@ def _judged(
             reasons.append(reason)
         elif best is None or quality > best.quality:
             best = Candidate(
-                sop_instance_uid=instance.sop_instance_uid,
+                sop_instance_uid=name,
                 frame=index + 1,
                 prepared=prepared,
                 crop=crop.copy(),
@@ -157,9 +201,9 @@ def _representative(candidates: list[Candidate]) -> list[Candidate]:
     return [replace(candidates[index], rank=rank) for rank, index in enumerate(chosen)]
 
 
-def _view(instance: Instance, index: int, outcome: Candidate | str) -> ViewUse:
+def _view(name: str, index: int, outcome: Candidate | str) -> ViewUse:
     return ViewUse(
-        sop_instance_uid=instance.sop_instance_uid,
+        sop_instance_uid=name,
         frame=index + 1,
         view=None,
         used=False,

@@ -128,7 +128,7 @@ def _video(image: ImageFile, indices: Sequence[int]) -> Iterator[tuple[int, Deco
         for index, frame in _video_frames(image, max(indices)):
             if index in wanted:
                 found.add(index)
-                yield index, _grey_if_grey(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+                yield index, grey_if_grey(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
     except NotScorableError as error:
         reason = str(error)
     except DECODING_ERRORS as error:
@@ -159,9 +159,9 @@ def _as_bytes(stored: NDArray[Any], header: Dataset, *, little: bool) -> NDArray
     """Bring a decoded frame to 8 bits, grey or RGB."""
     photometric = str(header.PhotometricInterpretation)
     if photometric == _PALETTE:
-        return _grey_if_grey(apply_palette(stored, header, little=little))
+        return grey_if_grey(apply_palette(stored, header, little=little))
     if stored.ndim == 3:
-        return _grey_if_grey(_eight_bits(stored, _all_bits(stored, header)))
+        return grey_if_grey(_eight_bits(stored, _all_bits(stored, header)))
     eight = stored.dtype == np.uint8 and _bits(stored, header) == 8
     grey = stored if eight else _eight_bits(_rescaled(stored, header), _shown(stored, header))
     return np.asarray(np.invert(grey) if photometric == _INVERTED else grey, np.uint8)
@@ -219,7 +219,7 @@ def _first(value: Any) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _grey_if_grey(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def grey_if_grey(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Drop the channels of a picture whose channels are all the same."""
     same = np.array_equal(frame[..., 0], frame[..., 1]) and np.array_equal(frame[..., 0], frame[..., 2])
     return np.ascontiguousarray(frame[..., 0]) if same else frame

@@ -139,6 +139,13 @@ def test_subgroups_and_those_too_small():
     assert not any(by == "number of views" for by, _ in found)  # all alike
 
 
+def test_many_groups_too_small_are_one_row_and_their_studies_counted():
+    scanners = [*["big"] * 12, *[f"once {place}" for place in range(4)]]
+    kept = [prediction(i, i % 2, 0.2 + 0.6 * (i % 2), scanner=scanner) for i, scanner in enumerate(scanners)]
+    found = [(group.name, group.studies, group.figures is None) for group in subgroups(kept) if group.by == "scanner"]
+    assert found == [("big", 12, False), ("4 with fewer than 10 patients each", 4, True)]
+
+
 def test_readers_beside_the_system():
     kept = [prediction(i, i % 2, 0.2 + 0.6 * (i % 2), readers={"ann": i % 2 if i < 6 else 0}) for i in range(8)]
     (ann,) = readers(kept)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from training.bundle.card_cohort import calibrated, figures_note, known, youden_on
 from training.bundle.export import WRITTEN, write_description
 from training.members.trunks import NO_WEIGHTS
 
@@ -74,6 +75,10 @@ def card(description: dict[str, Any]) -> str:
         phased=_phased(data),
         order=_order(data["real_frames"].get("order_weight", 0.0)),
         scaling=_scaling(calibration),
+        known=known(description),
+        figures_note=figures_note(description),
+        calibrated=calibrated(description),
+        youden_on=youden_on(description),
         repeatability=_repeatability(description.get("repeatability")),
         operating_point=f"{description['operating_points']['steatosis']:.2f}",
         liver_minimum=f"{description['liver_logit_minimum']:.2f}",

@@ -11,6 +11,13 @@ from typing import Any
 
 import click
 
+from training.bundle.cohort_commands import (
+    figure_lines,
+    manifest_option,
+    predict_cohort,
+    recalibrate_cohort,
+    refuse_with,
+)
 from training.bundle.configuration import DRIFT_PATIENTS, DRIFT_SEED, Experiment, read_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,9 +165,33 @@ _kept_in = click.option(
 @click.option("--experiment", default="reference", show_default=True, help="Whose patients are used.")
 @click.option("--version", required=True, help="Of the changed bundle.")
 @_kept_in
+@manifest_option("Of a cohort of your own, to calibrate for instead of phantoms.")
+@click.option("--out", type=click.Path(path_type=Path), help="New folder of the changed bundle.  [default: in place]")
+@click.option("--about", default="", help="The cohort in a few words, for the card.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="CSV of the answers out of fold, for `report`.")
+@click.pass_context
 @_told()
-def recalibrate(bundle: Path, experiment: str, version: str, keep: Path) -> None:
-    """Fit calibration and operating point of a finished bundle anew, and its figures; members stay as they are."""
+def recalibrate(
+    context: click.Context,
+    bundle: Path,
+    experiment: str,
+    version: str,
+    keep: Path,
+    manifest: Path | None,
+    out: Path | None,
+    about: str,
+    predictions: Path | None,
+) -> None:
+    """Fit calibration and operating point of a finished bundle anew, and its figures; members stay as they are.
+
+    With --manifest on a cohort: figures are out of fold by patient, those of phantoms stay those of the version before.
+    """
+    if manifest is not None:
+        refuse_with(context, "a cohort's manifest", ("experiment",))
+        recalibrate_cohort(bundle, manifest, version, keep, out, about, predictions)
+        return
+    if out or about or predictions:
+        raise click.UsageError("--out, --about and --predictions go with --manifest.")
     from training.bundle.recalibrate import recalibrate as fit_again
 
     click.echo(json.dumps(fit_again(bundle, read_experiment(experiment), version, keep), indent=1))
@@ -253,30 +284,42 @@ def drift_reference(bundle: Path, patients: int, seed: int) -> None:
 )
 @click.option("--foreign", is_flag=True, help="Scanners of another site.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
+@manifest_option("Of a cohort of your own, to score instead of phantoms.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("predictions.csv"), show_default=True)
-def predict(bundle: Path, patients: int, seed: int, trimmed: float, foreign: bool, workers: int, out: Path) -> None:
+@_kept_in
+@click.pass_context
+@_told()
+def predict(
+    context: click.Context,
+    bundle: Path,
+    patients: int,
+    seed: int,
+    trimmed: float,
+    foreign: bool,
+    workers: int,
+    manifest: Path | None,
+    out: Path,
+    keep: Path,
+) -> None:
     """Score new phantom patients with a bundle, with one to four views each; writes predictions for `report`.
 
-    What was looked at is kept under runs/fresh, so an interrupted run goes on where it was.
+    With --manifest the studies of a cohort, each as serving would: what the gate refuses or nobody can read is named,
+    and written beside the predictions. What was looked at is kept, so an interrupted run goes on where it was.
     """
+    if manifest is not None:
+        refuse_with(context, "a cohort's manifest", ("patients", "seed", "trimmed", "foreign", "workers"))
+        predict_cohort(bundle, manifest, out, keep)
+        return
     from inference.bundle import Bundle
     from training.bundle.evaluate import fresh_predictions
     from training.bundle.fresh import Draw, looked_at
     from training.bundle.halves import Halves
-    from training.evaluation.figures import BINS, answers_of, figures
     from training.evaluation.predictions import write_predictions
-    from training.metrics import chance_error
 
     read = Bundle.load(bundle)
     draw = Draw(seed=seed, trimmed=trimmed, foreign=foreign)
-    keep = ROOT / "runs" / "fresh"
     seen, fat = looked_at(read.members, read.geometry.height, patients, draw, keep, workers=workers)
     found = fresh_predictions(read, Halves(read.members), seen, fat, seed)
     write_predictions(out, found)
-    for system in dict.fromkeys(one.system for one in found):
-        answers = answers_of([one for one in found if one.system == system])
-        made = figures(answers)
-        click.echo(f"{system:32} ece by chance      {chance_error(answers.steatosis, BINS):.3f}")
-        for name in ("auroc", "auroc_s2", "auroc_s3", "ece", "coverage_interval", "coverage_set"):
-            value, low, high = made[name]
-            click.echo(f"{system:32} {name:18} {value:.3f} ({low:.3f}–{high:.3f})")
+    for line in figure_lines(found):
+        click.echo(line)

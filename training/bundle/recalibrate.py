@@ -66,7 +66,8 @@ def recalibrate(folder: Path, experiment: Experiment, version: str, keep: Path) 
     Bundle.load(folder)
     described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     members = [(folder / entry["file"]).read_bytes() for entry in described["members"]]
-    parts = {name: value for name, value in described.items() if name not in WRITTEN}
+    no_more = ("calibrated_on",)  # of a cohort, if it was
+    parts = {name: value for name, value in described.items() if name not in (*WRITTEN, *no_more)}
     fitted = calibrated(members, experiment, keep)
     parts |= {name: fitted[name] for name in ("calibration", "operating_points")}
     if parts["version"] != version:

@@ -28,7 +28,7 @@ def check_kind(path: Path, frame: int | None = None) -> None:
     ValueError
         It is neither DICOM nor a picture, has no such frame, or its pixels are not 8 bits deep.
     """
-    if _is_dicom(path):
+    if is_dicom(path):
         _header(path, frame)
         return
     try:
@@ -45,7 +45,8 @@ def _refuse_deep(path: Path, picture: Image.Image) -> None:
         )
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Say whether a file begins as DICOM files do (PS3.10 section 7.1)."""
     with path.open("rb") as file:
         return file.read(132)[128:] == DICOM_PREFIX
 
@@ -67,7 +68,7 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[np.ndarray, Box | 
     ValueError
         The file is neither DICOM nor a picture, has no such frame, or its pixels are not 8 bits deep.
     """
-    if _is_dicom(path):
+    if is_dicom(path):
         return _read_dicom(path, frame)
     try:
         with Image.open(path) as picture:

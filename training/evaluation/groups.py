@@ -15,6 +15,8 @@ from training.metrics import Interval, auroc, quadratic_kappa
 
 LEAST_PATIENTS: Final = 10
 """Of a group; with fewer its figures say nothing and are left out."""
+MOST_SMALL: Final = 3
+"""Groups with fewer that are named; more are told together, as scanners that were used but once."""
 GROUP_ROUNDS: Final = 300
 AGES: Final = ((0, 40, "under 40"), (40, 60, "40 to 59"), (60, 200, "60 and over"))
 MASSES: Final = ((0, 25, "under 25"), (25, 30, "25 to 29.9"), (30, 200, "30 and over"))
@@ -54,12 +56,24 @@ def subgroups(predictions: Sequence[Prediction], operating_point: float | None =
     found = []
     for by, key in GROUPS.items():
         keys = np.array([key(prediction) for prediction in predictions])
+        own: list[Group] = []
         for name in sorted(set(keys)) if len(set(keys)) > 1 else ():
             part = whole.some(keys == name)
             enough = len(set(part.patients)) >= LEAST_PATIENTS
             made = figures(part, rounds=GROUP_ROUNDS) if enough else None
-            found.append(Group(by=by, name=name, studies=len(part), figures=made))
+            own.append(Group(by=by, name=name, studies=len(part), figures=made))
+        found += _small_together(own)
     return found
+
+
+def _small_together(groups: Sequence[Group]) -> list[Group]:
+    """Join groups with too few patients where there are many; their studies are counted still."""
+    small = [group for group in groups if group.figures is None]
+    if len(small) <= MOST_SMALL:
+        return list(groups)
+    told = f"{len(small)} with fewer than {LEAST_PATIENTS} patients each"
+    together = Group(by=small[0].by, name=told, studies=sum(group.studies for group in small), figures=None)
+    return [*(group for group in groups if group.figures is not None), together]
 
 
 @dataclass(frozen=True, kw_only=True)

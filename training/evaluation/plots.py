@@ -36,8 +36,10 @@ def _drawn(paint: Callable[[Any], None], width: float = 4.0, height: float = 3.6
     return text[text.index("<svg") :]
 
 
-def roc(answers: Answers) -> str:
-    """Draw sensitivity over 1 - specificity for each threshold of grade."""
+def roc(answers: Answers) -> str | None:
+    """Draw sensitivity over 1 - specificity for each threshold of grade; None where no threshold parts the patients."""
+    if len(np.unique(answers.grades)) < 2:
+        return None
 
     def paint(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")

@@ -25,6 +25,7 @@ from training.evaluation.figures import (
     limits_of_agreement,
 )
 from training.evaluation.groups import SHOWN, Group, Reader, readers, subgroups
+from training.evaluation.left_out import LeftOut, counted, named, refused
 from training.evaluation.predictions import EXTERNAL, Prediction
 from training.metrics import Interval, chance_error
 
@@ -188,6 +189,7 @@ def write_report(
     panels: Sequence[Panel] = (),
     clinical: Sequence[Plot] = (),
     fitted: Sequence[Plot] = (),
+    left_out: Sequence[tuple[str, Sequence[LeftOut]]] = (),
 ) -> None:
     """Write the page.
 
@@ -201,6 +203,8 @@ def write_report(
         Explanations, if there are any.
     fitted
         How losses fell, if it is known.
+    left_out
+        Name of each file of predictions that says what has none, and what that is.
     """
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(["j2"]))
     environment.filters["interval"] = _interval
@@ -218,6 +222,10 @@ def write_report(
         panels=panels,
         clinical=clinical,
         fitted=fitted,
+        left_out=[
+            {"of": name, "refused": len(refused(own)), "counted": counted(own), "named": named(own)}
+            for name, own in left_out
+        ],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

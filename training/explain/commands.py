@@ -211,6 +211,10 @@ def cues(bundle: Path, real_frames: Path | None, each: int) -> None:
     "--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Draw panels of its maps."
 )
 @_aul_option
+@click.option("--manifest", type=click.Path(path_type=Path), help="Draw panels of a cohort's studies, not of phantoms.")
+@click.option(
+    "--panels", "most", type=click.IntRange(1), default=3, show_default=True, help="Studies drawn of each set."
+)
 @click.option(
     "--operating-point",
     type=click.FloatRange(0, 1),
@@ -218,20 +222,25 @@ def cues(bundle: Path, real_frames: Path | None, each: int) -> None:
 )
 def report(
     predictions: tuple[Path, ...], out: Path, title: str, about: str, bundle: Path | None, real_frames: Path | None,
-    operating_point: float | None,
+    manifest: Path | None, most: int, operating_point: float | None,
 ) -> None:  # fmt: skip
     """Write one HTML page of figures and plots from files of predictions."""
+    from training.evaluation.left_out import beside, read_left_out
     from training.evaluation.plots import contributions, curves
     from training.evaluation.predictions import read_predictions
     from training.evaluation.report import Plot, sections, write_report
 
+    if manifest is not None and bundle is None:
+        raise click.UsageError("--manifest says whose maps are drawn, --bundle of which bundle; give both.")
     try:
         found = [prediction for path in predictions for prediction in read_predictions(path)]
+        left_out = [(path.name, read_left_out(beside(path))) for path in predictions if beside(path).exists()]
         shown: list[Panel] = []
         if bundle is not None:
             predictor, geometry = _open(bundle)
-            shown = _panels(predictor, geometry, real_frames)
-            operating_point = operating_point or predictor.bundle.description["operating_points"]["steatosis"]
+            shown = _panels(predictor, geometry, real_frames, manifest, most)
+            if operating_point is None:
+                operating_point = predictor.bundle.steatosis_operating_point
         made = sections(found, operating_point=operating_point)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
@@ -248,7 +257,7 @@ def report(
             )
             clinical.append(Plot(svg=svg, caption=f"{path.parent.name}: {len(content['patients'])} patients left out."))
     write_report(
-        out, made, title=title, about=about, panels=shown, clinical=clinical, fitted=fitted,
+        out, made, title=title, about=about, panels=shown, clinical=clinical, fitted=fitted, left_out=left_out,
         limits="Figures hold for the patients they were made on; phantoms are not patients.",
     )  # fmt: skip
     click.echo(f"{out} is written: {len(made)} sections, {len(shown)} panels")
@@ -285,9 +294,13 @@ def _real(folder: Path | None, geometry: InputGeometry, most: int, split: str = 
     ]
 
 
-def _panels(predictor: Predictor, geometry: InputGeometry, real_frames: Path | None) -> list[Panel]:
+def _panels(
+    predictor: Predictor, geometry: InputGeometry, real_frames: Path | None, manifest: Path | None, most: int
+) -> list[Panel]:
     from training.explain.panels import panels
+    from training.explain.served import served_studies
 
-    shown = [*_phantoms(3, geometry), *_real(real_frames, geometry, 3)]
-    references = [study.tensor for study in _phantoms(3 + REFERENCES, geometry)[3:]]
+    cohort = [] if manifest is None else served_studies(predictor, manifest, most)
+    shown = [*(cohort or _phantoms(most, geometry)), *_real(real_frames, geometry, most)]
+    references = [study.tensor for study in _phantoms(most + REFERENCES, geometry)[most:]]
     return panels(predictor, shown, geometry, references)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.domain.eligibility import OWN_RESULT, reason_not_scored
+from agent.domain.eligibility import OWN_RESULT
 from agent.domain.errors import AgentError
 from agent.domain.study import Instance
+from agent.score.files import instance_of
 from agent.score.score_study import ScoreLimits, score_study
 from agent.serve.composition.bundles import predictors_of
 from agent.settings import Settings
 from agent.store.layout import files_under
-from agent.store.part_ten import read_file_header
 
 Source = tuple[Instance, Path]
 
@@ -32,7 +31,7 @@ def score_paths(
     studies: dict[str, list[Source]] = {}
     for path in files_under(paths):
         try:
-            instance = _instance(path)
+            instance = instance_of(path)
         except AgentError as error:
             progress(f"{path}: not read: {error.cause}")
             continue
@@ -56,21 +55,3 @@ def score_paths(
             "model": told["model"],
             "results": [],
         }
-
-
-def _instance(path: Path) -> Instance:
-    """Make the row that the ledger would hold, from a file that it does not."""
-    header, transfer_syntax_uid = read_file_header(path)
-    reason = reason_not_scored(header)
-    return Instance(
-        id=0,
-        sop_instance_uid=header.sop_instance_uid,
-        sop_class_uid=header.sop_class_uid,
-        study_instance_uid=header.study_instance_uid,
-        series_instance_uid=header.series_instance_uid,
-        transfer_syntax_uid=transfer_syntax_uid,
-        sha256=hashlib.sha256(str(path).encode()).hexdigest(),
-        bytes=path.stat().st_size,
-        may_be_scored=reason is None,
-        not_scored_reason=reason,
-    )
