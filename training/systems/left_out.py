@@ -1,7 +1,7 @@
 """A finished run's answers to patients left out, and the calibration of a bundle by them.
 
 Every answer is of networks that never saw the patient, so they may calibrate. The bundle's members are networks of
-several folds together, whose mean errs less, as a rule, than those of one fold. So intervals and sets are wide, if
+several folds together, whose mean errs less, as a rule, than those of one fold. So intervals are wide, if
 anything: CV+ (Barber et al., Ann Statist 2021) with one estimate in the middle.
 """
 
