@@ -47,11 +47,12 @@ def _own(frames: Sequence[Frame], size: int) -> Examples:
     return examples
 
 
-def _warn_of_one_kind(examples: Examples) -> None:
-    ill = int((examples.grades >= 1).sum())
-    if ill in (0, len(examples)):
-        kind = "has S0" if not ill else "has S1 or more"
-        click.echo(f"each of {len(examples)} studies {kind}: AUROC and one of its sides cannot be told", err=True)
+def _warn_of_one_kind(*sites: Examples | None) -> None:
+    for examples in filter(None, sites):
+        ill = int((examples.grades >= 1).sum())
+        if ill in (0, len(examples)):
+            kind = "has S0" if not ill else "has S1 or more"
+            click.echo(f"each of {len(examples)} studies {kind}: AUROC and one of its sides cannot be told", err=True)
 
 
 @click.command()
@@ -99,15 +100,14 @@ def system(
         count, run = benchmark.folds if folds is None else folds, runs / experiment.system.name
         with runtime(device) as where:
             new_grader(experiment, 0)  # says at once that its weights cannot be had
-            frames = [] if manifest is None else read_manifest(manifest)
-            if manifest is None:
-                home, away = _phantoms(benchmark, runs / "data", where, threads)
-            else:
+            frames = read_manifest(manifest) if manifest else []
+            if manifest:
                 home = _own(frames, benchmark.size)
                 away = _own(read_manifest(external), benchmark.size) if external else None
+            else:
+                home, away = _phantoms(benchmark, runs / "data", where, threads)
             split(experiment, home, away, count)  # said before fronts are made for minutes
-            for examples in (home, *(() if away is None else (away,))):
-                _warn_of_one_kind(examples)
+            _warn_of_one_kind(home, away)
             told, learnt = labels(count, manifest, external), learnt_from(experiment, home, benchmark.size, frames)
             home = with_fronts(experiment, home, experiment.fit.looks, runs / "fronts", where)
             away = None if away is None else with_fronts(experiment, away, 0, runs / "fronts", where)

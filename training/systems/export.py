@@ -158,16 +158,22 @@ def export_system(
             "liver_logit_minimum": given.liver_logit_minimum,
         }
         parts["training_data"] |= {"networks": [list(pair) for pair in taken], "rounding_moves": moved}
-        write_description(made, parts)
-        if own is not None:
-            parts["metrics"]["liver_gate"] |= {"cohort": gate_figures(Bundle.load(made), own)}
-            write_description(made, parts)
-            write_usual(made, own)
-        write_card(made)
-        found = verify(Predictor.open(made, backend="onnxruntime"))
-        if not found.ok:
-            raise NotExportableError(f"onnxruntime does not compute what torch does: {found.worst}.")
+        deviations = _finished(made, parts, own)
         made.rename(folder)
+    return deviations
+
+
+def _finished(made: Path, parts: dict[str, Any], own: Examples | None) -> dict[str, float]:
+    """Write description and card of a folder that has graphs; return how far onnxruntime lies from torch."""
+    write_description(made, parts)
+    if own is not None:
+        parts["metrics"]["liver_gate"] |= {"cohort": gate_figures(Bundle.load(made), own)}
+        write_description(made, parts)
+        write_usual(made, own)
+    write_card(made)
+    found = verify(Predictor.open(made, backend="onnxruntime"))
+    if not found.ok:
+        raise NotExportableError(f"onnxruntime does not compute what torch does: {found.worst}.")
     return dict(found.deviations)
 
 
