@@ -23,7 +23,7 @@ from training.bundle.commands import (
 )
 from training.cohort.commands import cohort
 from training.explain.commands import cues, explain, refusals, report, robustness
-from training.systems.commands import system, systems_command, table_command
+from training.systems.commands import system, system_export, systems_command, table_command
 
 
 class _Group(click.Group):
@@ -65,6 +65,7 @@ for command in (
     drift_reference,
     cohort,
     system,
+    system_export,
     systems_command,
     table_command,
     report,

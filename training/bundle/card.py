@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from training.bundle.card_cohort import calibrated, figures_note, known, youden_on
 from training.bundle.export import WRITTEN, write_description
+from training.bundle.system_card import system_card
 from training.members.trunks import NO_WEIGHTS
 
 TEMPLATE: Final = Path(__file__).parent / "model_card.md"
@@ -47,6 +48,9 @@ def _plain(value: Any) -> Any:
 def card(description: dict[str, Any]) -> str:
     """Return the card's text: the template with the bundle's figures."""
     data, metrics = description["training_data"], description["metrics"]
+    if "system" in data:
+        maps = _maps(metrics.get("maps", ()))
+        return system_card(description, gate=_gate(metrics["liver_gate"]), maps=maps)
     calibration = description["calibration"]
     usual = metrics[f"{description['expected_views']}_views"]
     return TEMPLATE.read_text(encoding="utf-8").format(

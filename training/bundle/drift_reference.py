@@ -12,7 +12,6 @@ import numpy as np
 
 from inference.backends.registry import open_engine
 from inference.bundle import Bundle
-from inference.contract import VIEWS
 from inference.ensemble import combine
 from inference.figures import study_figures, view_figures
 from inference.reference import Value, write_reference
@@ -29,7 +28,7 @@ def write_drift_reference(folder: Path, shown: Iterable[np.ndarray], made_from: 
     folder
         Of a finished bundle.
     shown
-        Prepared views of each patient, [4, 3, H, W]; as many of them as the bundle expects are drawn by chance.
+        Prepared views of each patient, [V, 3, H, W]; as many of them as the bundle expects are drawn by chance.
     made_from
         In words, for people.
     """
@@ -54,7 +53,8 @@ def _figures(bundle: Bundle, shown: Iterable[np.ndarray], seed: int) -> Iterator
     """Figures of each patient as serving would keep them; a frame that its gate refuses is not used."""
     engine, rng = open_engine("onnxruntime", bundle.members), np.random.default_rng(seed)
     for views in shown:
-        chosen = np.asarray(views[rng.choice(len(VIEWS), bundle.expected_views, replace=False)], np.float32)
+        count = min(bundle.expected_views, len(views))
+        chosen = np.asarray(views[rng.choice(len(views), count, replace=False)], np.float32)
         logits = combine(engine.run(chosen), bundle.calibration).liver_logits
         used = chosen[logits >= bundle.liver_logit_minimum]
         if not len(used):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from inference.contract import CHANNELS, GRADES, INPUT_VIEWS, OUTPUTS, VIEWS
 from inference.description import FORMAT
@@ -35,6 +39,7 @@ WRITTEN: Final = ("format", "views", "grades")
 """What `write_description` adds itself to a bundle's parts."""
 SALIENCY_TOLERANCE: Final = 0.02
 """Of the largest golden map value."""
+AnyMember = TypeVar("AnyMember", bound=nn.Module)
 
 
 def shipped(member: Member) -> Member:
@@ -44,31 +49,54 @@ def shipped(member: Member) -> Member:
     """
     member = copy.deepcopy(member).eval()
     member.trunk = fused(member.trunk)
+    return rounded(member)
+
+
+def rounded(member: AnyMember) -> AnyMember:
+    """Round a member's weights to what float16 holds, in place, and give it back for inference."""
     with torch.no_grad():
         for tensor in (*member.parameters(), *member.buffers()):
             if tensor.is_floating_point():
                 tensor.copy_(tensor.half().float())
-    return member.requires_grad_(False)
+    return member.eval().requires_grad_(False)
 
 
-def export_member(member: Member, size: int, path: Path) -> None:
-    """Write one shipped member as a self-contained ONNX graph with float16 weights and float32 arithmetic."""
+def export_member(member: nn.Module, size: int, path: Path) -> None:
+    """Write one shipped member as a self-contained ONNX graph with float16 weights and float32 arithmetic.
+
+    It takes views [V, C, H, W] under that name, and gives `training.members.models.Outputs`.
+    """
     example = torch.zeros(3, len(CHANNELS), size, size)
     views = torch.export.Dim("V", min=1, max=64)
-    program = torch.onnx.export(
-        member,
-        (example,),
-        input_names=[INPUT_VIEWS],
-        output_names=list(OUTPUTS),
-        dynamic_shapes={"views": {0: views}},
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            member,
+            (example,),
+            input_names=[INPUT_VIEWS],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={"views": {0: views}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     model = halved(program.model_proto)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what torch's exporter says of itself: packages that it would use, and ways that it will leave."""
+    told = logging.getLogger("torch.onnx")
+    level = told.level
+    told.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
+            yield
+    finally:
+        told.setLevel(level)
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -93,7 +121,7 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def golden_vectors(members: Sequence[Member], cases: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def golden_vectors(members: Sequence[nn.Module], cases: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return inputs and what each shipped member makes of them in torch, by the keys that `inference.verify` reads."""
     vectors = {}
     for number, views in enumerate(cases):
@@ -111,7 +139,7 @@ def write_members(members: Sequence[Member], size: int, cases: Sequence[np.ndarr
     return write_shipped([shipped(member) for member in members], size, cases, folder)
 
 
-def write_shipped(ready: Sequence[Member], size: int, cases: Sequence[np.ndarray], folder: Path) -> dict[str, Any]:
+def write_shipped(ready: Sequence[nn.Module], size: int, cases: Sequence[np.ndarray], folder: Path) -> dict[str, Any]:
     """Write members that are as they ship."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []

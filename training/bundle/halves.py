@@ -28,6 +28,7 @@ from inference.contract import (
     OUTPUT_VIEW_WEIGHTS,
     OUTPUTS,
 )
+from inference.description import BundleError
 from inference.onnx_merge import merged
 
 _SEEN: Final = (OUTPUT_VIEW_LOGITS, OUTPUT_LIVER_LOGIT)
@@ -104,7 +105,13 @@ class Halves:
 
 def _input_of(graph: onnx.ModelProto, weight: str) -> str:
     """Return the value that a weight, stored as it is or as half, is multiplied with."""
-    return next(node.input[0] for node in graph.graph.node if weight in node.input)
+    found = next((node.input[0] for node in graph.graph.node if weight in node.input), None)
+    if found is None:
+        raise BundleError(
+            f"a member has no {weight}, so its graph cannot be cut: it was not made by `python -m training reference`",
+            remedy="a bundle of `system-export` is made anew by exporting its run again",
+        )
+    return found
 
 
 def _as_contract(first: onnx.ModelProto, embedding: str, read: str) -> onnx.ModelProto:

@@ -88,6 +88,8 @@ def reexport(folder: Path, version: str) -> dict[str, float]:
     try:
         described = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         before = [(folder / entry["file"]).read_bytes() for entry in described["members"]]
+        if "system" in described["training_data"]:
+            raise BundleError(f"{folder} is of a run of a system", remedy="export that run again by `system-export`")
         trunk = name_of(described["training_data"]["backbone"]["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder} is not a bundle: {error}") from error

@@ -210,7 +210,7 @@ class Member(nn.Module):
         whole ensemble to say, so each has its map. Only the head lies between evidence and features, so its gradient is
         written out here, a row for each grade, and goes into the exported graph; tests hold it against autograd.
         """
-        upstream = _evidence_gradient(logits) @ self.grade.weight
+        upstream = evidence_gradient(logits) @ self.grade.weight
         to_embedding = self.fusion.gradient(fused, upstream) * (before > 0).unsqueeze(-2)
         channel_weights = self.spatial.mean_gradient(seen, to_embedding @ self.embed.weight)
         return functional.relu(channel_weights @ features.flatten(2)).unflatten(-1, features.shape[2:])
@@ -221,6 +221,6 @@ def steatosis_evidence(grade_logits: Tensor) -> Tensor:
     return torch.logsumexp(grade_logits[..., 1:], dim=-1) - grade_logits[..., 0]
 
 
-def _evidence_gradient(logits: Tensor) -> Tensor:
+def evidence_gradient(logits: Tensor) -> Tensor:
     """Return the gradient of each grade's evidence, a row for each, with respect to logits [4]: [4, 4]."""
     return torch.softmax(logits + _NEVER * (1.0 - _CLAIMED), dim=-1) - torch.softmax(logits + _NEVER * _CLAIMED, dim=-1)

@@ -115,6 +115,11 @@ def build(name: str, weights: str = "", frozen_blocks: int = 0) -> Adapted | Bac
     raise ValueError(f"There is no backbone {name!r}; use small, lite0, or {TIMM}NAME.")
 
 
+def to_fill(name: str, frozen_blocks: int = 0) -> Adapted | Back:
+    """Return a backbone of random weights, for a state that was fitted; ImageNet's need not be had again."""
+    return Back(Lite0(), frozen_blocks) if frozen_blocks else build(name)
+
+
 def _timm_model(name: str, weights: str) -> Any:
     try:
         import timm

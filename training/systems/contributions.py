@@ -15,7 +15,7 @@ from training.cohort.splits import folds
 from training.explain.clinical import clinical_contributions
 from training.members.models import steatosis_evidence
 from training.systems.configuration import Experiment
-from training.systems.fit import new_grader
+from training.systems.fit import fitted_network
 from training.systems.fronts import plain
 
 REFERENCES: Final = 24
@@ -37,10 +37,7 @@ def explain_clinical(experiment: Experiment, home: Examples, count: int, run: Pa
     """
     if not experiment.system.clinical:
         raise ValueError(f"{experiment.system.name} takes no clinical variables.")
-    network = new_grader(experiment, 0)
-    kept = torch.load(run / "fold-0" / "member-0" / "best.pt", map_location="cpu", weights_only=True)
-    network.load_state_dict(kept["network"])
-    network.eval()
+    network = fitted_network(experiment, run / "fold-0" / "member-0")
     fold = folds([str(name) for name in home.patients], home.grades, count, seed=experiment.fit.seed)
     shown = plain(home.with_views(experiment.system.views))
     own, left_out = (

@@ -19,7 +19,8 @@ from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
 from training.keeping import reading, whole
 from training.systems.configuration import SETTINGS, Experiment, System
-from training.systems.fit import answers, fit_network
+from training.systems.fewer import fewer_views, names
+from training.systems.fit import answers, fit_network, fitted_network
 from training.systems.runtime import Runtime
 
 COVERAGE: Final = 0.9
@@ -68,7 +69,7 @@ def cross_validate(
     count
         Number of folds; 0 leaves one patient out at a time.
     run
-        Run folder: settings, a folder a fold and member, and `predictions.csv`.
+        Run folder: settings, a folder a fold and member with its best weights and answers, and `predictions.csv`.
     labels
         What the table calls the folds and the external site; None for the phantom benchmark.
 
@@ -187,11 +188,25 @@ def _member(
         found = {"logits": logits, "fat_fraction": fat, "view_weights": weights}
         if stranger is not None:
             found["external_logits"], found["external_fat_fraction"], _ = answers(network, stranger, where)
-        if where.leads:
-            with whole(kept) as partial:
-                np.savez(partial, **found)
-            (folder / "last.pt").unlink(missing_ok=True)  # the best is kept; optimiser states are three times as large
-        where.wait()
+        _keep_scores(kept, found | fewer_views(network, left_out, where, seed=experiment.fit.seed + number), where)
+    found = _scores(kept)
+    if not all(name in found for pair in names(left_out.present.shape[1]).values() for name in pair):
+        # A run from before answers with fewer views were kept: its weights are, so nothing is fitted again.
+        network = fitted_network(experiment, folder).to(where.device)
+        found |= fewer_views(network, left_out, where, seed=experiment.fit.seed + number)
+        _keep_scores(kept, found, where)
+    return found
+
+
+def _keep_scores(kept: Path, found: Mapping[str, np.ndarray], where: Runtime) -> None:
+    if where.leads:
+        with whole(kept) as partial:
+            np.savez(partial, **found)
+        (kept.parent / "last.pt").unlink(missing_ok=True)  # the best is kept; optimiser states are three times as large
+    where.wait()
+
+
+def _scores(kept: Path) -> dict[str, np.ndarray]:
     with reading(kept), np.load(kept) as scores:
         return {name: scores[name] for name in scores.files}
 

@@ -19,7 +19,7 @@ from training.cohort.examples import Examples
 from training.keeping import reading, whole
 from training.members.losses import fat_loss, grade_loss
 from training.systems.augment import augment
-from training.systems.backbones import build
+from training.systems.backbones import build, to_fill
 from training.systems.configuration import Experiment
 from training.systems.fronts import drawn, has_looks, plain
 from training.systems.grader import Answers, Grader
@@ -29,6 +29,8 @@ EVALUATED: Final = 64
 """Studies scored at a time."""
 CLIPPED: Final = 2.0
 WARM_SHARE: Final = 0.1
+BEST: Final = "best.pt"
+"""Of a fit's folder: the weights of its best epoch, all that is needed of it once it is finished."""
 LOG: Final = ("epoch", "loss", "held_back_loss", "learning_rate", "seconds")
 
 
@@ -51,6 +53,23 @@ def new_grader(experiment: Experiment, seed: int) -> Grader:
     system = experiment.system
     backbone = build(system.backbone, system.weights, experiment.fit.frozen_blocks)
     return Grader(system, backbone, experiment.fit.dropout)
+
+
+def fitted_network(experiment: Experiment, folder: Path) -> Grader:
+    """Return the network of the best epoch that a finished fit left in its folder, on the CPU.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds none.
+    ValueError
+        It is damaged, or that of another system.
+    """
+    system = experiment.system
+    network = Grader(system, to_fill(system.backbone, experiment.fit.frozen_blocks), experiment.fit.dropout)
+    with reading(folder / BEST):
+        network.load_state_dict(torch.load(folder / BEST, map_location="cpu", weights_only=True)["network"])
+    return network.eval()
 
 
 def fit_network(
@@ -88,13 +107,13 @@ def fit_network(
         state.waited = 0 if stop < state.best else state.waited + 1
         if stop < state.best:
             state.best = stop
-            _write(where, {"network": network.state_dict()}, folder / "best.pt")
+            _write(where, {"network": network.state_dict()}, folder / BEST)
         row = (state.epoch, loss, stop, state.schedule.get_last_lr()[0], time.monotonic() - started)
         _log(where, folder, row)
         _keep(state, experiment, folder / "last.pt", where)
         where.say(f"  epoch {state.epoch}/{fit.epochs}: loss {loss:.3f}, held back {stop:.3f}, {row[-1]:.0f} s")
     where.wait()
-    network.load_state_dict(torch.load(folder / "best.pt", map_location=where.device, weights_only=True)["network"])
+    network.load_state_dict(torch.load(folder / BEST, map_location=where.device, weights_only=True)["network"])
     return network.eval()
 
 
