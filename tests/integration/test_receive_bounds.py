@@ -154,10 +154,14 @@ def test_strangers_hold_few_threads(started: Started) -> None:
     finally:
         for connection in waiting:
             connection.close()
-    with Hand.connect(wait_for(lambda: reception.port)) as hand:
-        time.sleep(0.5)  # the listener sees that the others are gone
-        hand.send(associate_request())
-        assert hand.answer()[0] == REJECT
+
+    def is_heard() -> bool:
+        with contextlib.suppress(OSError), Hand.connect(reception.port) as hand:
+            hand.send(associate_request())
+            return hand.answer()[0] == REJECT
+        return False
+
+    wait_for(is_heard)  # once the listener has seen that the others are gone
 
 
 def test_paces() -> None:
