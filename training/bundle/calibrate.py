@@ -122,15 +122,36 @@ def _by_views(scored: Scored, logits: np.ndarray, coverage: float) -> tuple[dict
     """Return scaling and conformal threshold for each number of views, and the probabilities [N, 4] so scaled."""
     found, probability = {}, np.zeros((len(logits), 4))
     for count in np.unique(scored.views):
-        own, truth = logits[scored.views == count], scored.grades[scored.views == count]
-        temperature, offsets = fit_scaling(own, truth)
-        probability[scored.views == count] = scaled = probabilities(own, temperature, offsets)
-        found[str(count)] = {
-            "temperature": temperature,
-            "offsets": [float(value) for value in offsets],
-            "threshold": grade_threshold(scaled, truth, coverage),
-        }
+        own = scored.views == count
+        found[str(count)], probability[own] = scaled(logits[own], scored.grades[own], coverage)
     return found, probability
+
+
+def scaled(logits: np.ndarray, grades: np.ndarray, coverage: float) -> tuple[dict[str, Any], np.ndarray]:
+    """Return scaling and conformal threshold of studies with one number of views, and their probabilities so scaled.
+
+    Parameters
+    ----------
+    logits
+        [N, members, 4].
+    grades
+        True ones, int [N].
+    """
+    temperature, offsets = fit_scaling(logits, grades)
+    probability = probabilities(logits, temperature, offsets)
+    return {
+        "temperature": temperature,
+        "offsets": [float(value) for value in offsets],
+        "threshold": grade_threshold(probability, grades, coverage),
+    }, probability
+
+
+def fat_line(raw: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of true fat fractions (percent, [N]) over the members' mean (percent, [N])."""
+    if np.ptp(raw) <= 1e-3:  # members that tell everybody the same
+        return 0.0, float(truth.mean())
+    slope, intercept = np.polyfit(raw, truth, 1)
+    return float(slope), float(intercept)
 
 
 def calibrate(scored: Scored, coverage: float, expected_views: int) -> dict[str, Any]:
@@ -149,7 +170,7 @@ def calibrate(scored: Scored, coverage: float, expected_views: int) -> dict[str,
     temperature = fit_temperature(logits, grades)
     by_views, probability = _by_views(scored, logits, coverage)
     raw = scored.stacked(OUTPUT_FAT_FRACTION)[..., 0].mean(axis=1)
-    slope, intercept = (float(value) for value in np.polyfit(raw, scored.fat_fraction, 1))
+    slope, intercept = fat_line(raw, scored.fat_fraction)
     residual = scored.fat_fraction - np.clip(slope * raw + intercept, 0.0, 100.0)
     usual = scored.views == expected_views
     liver = np.concatenate(

@@ -81,20 +81,14 @@ def recalibrate_on(
         The manifest is wrong, the version is the bundle's own, `out` exists, or there are too few patients, or of one
         kind only. Nothing is changed then.
     """
-    bundle = Bundle.load(folder)
-    if version == bundle.version:
-        raise ValueError(f"{folder} is version {version} already; give what is calibrated anew a version of its own.")
-    if out is not None and out.exists():
-        raise ValueError(f"{out} exists; name a folder that does not.")
+    bundle = _to_change(folder, version, out)
     found = answered(folder, read_manifest(manifest), keep)
     answers = list(scored(found))
     cohort = _labelled(answers, bundle)
     patients = cohort.first_of_each() if answers else cohort
     left_out = list(left_out_of(found, bundle))
     if reason := why_not(patients):
-        refusals = counted(left_out)
-        more = f" {len(found) - len(answers)} of {len(found)} studies were refused ({refusals})." if refusals else ""
-        raise ValueError(f"{manifest} cannot be calibrated on: {reason}.{more}")
+        raise ValueError(f"{manifest} cannot be calibrated on: {reason}.{_refused(found, answers, left_out)}")
     no_fat = why_no_fat(patients)
     base = bundle.description["calibration"]
     before = [prediction_of(one, bundle, bundle.calibration, system_of(bundle)) for one in answers]
@@ -114,6 +108,20 @@ def recalibrate_on(
         shutil.copytree(folder, out)
     _write(done, fit(patients, base, fat=not no_fat), version)
     return done
+
+
+def _to_change(folder: Path, version: str, out: Path | None) -> Bundle:
+    bundle = Bundle.load(folder)
+    if version == bundle.version:
+        raise ValueError(f"{folder} is version {version} already; give what is calibrated anew a version of its own.")
+    if out is not None and out.exists():
+        raise ValueError(f"{out} exists; name a folder that does not.")
+    return bundle
+
+
+def _refused(found: Sequence[Answered], answers: Sequence[Answered], left_out: Sequence[LeftOut]) -> str:
+    refusals = counted(left_out)
+    return f" {len(found) - len(answers)} of {len(found)} studies were refused ({refusals})." if refusals else ""
 
 
 def _labelled(answers: Sequence[Answered], bundle: Bundle) -> Labelled:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from inference.ensemble import grade_set
-from training.bundle.calibrate import fit_scaling, grade_threshold, interval_quantiles, probabilities
+from training.bundle.calibrate import fat_line, fit_scaling, grade_threshold, interval_quantiles, probabilities
 from training.cohort.examples import Examples
 from training.cohort.splits import folds, held_back, refuse_leaks
 from training.evaluation.predictions import EXTERNAL, Prediction, write_predictions
@@ -292,7 +292,7 @@ def _fat(
     if measured.sum() < LEAST_TO_CALIBRATE:
         return None, None
     raw, truth = fitted_raw.fat_fraction.mean(axis=1)[measured], fitted.fat_fraction[measured]
-    slope, intercept = np.polyfit(raw, truth, 1) if np.ptp(raw) > 1e-3 else (0.0, truth.mean())
+    slope, intercept = fat_line(raw, truth)
     estimate = np.clip(slope * shown_raw.fat_fraction.mean(axis=1) + intercept, 0.0, 100.0)
     low, high = interval_quantiles(truth - np.clip(slope * raw + intercept, 0.0, 100.0), COVERAGE)
     return estimate, (np.clip(estimate + low, 0.0, 100.0), np.clip(estimate + high, 0.0, 100.0))

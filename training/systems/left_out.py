@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 
 from training.bundle.calibrate import (
-    fit_scaling,
+    fat_line,
     fit_temperature,
     grade_threshold,
     interval_quantiles,
     probabilities,
+    scaled,
     youden,
 )
 from training.evaluation.predictions import EXTERNAL, Prediction, read_predictions
@@ -139,13 +140,13 @@ def calibrated(left_out: LeftOut, coverage: float = COVERAGE) -> dict[str, Any]:
     flat = probabilities(left_out.logits, temperature)
     measured = np.isfinite(left_out.fat_true)
     raw, truth = left_out.fat_fraction.mean(axis=1), left_out.fat_true
-    slope, intercept = _line(raw[measured], truth[measured])
+    slope, intercept = fat_line(raw[measured], truth[measured])
     residual = truth - np.clip(slope * raw + intercept, 0.0, 100.0)
     scaling, intervals, probability = {}, {}, flat.copy()
     for count in np.unique(left_out.views):
         own = left_out.views == count
         if own.sum() >= LEAST_TO_CALIBRATE:
-            scaling[str(count)], probability[own] = _scaled(left_out.some(own), coverage)
+            scaling[str(count)], probability[own] = scaled(left_out.logits[own], left_out.grades[own], coverage)
         if (own & measured).sum() >= LEAST_TO_CALIBRATE:
             intervals[str(count)] = interval_quantiles(residual[own & measured], coverage)
     usual = left_out.views == _usual(left_out)
@@ -175,21 +176,3 @@ def _usual(left_out: LeftOut) -> int:
         if len(ill) >= LEAST_TO_CALIBRATE and ill.any() and not ill.all():
             return int(count)
     raise NotExportableError("No number of views has enough studies with and without steatosis to calibrate on.")
-
-
-def _line(raw: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    if np.ptp(raw) <= 1e-3:  # a network that tells everybody the same
-        return 0.0, float(truth.mean())
-    slope, intercept = np.polyfit(raw, truth, 1)
-    return float(slope), float(intercept)
-
-
-def _scaled(own: LeftOut, coverage: float) -> tuple[dict[str, Any], np.ndarray]:
-    """Return scaling and conformal threshold of studies with one number of views, and their probabilities so scaled."""
-    temperature, offsets = fit_scaling(own.logits, own.grades)
-    scaled = probabilities(own.logits, temperature, offsets)
-    return {
-        "temperature": temperature,
-        "offsets": [float(value) for value in offsets],
-        "threshold": grade_threshold(scaled, own.grades, coverage),
-    }, scaled
